@@ -1,0 +1,160 @@
+"""What the application asks of the shells, as Protocols; and the plain data that crosses.
+
+The application (`relay.call`) decides; signalling, media and recording carry out. They
+meet only here, so a test can put a fake on either side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from typing import Protocol
+
+
+class Side(Enum):
+    """Which leg of a call. The caller's audio is the left channel of a recording."""
+
+    CALLER = 0
+    CALLEE = 1
+
+    @property
+    def other(self) -> Side:
+        return Side.CALLEE if self is Side.CALLER else Side.CALLER
+
+
+@dataclass(frozen=True, slots=True)
+class MediaAddress:
+    """Where RTP and RTCP go. `rtcp_port == port` means rtcp-mux (RFC 5761)."""
+
+    host: str
+    port: int
+    rtcp_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class LegMedia:
+    """What the engine must know of one leg after an offer/answer.
+
+    `payload_types` are those this peer may send; a packet of any other is dropped and
+    counted. `telephone_event` is the payload type of RFC 4733 events or None, with
+    `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
+    negotiated direction from the peer's point of view. `symmetric` allows one latch.
+    """
+
+    remote: MediaAddress | None
+    payload_types: frozenset[int]
+    telephone_event: int | None = None
+    clock_hz: int = 8000
+    may_send: bool = True
+    may_receive: bool = True
+    symmetric: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFigures:
+    """One direction, measured on what arrived from this side (RFC 3550 appendix A)."""
+
+    packets: int = 0
+    octets: int = 0
+    relayed: int = 0
+    lost: int = 0
+    late: int = 0
+    duplicate: int = 0
+    jitter_ms: float = 0.0
+    largest_gap_ms: float = 0.0
+    mos: float | None = None
+    drops: dict[str, int] = field(default_factory=dict)
+    recorded: int = 0
+    reason_for_silence: str | None = None
+
+
+class CallMedia(Protocol):
+    """The media of one call: a local port per leg, both on one engine worker."""
+
+    def local(self, side: Side) -> MediaAddress:
+        """Our address that this side's peer sends to (the advertised one)."""
+
+    def update(self, side: Side, leg: LegMedia) -> None:
+        """Apply a negotiated description; takes effect between two packets."""
+
+    def figures(self, side: Side) -> StreamFigures:
+        """What arrived from this side so far."""
+
+    def record(self, on: bool) -> int:
+        """Start or stop copying both directions to the tap; returns the tap number."""
+
+    def close(self) -> None:
+        """Stop both flows and put the ports into quarantine. Idempotent."""
+
+
+class Media(Protocol):
+    """The engine, as the application sees it."""
+
+    def open(self, call_id: str, caller_ipv6: bool, callee_ipv6: bool) -> CallMedia:
+        """Reserve ports for both legs. Raises NoMediaPorts."""
+
+
+# What the engine tells the application: `Calls.on_media(call_id, event, now)`.
+@dataclass(frozen=True, slots=True)
+class FirstPacket:
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Latched:
+    """The source of a symmetric leg was learned."""
+
+    side: Side
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DtmfPressed:
+    """One key press (RFC 4733), reported once, at its end."""
+
+    side: Side
+    key: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MediaTimeout:
+    """Nothing usable arrived from this side for `idle_timeout_s`."""
+
+    side: Side
+
+
+MediaEvent = FirstPacket | Latched | DtmfPressed | MediaTimeout
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingSpec:
+    """One recording to be made. `codec` is "PCMU" or "PCMA"."""
+
+    call_id: str
+    tap: int
+    codec: str
+    dual: bool
+    started: datetime
+
+
+class Recorder(Protocol):
+    """Writes recordings; never blocks, never raises into a call."""
+
+    def start(self, spec: RecordingSpec) -> None:
+        """Begin. The outcome arrives as `RecordingEnded`."""
+
+    def stop(self, call_id: str, relayed: dict[Side, int]) -> None:
+        """Finish: write what the tap still holds, then the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingEnded:
+    """A recording is closed. `problem` is None when it is complete."""
+
+    call_id: str
+    path: str
+    duration_s: float
+    problem: str | None = None

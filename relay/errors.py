@@ -1,0 +1,74 @@
+"""Every expected failure of the relay.
+
+A failure says whose fault it is (`fault`) and, where it can be told to a SIP peer,
+with which status code (`status_hint`). Anything else that is raised is a bug.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Fault = Literal["us", "peer", "upstream"]
+
+
+class RelayError(Exception):
+    """Base of all expected failures."""
+
+    fault: ClassVar[Fault] = "us"
+    status_hint: ClassVar[int] = 500
+
+
+class LocalProtocolError(RelayError):
+    """We asked a protocol machine for something that its state does not allow."""
+
+
+class RemoteProtocolError(RelayError):
+    """The peer sent something that its protocol does not allow."""
+
+    fault = "peer"
+    status_hint = 400
+
+
+class MalformedMessage(RemoteProtocolError):
+    """Bytes that are not a usable SIP message (RFC 3261 section 7)."""
+
+
+class MalformedSdp(RemoteProtocolError):
+    """A session description that cannot be parsed (RFC 8866 section 9)."""
+
+
+class NotAcceptable(RemoteProtocolError):
+    """A well-formed offer or answer that the relay cannot carry (RFC 3264 section 6)."""
+
+    status_hint = 488
+
+
+class Refused(RelayError):
+    """A call that policy refuses: the text may be shown to the peer."""
+
+    fault = "peer"
+
+    def __init__(self, status: int, text: str, retry_after_s: int | None = None) -> None:
+        super().__init__(text)
+        self.status = status
+        self.text = text
+        self.retry_after_s = retry_after_s
+
+
+class NoMediaPorts(RelayError):
+    """The port pool is exhausted: 503 with Retry-After."""
+
+    status_hint = 503
+
+
+class ListenError(RelayError):
+    """An address could not be bound at start; the text names address, port and who to ask."""
+
+
+class ConfigError(RelayError):
+    """A configuration that cannot be used; carries every mistake, not only the first."""
+
+    def __init__(self, file: str, mistakes: list[str]) -> None:
+        super().__init__(f"{file}: " + "; ".join(mistakes))
+        self.file = file
+        self.mistakes = mistakes

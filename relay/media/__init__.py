@@ -1,0 +1,1 @@
+"""Shell: the native media engine and its UDP ports."""

@@ -1,0 +1,1 @@
+"""Shell: recordings on disk."""

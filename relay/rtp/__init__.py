@@ -1,0 +1,1 @@
+"""Protocol core: RTP and RTCP (RFC 3550); the slow, readable reference of the native code."""

@@ -1,0 +1,1 @@
+"""Shell: SIP over UDP and TCP sockets."""
