@@ -11,6 +11,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop, InviteClientTransaction, ServerTx
+from relay.sip.uri import SipUri
+
 
 class Side(Enum):
     """Which leg of a call. The caller's audio is the left channel of a recording."""
@@ -158,3 +162,42 @@ class RecordingEnded:
     path: str
     duration_s: float
     problem: str | None = None
+
+
+class Signalling(Protocol):
+    """The SIP endpoint: transactions, listeners and connections."""
+
+    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
+        """Our Contact for a peer: by the hop that it came from, else by where `target` is."""
+
+    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
+        """Send in a new client transaction, whose events go to `user` (a `TransactionUser`).
+
+        `reuse` names a stream connection that is taken when it is still open.
+        """
+
+    def cancel(self, tx: InviteClientTransaction) -> None:
+        """CANCEL an INVITE that has had a provisional response (RFC 3261 section 9.1)."""
+
+    def respond(self, tx: ServerTx, response: Response) -> None:
+        """Answer in a server transaction."""
+
+    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
+        """Send outside of any transaction: the ACK to a 2xx."""
+
+
+class TransactionUser(Protocol):
+    """Who hears the outcome of a client transaction."""
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        """A provisional or final response; a 2xx may come again."""
+
+    def on_no_response(self, status: int, now: float) -> None:
+        """None will come: 408 timed out, 503 could not be sent."""
+
+
+class Journal(Protocol):
+    """Where events go: the structured log."""
+
+    def event(self, name: str, call: str, **fields: object) -> None:
+        """Record one event of a call. Never numbers or bodies in full."""
