@@ -16,7 +16,6 @@ from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
 from relay.errors import Refused, RelayError
 from relay.sip.message import Request, Response
-from relay.sip.parser import validate
 from relay.sip.transaction import Hop, ServerTx, Timers
 
 if TYPE_CHECKING:
@@ -25,24 +24,9 @@ if TYPE_CHECKING:
     from relay.call.router import Router
 
 
-_FAULTS = {
-    400: "the request is malformed",
-    416: "only sip: and sips: addresses can be called here",
-    420: "an extension that the request requires is not supported",
-    483: "Max-Forwards is used up",
-    505: "only SIP/2.0 is spoken here",
-}
-
-
 def user_of(uri: str) -> str:
     """The part of a SIP URI before the @: the number."""
     return uri.partition(":")[2].rpartition("@")[0]
-
-
-def _check(request: Request) -> None:
-    """What is wrong with the request itself (RFC 3261 section 8.2), told only to a trunk."""
-    if (status := validate(request)) is not None:
-        raise Refused(status, _FAULTS.get(status, ""))
 
 
 class Calls:
@@ -78,6 +62,13 @@ class Calls:
         self._placed: dict[str, str] = {}
 
     # --- from the endpoint
+
+    def knows(self, request: Request, source: Hop) -> bool:
+        """Whether anything at all is answered: a trunk's address, or a dialog's peer."""
+        if self.router.identify(source.host) is not None:
+            return True
+        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        return leg is not None and self._may_use(leg, source)
 
     def on_request(self, tx: ServerTx, request: Request, source: Hop, now: float) -> None:
         """A request other than ACK and CANCEL that started a server transaction."""
@@ -175,14 +166,12 @@ class Calls:
             raise Refused(481, "no such call")
         if not self._may_use(leg, source):
             raise Refused(403, "")
-        _check(request)
         leg.on_request(tx, request, now)
 
     def _out_of_dialog(self, tx: ServerTx, request: Request, source: Hop, now: float) -> None:
         trunk = self.router.identify(source.host)
         if trunk is None:
             raise Refused(403, "")
-        _check(request)
         if request.method == "INVITE":
             set_up(self, tx, request, source, trunk, now)
         elif request.method == "OPTIONS":

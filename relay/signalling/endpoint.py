@@ -1,60 +1,51 @@
-"""The SIP endpoint: bytes in, transactions, bytes out, and one timer.
+"""The SIP endpoint: sockets and a clock around the user agent.
 
-    listener → parse → TransactionLayer → Calls → TransactionLayer → listener
+    listener → parse → UserAgent.receive → drain → listener, then one timer
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
-from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from relay.call.calls import Calls
-from relay.call.ports import TransactionUser
-from relay.call.refusal import refuse
+from relay.call.ports import MediaEvent
+from relay.call.user_agent import LookUp, UserAgent
 from relay.errors import MalformedMessage
 from relay.signalling.stream import Streams
 from relay.signalling.udp import UdpListener
-from relay.sip import transaction as layer
-from relay.sip.message import Message, Request, Response
+from relay.sip.message import Request, Response
 from relay.sip.parser import parse
-from relay.sip.transaction import Hop, InviteClientTransaction, ServerTx, TransactionLayer
-from relay.sip.uri import SipUri
+from relay.sip.transaction import Hop
 
 if TYPE_CHECKING:
     from relay.config import Listen
 
-MAX_DATAGRAM_OCTETS = 65535
-
 
 class Endpoint:
-    """Implements `Signalling` for the application and feeds it what arrives."""
+    """All listeners of one node. Everything runs on the loop that called `start`."""
 
     def __init__(
         self,
         calls: Calls,
         listens: Sequence[Listen],
         advertise: str | None,
-        on_bug: Callable[[BaseException], None],
+        on_bug: Callable[[Exception], None],
     ) -> None:
-        self.counters: Counter[str] = Counter()
-        self._calls = calls
-        calls.signalling = self
+        self._agent = UserAgent(calls, self, on_bug)
+        self.counters = self._agent.counters
         self._listens = listens
         self._advertise = advertise
-        self._on_bug = on_bug
-        self._layer = TransactionLayer(calls.timers)
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
         self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
-        self._streams = Streams(self._message, self._stream_failed, self._count, self._links)
+        self._streams = Streams(self._receive, self._stream_failed, self._count, self._links)
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._settling = False
         self._lookups: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -62,9 +53,9 @@ class Endpoint:
         self._loop = asyncio.get_running_loop()
         for listen in self._listens:
             if listen.transport == "udp":
-                listener = UdpListener(next(self._links), self._datagram)
-                await listener.bind(listen.host, listen.port)
-                self._udp[listener.link] = listener
+                udp = UdpListener(next(self._links), self._datagram)
+                await udp.bind(listen.host, listen.port)
+                self._udp[udp.link] = udp
             else:
                 server = await self._streams.listen(listen.host, listen.port)
                 self._servers.append(server)
@@ -76,234 +67,108 @@ class Endpoint:
         for server in self._servers:
             server.close()
         self._streams.close()
-        for listener in self._udp.values():
-            listener.close()
+        for udp in self._udp.values():
+            udp.close()
         for task in self._lookups:
             task.cancel()
         if self._timer is not None:
             self._timer.cancel()
 
-    @property
-    def idle(self) -> bool:
-        """Nothing is waiting to be sent or answered."""
-        return self._calls.idle
+    def on_media(self, call_id: str, event: MediaEvent) -> None:
+        """What the engine saw, for the calls."""
+        self._agent.on_media(call_id, event, self._loop.time())
+        self._settle()
 
-    # --- Signalling, for the application
+    def end_calls(self) -> None:
+        """Every call gets its BYE, CANCEL or 503."""
+        self._agent.stop(self._loop.time())
+        self._settle()
 
-    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
-        if hop is not None:
-            transport, peer = hop.transport, hop.host
+    # --- Addresses, for the user agent
+
+    def sent_by(self, transport: str, peer: str, link: int) -> str:
+        """Our `host:port` towards a peer; the advertised host when one is configured."""
+        host, port = "", 0
+        ipv6 = ":" in peer
+        if transport == "udp":
+            udp = self._udp.get(link) or self._udp_for(ipv6)
+            if udp is not None:
+                host, port = udp.host, udp.port
         else:
-            assert target is not None
-            transport, peer = target.transport or "udp", target.host
-        where = self._sent_by(transport, peer, hop.link if hop else 0)
-        param = "" if transport == "udp" else f";transport={transport}"
-        return f"<sip:{where}{param}>"
+            host, port = self._tcp.get(socket.AF_INET6 if ipv6 else socket.AF_INET, ("", 0))
+        if self._advertise is not None and (":" in self._advertise) == ipv6:
+            host = self._advertise
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
-    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
-        def go(hop: Hop) -> None:
-            tx = self._layer.request(request, hop, self._sent_by_hop(hop), self._loop.time())
-            tx.user = user
+    def is_open(self, hop: Hop) -> bool:
+        return self._streams.is_open(hop)
 
-        def fail() -> None:
-            cast("TransactionUser", user).on_no_response(503, self._loop.time())
-
-        self._to(target, reuse, go, fail)
-
-    def cancel(self, tx: InviteClientTransaction) -> None:
-        self._layer.cancel(tx, self._loop.time())
-
-    def respond(self, tx: ServerTx, response: Response) -> None:
-        self._layer.respond(tx, response, self._loop.time())
-
-    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
-        def go(hop: Hop) -> None:
-            self._layer.send(request, hop, self._sent_by_hop(hop), self._loop.time())
-
-        self._to(target, reuse, go, lambda: self._count("ack_not_sent"))
-
-    # --- in
+    # --- in, out, one timer
 
     def _datagram(self, data: bytes, hop: Hop) -> None:
-        if len(data) > MAX_DATAGRAM_OCTETS:
-            self._count("oversized")
-            return
         if not data.strip(b"\r\n\0"):
-            return  # keep-alive
+            return  # a keep-alive
         try:
             message: Request | Response | MalformedMessage = parse(data)
         except MalformedMessage as error:
             message = error
-        self._message(message, hop)
+        self._receive(message, hop)
 
-    def _message(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
-        now = self._loop.time()
-        if isinstance(message, MalformedMessage):
-            self._count("malformed")
-            self._answer_malformed(message, hop, now)
-        else:
-            try:
-                self._layer.receive(message, hop, now)
-            except MalformedMessage:
-                self._count("malformed")
+    def _receive(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
+        self._agent.receive(message, hop, self._loop.time())
         self._settle()
-
-    def _answer_malformed(self, error: MalformedMessage, hop: Hop, now: float) -> None:
-        """400 where RFC 3261 allows it, and only to a known trunk."""
-        request = error.message
-        if not isinstance(request, Request) or self._calls.router.identify(hop.host) is None:
-            return
-        response = refuse(request, 400, self._calls.token(), str(error))
-        self._layer.send(response, hop, "", now)
 
     def _stream_failed(self, hop: Hop) -> None:
-        self._layer.transport_failed(hop, self._loop.time())
+        self._agent.transport_failed(hop, self._loop.time())
         self._settle()
 
-    # --- the loop: everything that the layer has to say, then one timer
-
     def _settle(self) -> None:
-        if self._settling:
+        """Carry out what the agent wants and wake it at its next deadline."""
+        for output in self._agent.drain():
+            if isinstance(output, LookUp):
+                task = self._loop.create_task(self._look_up(output))
+                self._lookups.add(task)
+                task.add_done_callback(self._lookups.discard)
+            else:
+                self._transmit(output.data, output.hop)
+        when = self._agent.next_timer()
+        if when is None:
             return
-        self._settling = True
-        try:
-            while outputs := self._layer.drain():
-                for output in outputs:
-                    try:
-                        self._carry_out(output)
-                    except Exception as bug:  # one call's bug must not stop the others
-                        self._count("bugs")
-                        self._on_bug(bug)
-        finally:
-            self._settling = False
-        self._arm()
-
-    def _carry_out(self, output: layer.Output) -> None:
-        now = self._loop.time()
-        calls = self._calls
-        if isinstance(output, layer.Send):
-            self._transmit(output.data, output.hop)
-        elif isinstance(output, layer.RequestReceived):
-            calls.on_request(output.tx, output.request, output.source, now)
-        elif isinstance(output, layer.ResponseReceived):
-            if output.tx.user is not None:
-                cast("TransactionUser", output.tx.user).on_response(
-                    output.tx, output.response, now
-                )
-        elif isinstance(output, layer.AckReceived):
-            calls.on_ack(output.request, output.source, now)
-        elif isinstance(output, layer.CancelReceived):
-            calls.on_cancel(output.invite_tx, now)
-        elif isinstance(output, (layer.TimedOut, layer.Failed)):
-            status = 408 if isinstance(output, layer.TimedOut) else 503
-            if isinstance(output.tx.user, object) and hasattr(output.tx.user, "on_no_response"):
-                output.tx.user.on_no_response(status, now)
-
-    def _transmit(self, data: bytes, hop: Hop) -> None:
-        if hop.transport != "udp":
-            self._streams.send(data, hop)
-            return
-        listener = self._udp.get(hop.link) or self._udp_for(hop.host)
-        if listener is None:
-            self._count("no_udp_listener")
-        else:
-            listener.send(data, hop.host, hop.port)
-
-    def _arm(self) -> None:
-        """One timer for transactions and calls: the earlier deadline."""
-        deadlines = [
-            when
-            for when in (self._layer.next_timer(), self._calls.alarms.next_timer())
-            if when is not None
-        ]
-        if not deadlines:
-            return
-        when = min(deadlines)
         if self._timer is not None:
             if self._timer_at <= when:
-                return  # it will look again when it fires
+                return  # it looks again when it fires
             self._timer.cancel()
         self._timer_at = when
         self._timer = self._loop.call_at(when, self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        now = self._loop.time()
-        self._layer.on_timer(now)
-        self._calls.alarms.on_timer(now)
+        self._agent.on_timer(self._loop.time())
         self._settle()
 
-    def settle(self) -> None:
-        """After the application acted by itself (media event, shutdown)."""
-        self._settle()
-
-    # --- where to, and as whom
-
-    def _to(
-        self,
-        target: SipUri,
-        reuse: Hop | None,
-        go: Callable[[Hop], None],
-        fail: Callable[[], None],
-    ) -> None:
-        """Call `go` with the hop of `target`, at once for a numeric address."""
-        if reuse is not None and self._streams.is_open(reuse):
-            go(reuse)
+    def _transmit(self, data: bytes, hop: Hop) -> None:
+        if hop.transport != "udp":
+            self._streams.send(data, hop)
             return
-        transport = target.transport or "udp"
-        port = target.port or 5060
-        if transport not in ("udp", "tcp"):
-            fail()
-        elif _is_numeric(target.host):
-            go(Hop(transport, target.host, port))
+        udp = self._udp.get(hop.link) or self._udp_for(":" in hop.host)
+        if udp is None:
+            self._count("no_udp_listener")
         else:
-            task = self._loop.create_task(self._look_up(target.host, transport, port, go, fail))
-            self._lookups.add(task)
-            task.add_done_callback(self._lookups.discard)
+            udp.send(data, hop.host, hop.port)
 
-    async def _look_up(
-        self,
-        host: str,
-        transport: str,
-        port: int,
-        go: Callable[[Hop], None],
-        fail: Callable[[], None],
-    ) -> None:
+    def _udp_for(self, ipv6: bool) -> UdpListener | None:
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        return next((udp for udp in self._udp.values() if udp.family == family), None)
+
+    async def _look_up(self, lookup: LookUp) -> None:
+        address: str | None = None
         try:
-            found = await self._loop.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-            go(Hop(transport, str(found[0][4][0]), port))
+            found = await self._loop.getaddrinfo(lookup.host, None, type=socket.SOCK_DGRAM)
+            address = str(found[0][4][0])
         except OSError:
-            self._count("unresolved")
-            fail()
+            pass
+        self._agent.looked_up(lookup, address, self._loop.time())
         self._settle()
-
-    def _udp_for(self, host: str) -> UdpListener | None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return next((u for u in self._udp.values() if u.family == family), None)
-
-    def _sent_by_hop(self, hop: Hop) -> str:
-        return self._sent_by(hop.transport, hop.host, hop.link)
-
-    def _sent_by(self, transport: str, peer: str, link: int) -> str:
-        """Our `host:port` towards a peer; the advertised host when one is configured."""
-        host, port = "", 0
-        if transport == "udp":
-            listener = self._udp.get(link) or self._udp_for(peer)
-            if listener is not None:
-                host, port = listener.host, listener.port
-        else:
-            family = socket.AF_INET6 if ":" in peer else socket.AF_INET
-            host, port = self._tcp.get(family, ("", 0))
-        if self._advertise is not None and (":" in self._advertise) == (":" in peer):
-            host = self._advertise
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def _count(self, name: str) -> None:
         self.counters[name] += 1
-
-
-def _is_numeric(host: str) -> bool:
-    return ":" in host or host.replace(".", "").isdigit()
-
-
-__all__ = ["Endpoint", "Message"]
