@@ -85,8 +85,11 @@ def split_list(value: str) -> list[str]:
     return [item for item in [item.strip(_WS) for item in items] if item]
 
 
-def _split(value: str, separator: str) -> list[str]:
-    """Split at `separator` outside quotes and angle brackets."""
+def _split(value: str, separator: str, strict: bool = False) -> list[str]:
+    """Split at `separator` outside quotes and angle brackets.
+
+    Raises MalformedMessage for a quoted string without end when `strict`.
+    """
     items: list[str] = []
     start = 0
     quoted = bracketed = escaped = False
@@ -107,6 +110,8 @@ def _split(value: str, separator: str) -> list[str]:
         elif char == separator and not bracketed:
             items.append(value[start:index])
             start = index + 1
+    if quoted and strict:
+        raise MalformedMessage("quoted string without its closing quote")
     items.append(value[start:])
     return items
 
@@ -122,7 +127,7 @@ def parse_params(text: str, strict: bool = False) -> Params:
     if text[0] != ";":
         raise MalformedMessage("text after a header value that is not a parameter")
     found: list[tuple[str, str | None]] = []
-    for item in text[1:].split(";") if '"' not in text else _split(text[1:], ";"):
+    for item in text[1:].split(";") if '"' not in text else _split(text[1:], ";", True):
         name, equals, value = item.partition("=")
         name = name.strip(_WS)
         if not name:

@@ -247,10 +247,9 @@ class Message:
     @property
     def contact(self) -> NameAddr | None:
         """The first Contact; None when absent or `*`."""
-        values = self.headers.all("Contact")
-        if not values or values[0].strip() == "*":
+        if "Contact" not in self.headers:
             return None
-        return NameAddr.parse(values[0])
+        return self._read("Contact", _first_contact)
 
     @property
     def routes(self) -> list[NameAddr]:
@@ -294,15 +293,29 @@ class Message:
             == [f for f in other.headers.items() if f[0] != "Content-Length"]
         )
 
-    __hash__ = object.__hash__
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         # Numbers and names of people stay out of logs and tracebacks.
         return f"<{type(self).__name__} {self.headers.get('CSeq')}>"
 
 
+def _first_contact(raw: str) -> NameAddr | None:
+    first = _first(raw)
+    return None if first == "*" else NameAddr.parse(first)
+
+
 def _first_via(raw: str) -> Via:
-    return Via.parse(_split_list(raw)[0] if "," in raw else raw)
+    return Via.parse(_first(raw))
+
+
+def _first(raw: str) -> str:
+    if "," not in raw:
+        return raw
+    items = _split_list(raw)
+    if not items:
+        raise MalformedMessage("empty list")
+    return items[0]
 
 
 class Request(Message):
