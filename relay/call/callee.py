@@ -84,13 +84,12 @@ class CalleeLeg(Leg):
         self.leave()
         if self.invite is not None and self.invite.cancelled:
             return
-        reason, headers = REASONS.get(status, ""), ()
+        reason = REASONS.get(status, "")
+        headers: tuple[tuple[str, str], ...] = ()
         if response is not None:
             reason = response.reason or reason
             headers = tuple(
-                (name, value)
-                for name in PASSED_ON_FAILURE
-                for value in response.headers.all(name)
+                (name, value) for name in PASSED_ON_FAILURE for value in response.headers.all(name)
             )
         if 300 <= status < 400:
             status, reason = 480, REASONS[480]
@@ -105,7 +104,7 @@ class CalleeLeg(Leg):
         if sdp:
             ack.headers.add("Content-Type", "application/sdp")
             ack.body = sdp
-        self.invite.acknowledge(ack, dialog.remote_tag)
+        self.invite.acknowledge(ack, dialog.remote_tag or "")
 
     def _end_at_once(self, dialog: Dialog) -> None:
         """A 2xx that nobody wants: ACK, then BYE (RFC 3261 section 13.2.2.4)."""

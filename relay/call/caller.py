@@ -10,7 +10,7 @@ from relay.call.leg import Leg
 from relay.call.ports import Side
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request
-from relay.sip.transaction import Hop, ServerTx
+from relay.sip.transaction import Hop, Transaction
 
 if TYPE_CHECKING:
     from relay.call.call import Call
@@ -22,7 +22,7 @@ class CallerLeg(Leg):
     __slots__ = ("_tags", "invite")
 
     def __init__(
-        self, call: Call, trunk: str, tx: ServerTx, request: Request, source: Hop
+        self, call: Call, trunk: str, tx: Transaction, request: Request, source: Hop
     ) -> None:
         super().__init__(call, Side.CALLER, trunk, call.calls.token())
         self.reuse = source if source.transport != "udp" else None
@@ -40,7 +40,7 @@ class CallerLeg(Leg):
         self.dialog = Dialog.uas(self.invite.request, self.local_tag, self.contact)
         self.invite.accept(self.local_tag, sdp, now)
 
-    def on_early_request(self, tx: ServerTx, request: Request, now: float) -> None:
+    def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
         """A caller may end an early dialog with BYE (RFC 3261 section 15)."""
         if request.method != "BYE":
             super().on_early_request(tx, request, now)
@@ -71,4 +71,3 @@ class CallerLeg(Leg):
             self._tags[branch] = tag
             self.call.calls.remember(self, self.invite.request.call_id, tag)
         return tag
-

@@ -16,7 +16,7 @@ from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
 from relay.errors import Refused, RelayError
 from relay.sip.message import Request, Response
-from relay.sip.transaction import Hop, ServerTx, Timers
+from relay.sip.transaction import Hop, Timers, Transaction
 
 if TYPE_CHECKING:
     from relay.call.admission import Admission
@@ -70,7 +70,7 @@ class Calls:
         leg = self._legs.get((request.call_id, request.to.tag or ""))
         return leg is not None and self._may_use(leg, source)
 
-    def on_request(self, tx: ServerTx, request: Request, source: Hop, now: float) -> None:
+    def on_request(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
         """A request other than ACK and CANCEL that started a server transaction."""
         try:
             if (tag := request.to.tag) is not None:
@@ -87,7 +87,7 @@ class Calls:
         if leg is not None and self._may_use(leg, source):
             leg.receive_ack(request, now)
 
-    def on_cancel(self, invite: ServerTx, now: float) -> None:
+    def on_cancel(self, invite: Transaction, now: float) -> None:
         """A CANCEL, already answered, of an INVITE that still waits for its final response."""
         if isinstance(invite.user, IncomingInvite):
             invite.user.on_cancel(now)
@@ -136,6 +136,10 @@ class Calls:
         for trunk in call.admitted:
             self.admission.release(trunk)
 
+    def session_id(self) -> int:
+        """A fresh number for the o= line (RFC 8866 section 5.2)."""
+        return int(self.token()[:12], 16)
+
     def is_loop(self, request: Request) -> bool:
         """Our own INVITE came back for the same number (RFC 5393 section 4.2).
 
@@ -159,7 +163,7 @@ class Calls:
     # --- inside
 
     def _in_dialog(
-        self, tx: ServerTx, request: Request, tag: str, source: Hop, now: float
+        self, tx: Transaction, request: Request, tag: str, source: Hop, now: float
     ) -> None:
         leg = self._legs.get((request.call_id, tag))
         if leg is None:
@@ -168,7 +172,7 @@ class Calls:
             raise Refused(403, "")
         leg.on_request(tx, request, now)
 
-    def _out_of_dialog(self, tx: ServerTx, request: Request, source: Hop, now: float) -> None:
+    def _out_of_dialog(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
         trunk = self.router.identify(source.host)
         if trunk is None:
             raise Refused(403, "")

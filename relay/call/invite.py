@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from relay.call.refusal import ALLOW
 from relay.sip.message import Request, Response
-from relay.sip.transaction import InviteClientTransaction, ServerTx
+from relay.sip.transaction import InviteClientTransaction, Transaction
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
@@ -32,9 +32,7 @@ class IncomingInvite:
 
     __slots__ = ("_alarm", "_deadline", "_gap", "_leg", "_ok", "listener", "request", "tx")
 
-    def __init__(
-        self, leg: Leg, tx: ServerTx, request: Request, listener: Inviter
-    ) -> None:
+    def __init__(self, leg: Leg, tx: Transaction, request: Request, listener: Inviter) -> None:
         self._leg = leg
         self.tx = tx
         tx.user = self
@@ -115,7 +113,16 @@ class InviteListener(Protocol):
 class OutgoingInvite:
     """Our INVITE to a peer: CANCEL at the right moment, and the ACK to each 2xx."""
 
-    __slots__ = ("_acks", "_leg", "_listener", "_provisional", "cancelled", "final", "request", "tx")
+    __slots__ = (
+        "_acks",
+        "_leg",
+        "_listener",
+        "_provisional",
+        "cancelled",
+        "final",
+        "request",
+        "tx",
+    )
 
     def __init__(self, leg: Leg, request: Request, listener: InviteListener) -> None:
         self._leg = leg

@@ -15,7 +15,7 @@ from relay.call.refusal import refuse, unserved
 from relay.errors import RemoteProtocolError
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request, Response
-from relay.sip.transaction import Hop, ServerTx, Timers
+from relay.sip.transaction import Hop, Timers, Transaction
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarms
@@ -68,10 +68,10 @@ class Leg:
 
     # --- sending
 
-    def respond(self, tx: ServerTx, response: Response) -> None:
+    def respond(self, tx: Transaction, response: Response) -> None:
         self.signalling.respond(tx, response)
 
-    def refuse(self, tx: ServerTx, request: Request, status: int, text: str = "") -> None:
+    def refuse(self, tx: Transaction, request: Request, status: int, text: str = "") -> None:
         self.signalling.respond(tx, refuse(request, status, self.local_tag, text))
 
     def send(self, request: Request, user: object) -> None:
@@ -115,7 +115,7 @@ class Leg:
 
     # --- receiving
 
-    def on_request(self, tx: ServerTx, request: Request, now: float) -> None:
+    def on_request(self, tx: Transaction, request: Request, now: float) -> None:
         """A request in this leg's dialog, except ACK and CANCEL."""
         if self.dialog is None:
             self.on_early_request(tx, request, now)
@@ -134,11 +134,11 @@ class Leg:
         else:
             self.refuse(tx, request, unserved(request.method))
 
-    def on_early_request(self, tx: ServerTx, request: Request, now: float) -> None:
+    def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
         """Before the dialog is confirmed there is nothing to change yet."""
         self.refuse(tx, request, 481)
 
-    def on_bye(self, tx: ServerTx, request: Request, now: float) -> None:
+    def on_bye(self, tx: Transaction, request: Request, now: float) -> None:
         self.respond(tx, request.response(200, to_tag=self.local_tag))
         if self.incoming is not None and self.incoming.waits_for_ack:
             self.incoming.give_up()

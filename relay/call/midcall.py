@@ -12,7 +12,7 @@ from relay.call.invite import IncomingInvite, OutgoingInvite
 from relay.call.refusal import refusal, refuse
 from relay.errors import RelayError
 from relay.sip.message import Request, Response
-from relay.sip.transaction import ServerTx
+from relay.sip.transaction import Transaction
 
 if TYPE_CHECKING:
     from relay.call.leg import Leg
@@ -25,7 +25,7 @@ class MidCall:
 
     __slots__ = ("_answered", "_asked", "_invite", "_offered", "_out", "_request", "_told", "_tx")
 
-    def __init__(self, asked: Leg, tx: ServerTx, request: Request) -> None:
+    def __init__(self, asked: Leg, tx: Transaction, request: Request) -> None:
         self._asked = asked
         self._told = asked.call.leg(asked.side.other)
         self._tx = tx
@@ -35,16 +35,16 @@ class MidCall:
         self._out: OutgoingInvite | None = None
 
     @classmethod
-    def begin(cls, asked: Leg, tx: ServerTx, request: Request, now: float) -> None:
+    def begin(cls, asked: Leg, tx: Transaction, request: Request, now: float) -> None:
         """Pass the request on, or answer it at once when that cannot be done."""
         call = asked.call
         exchange = cls(asked, tx, request)
         offers = request.method == "INVITE" or bool(request.body and request.method == "UPDATE")
         if exchange._told.dialog is None or call.ended:
             asked.refuse(tx, request, 481)
-        elif offers and (call.negotiation.open or call.exchange is not None):
-            asked.refuse(tx, request, 491)
-        elif offers and any(leg.waits_for_ack for leg in call.legs):
+        elif (offers and (call.negotiation.open or call.exchange is not None)) or (
+            offers and any(leg.waits_for_ack for leg in call.legs)
+        ):
             asked.refuse(tx, request, 491)
         else:
             exchange._pass_on(offers, now)
@@ -167,7 +167,7 @@ class MidCall:
         if sdp:
             ack.headers.add("Content-Type", "application/sdp")
             ack.body = sdp
-        self._out.acknowledge(ack, told.dialog.remote_tag)
+        self._out.acknowledge(ack, told.dialog.remote_tag or "")
 
     def _finish(self, status: int, reason: str, source: Response | None) -> None:
         if self._answered:

@@ -13,7 +13,6 @@ from relay.errors import NotAcceptable
 from relay.sdp.negotiation import Origin, check_offer, leg_media, relay_answer, relay_offer
 from relay.sdp.session import Session
 
-
 _Build = Callable[[Origin], bytes]
 
 
@@ -106,9 +105,7 @@ class Negotiation:
 
     def _apply(self) -> None:
         for side in Side:
-            leg = leg_media(
-                self.sessions[side], self.sessions[side.other], self._symmetric[side]
-            )
+            leg = leg_media(self.sessions[side], self.sessions[side.other], self._symmetric[side])
             if self._applied.get(side) != leg:
                 self._applied[side] = leg
                 self._media.update(side, leg)

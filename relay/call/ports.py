@@ -11,9 +11,12 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from relay.sdp.description import LegMedia, MediaAddress
 from relay.sip.message import Request, Response
-from relay.sip.transaction import Hop, InviteClientTransaction, ServerTx
+from relay.sip.transaction import Hop, InviteClientTransaction, Transaction
 from relay.sip.uri import SipUri
+
+__all__ = ["LegMedia", "MediaAddress"]  # described by SDP, used by the engine
 
 
 class Side(Enum):
@@ -25,34 +28,6 @@ class Side(Enum):
     @property
     def other(self) -> Side:
         return Side.CALLEE if self is Side.CALLER else Side.CALLER
-
-
-@dataclass(frozen=True, slots=True)
-class MediaAddress:
-    """Where RTP and RTCP go. `rtcp_port == port` means rtcp-mux (RFC 5761)."""
-
-    host: str
-    port: int
-    rtcp_port: int
-
-
-@dataclass(frozen=True, slots=True)
-class LegMedia:
-    """What the engine must know of one leg after an offer/answer.
-
-    `payload_types` are those this peer may send; a packet of any other is dropped and
-    counted. `telephone_event` is the payload type of RFC 4733 events or None, with
-    `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
-    negotiated direction from the peer's point of view. `symmetric` allows one latch.
-    """
-
-    remote: MediaAddress | None
-    payload_types: frozenset[int]
-    telephone_event: int | None = None
-    clock_hz: int = 8000
-    may_send: bool = True
-    may_receive: bool = True
-    symmetric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +154,7 @@ class Signalling(Protocol):
     def cancel(self, tx: InviteClientTransaction) -> None:
         """CANCEL an INVITE that has had a provisional response (RFC 3261 section 9.1)."""
 
-    def respond(self, tx: ServerTx, response: Response) -> None:
+    def respond(self, tx: Transaction, response: Response) -> None:
         """Answer in a server transaction."""
 
     def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.errors import MalformedSdp, NoMediaPorts, RelayError, Refused
+from relay.errors import MalformedSdp, NoMediaPorts, Refused, RelayError
 from relay.sip.message import Request, Response
 
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")

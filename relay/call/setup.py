@@ -14,7 +14,7 @@ from relay.call.refusal import ALLOW, RETRY_AFTER_S
 from relay.errors import Refused, RelayError
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
-from relay.sip.transaction import Hop, ServerTx
+from relay.sip.transaction import Hop, Transaction
 from relay.sip.uri import OtherUri, SipUri, parse_uri
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ IDENTITIES = ("P-Asserted-Identity", "Diversion")
 
 
 def set_up(
-    calls: Calls, tx: ServerTx, request: Request, source: Hop, trunk: Trunk, now: float
+    calls: Calls, tx: Transaction, request: Request, source: Hop, trunk: Trunk, now: float
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
     _check(calls, request)
@@ -73,7 +73,7 @@ def _dialled(request: Request) -> str:
 def _open(
     calls: Calls,
     call: Call,
-    tx: ServerTx,
+    tx: Transaction,
     request: Request,
     source: Hop,
     trunk: Trunk,

@@ -18,7 +18,7 @@ from relay.call.ports import MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
 from relay.sip.message import Request, Response
-from relay.sip.transaction import Hop, InviteClientTransaction, ServerTx, TransactionLayer
+from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
 from relay.sip.uri import SipUri
 
 
@@ -58,9 +58,7 @@ class UserAgent:
 
     # --- in
 
-    def receive(
-        self, message: Request | Response | MalformedMessage, hop: Hop, now: float
-    ) -> None:
+    def receive(self, message: Request | Response | MalformedMessage, hop: Hop, now: float) -> None:
         """A parsed message, or what is wrong with it."""
         self._now = now
         try:
@@ -181,7 +179,7 @@ class UserAgent:
     def cancel(self, tx: InviteClientTransaction) -> None:
         self._layer.cancel(tx, self._now)
 
-    def respond(self, tx: ServerTx, response: Response) -> None:
+    def respond(self, tx: Transaction, response: Response) -> None:
         self._layer.respond(tx, response, self._now)
 
     def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:

@@ -1,6 +1,6 @@
 """The SIP endpoint: sockets and a clock around the user agent.
 
-    listener → parse → UserAgent.receive → drain → listener, then one timer
+listener → parse → UserAgent.receive → drain → listener, then one timer
 """
 
 from __future__ import annotations

@@ -9,10 +9,10 @@ from itertools import count
 from typing import cast
 
 from relay.errors import ListenError, MalformedMessage
+from relay.signalling.udp import cannot_bind
 from relay.sip.message import Request, Response
 from relay.sip.parser import KeepAlive, StreamParser
 from relay.sip.transaction import Hop
-from relay.signalling.udp import cannot_bind
 
 MAX_MESSAGE_OCTETS = 65536
 MAX_CONNECTIONS = 4096
