@@ -116,8 +116,8 @@ def _split(value: str, separator: str, strict: bool = False) -> list[str]:
     return items
 
 
-def parse_params(text: str, strict: bool = False) -> Params:
-    """`;a=b;c` as pairs. Empty parameters are skipped unless `strict`.
+def parse_params(text: str) -> Params:
+    """`;a=b;c` as pairs; empty parameters are skipped.
 
     Raises MalformedMessage for text that is no parameter list.
     """
@@ -131,7 +131,7 @@ def parse_params(text: str, strict: bool = False) -> Params:
         name, equals, value = item.partition("=")
         name = name.strip(_WS)
         if not name:
-            if strict or equals:
+            if equals:
                 raise MalformedMessage("parameter without a name")
             continue
         if '"' in name or "," in name or " " in name:
@@ -275,7 +275,7 @@ class Via:
                 raise MalformedMessage("port of a Via out of range")
         if host[0] == "[":
             host = host[1:-1]
-        return Via(transport.upper(), host, port, parse_params(params, True) if params else ())
+        return Via(transport.upper(), host, port, parse_params(params) if params else ())
 
     def __str__(self) -> str:
         return f"SIP/2.0/{self.transport} {self.sent_by}{format_params(self.params)}"

@@ -236,6 +236,12 @@ class Message:
         """The topmost Via."""
         return self._read("Via", _first_via)
 
+    @property
+    def vias(self) -> list[Via]:
+        """Every Via, topmost first."""
+        values = self.headers.all("Via")
+        return [self.via] if len(values) == 1 else [Via.parse(value) for value in values]
+
     def replace_via(self, via: Via) -> None:
         """Write `via` over the topmost one; those below stay."""
         raw = self.headers.get("Via") or ""

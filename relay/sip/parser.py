@@ -177,7 +177,7 @@ def _malformed(request: Request) -> bool:
             seen.add(name)
     try:
         _ = (request.via, request.from_, request.to, request.call_id, request.max_forwards)
-        _ = (request.contact, request.record_routes)
+        _ = (request.contact, request.record_routes, request.vias)
         if request.cseq.method != request.method:
             return True
         return "?" in request.uri and bool(SipUri.parse(request.uri).headers)

@@ -2,8 +2,8 @@
 
 Sans-IO: parsed messages and time go in, `drain()` gives what to send and what the
 transaction user must hear of. Every request and response that it passes up has a readable
-Via, From, To, Call-ID, CSeq, Contact and
-Record-Route. Nothing that a peer sends makes it raise.
+Via, From, To, Call-ID, CSeq, Contact and Record-Route. Nothing that a peer sends makes it
+raise.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ class TransactionLayer:
         """CANCEL an INVITE (RFC 3261 section 9.1).
 
         None, and nothing sent, unless a provisional but no final response has come and no
-        CANCEL went out yet.
+        CANCEL went out yet. What becomes of the CANCEL is not passed up: the INVITE ends with
+        487, with the 2xx that crossed it, or with TimedOut after 64*T1.
         """
         if tx.state is not State.PROCEEDING or tx.cancelled:
             return None
@@ -162,7 +163,9 @@ class TransactionLayer:
         self._feed(tx, Event.CANCELLED, now)
         request = same_hop_request(tx.request, "CANCEL", tx.request.headers.get("To") or "")
         branch = tx.request.via.branch or ""
-        return self._start_client(request, tx.hop, (branch, "CANCEL"), now)
+        canceller = self._start_client(request, tx.hop, (branch, "CANCEL"), now)
+        canceller.announced = False
+        return canceller
 
     def respond(self, tx: Transaction, response: Response, now: float) -> None:
         """Answer through a server transaction. After a final response only a 2xx to INVITE
@@ -368,7 +371,7 @@ class TransactionLayer:
 
 
 def _is_unique(branch: str | None) -> bool:
-    # The bare cookie (RFC 4475 section 3.3.12) identifies nothing.
+    # The bare cookie (RFC 4475 section 3.2.1) identifies nothing.
     return branch is not None and branch.startswith(COOKIE) and len(branch) > len(COOKIE)
 
 
