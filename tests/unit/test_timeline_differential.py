@@ -38,7 +38,7 @@ def streams(draw: st.DrawFn, side: int) -> list[Sent]:
         if kind == "ssrc":
             ssrc, seq, timestamp = ssrc + 1, seq + amount * 77, timestamp + amount * 99991
         elif kind == "jump":
-            timestamp += amount * 800
+            timestamp += amount * draw(st.sampled_from([37, 160, 9001]))
         elif kind == "hold":
             at_ms += amount * 40
         elif kind == "pause":
