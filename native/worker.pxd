@@ -78,9 +78,9 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
         call.previous.next = call.next
     else:
         w.calls = call.next
-    w.call_count -= 1
     for i in range(4):
         close(call.legs[i >> 1].fd[i & 1])  # leaves epoll by itself
+    w.call_count -= 1
     call.closed_ns = relay_now_ns()
     relay_store_int(&call.closed, 1)
     call_release(call)

@@ -118,6 +118,11 @@ class Rig:
 
         until(reported)
 
+    def wait_for_relayed(self, count: int, side: Side = Side.CALLER) -> None:
+        """Until so many were counted: a packet is counted after it has left."""
+        until(lambda: self.call.figures(side).relayed >= count)
+        until(lambda: self.engine.counters()["relayed"] >= count)
+
     def wait_for_drop(self, name: str, side: Side = Side.CALLER, count: int = 1) -> None:
         """Until that many datagrams of a side were dropped for this reason."""
         until(lambda: self.call.figures(side).drops.get(name, 0) >= count)

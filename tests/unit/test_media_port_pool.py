@@ -44,7 +44,9 @@ def test_the_order_is_not_predictable() -> None:
     assert len(orders) == 4
 
 
-@pytest.mark.parametrize(("first", "last"), [(20001, 20001), (20000, 20000), (0, 10), (65000, 70000)])
+@pytest.mark.parametrize(
+    ("first", "last"), [(20001, 20001), (20000, 20000), (0, 10), (65000, 70000)]
+)
 def test_a_range_without_a_pair_is_refused(first: int, last: int) -> None:
     with pytest.raises(ValueError, match="pair"):
         PortPool(first, last)

@@ -38,11 +38,13 @@ def test_packets_sprayed_at_every_port_are_neither_forwarded_nor_tapped(symmetri
             ):
                 peer.send(call.local(side))
                 to.rtp.recv(4096)
+        until(lambda: r.engine.counters()["recorded"] == 2 * len(calls))
         begun = r.engine.counters()
         attacker = Peer("127.1.254.66")
         sent = spray(r, calls, attacker)
         expected = sent_by_attacker(len(calls))
         until(lambda: r.engine.counters()["drop_wrong_source"] >= expected)
+        until(lambda: r.engine.counters()["recorded"] >= begun["recorded"] + len(sent))
         counters = r.engine.counters()
         assert counters["relayed"] - begun["relayed"] == len(sent)
         assert counters["recorded"] - begun["recorded"] == len(sent)

@@ -35,11 +35,14 @@ datagrams = st.binary(max_size=80) | st.builds(
     st.binary(max_size=120),
 )
 reports = st.builds(
-    lambda parts, tail: b"".join(
-        struct.pack("!BBH", 0x80 | (0x20 if padded else 0) | count, kind, words) + bytes(4 * words)
-        for padded, count, kind, words in parts
-    )
-    + tail,
+    lambda parts, tail: (
+        b"".join(
+            struct.pack("!BBH", 0x80 | (0x20 if padded else 0) | count, kind, words)
+            + bytes(4 * words)
+            for padded, count, kind, words in parts
+        )
+        + tail
+    ),
     st.lists(
         st.tuples(st.booleans(), st.integers(0, 31), st.integers(192, 223), st.integers(0, 6)),
         min_size=1,

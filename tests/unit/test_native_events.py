@@ -57,6 +57,7 @@ def test_keys_are_forwarded_and_do_not_disturb_the_jitter() -> None:
         press(r, 8000, 5)
         for _ in range(7):
             r.callee.rtp.recv(4096)
+        r.wait_for_relayed(7)
         figures = r.call.figures(Side.CALLER)
         assert (figures.relayed, figures.jitter_ms, figures.lost) == (7, 0.0, 0)
 

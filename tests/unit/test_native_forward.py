@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from relay.call.ports import LegMedia, MediaAddress, Side
-from relay.errors import NotAcceptable
+from relay.errors import NoMediaPorts, NotAcceptable
+from relay.media.engine import Engine
 from relay.rtp import packet, rtcp
 from tests.unit.media_rig import EVENTS, Peer, Rig, fresh_host, rig, until
 
@@ -35,6 +36,7 @@ def test_extension_csrc_and_padding_pass_unchanged() -> None:
         data = head + bytes(8) + b"\xbe\xde\x00\x01abcd" + b"audio" + b"\x00\x00\x03"
         r.caller.send(r.at_caller, data)
         assert r.callee.rtp.recv(4096) == data
+        r.wait_for_relayed(1)
         assert r.call.figures(Side.CALLER).octets == len(b"audio")
 
 
@@ -90,6 +92,7 @@ def test_what_is_not_forwarded_is_counted_by_name(name: str) -> None:
         r.caller.send(r.at_caller, UNUSABLE[name])
         good = r.caller.send(r.at_caller)
         assert r.callee.rtp.recv(4096) == good
+        r.wait_for_relayed(1)
         figures = r.call.figures(Side.CALLER)
         assert figures.drops == {name: 1}
         assert (figures.packets, figures.relayed) == (1, 1)
@@ -149,6 +152,7 @@ def test_hold_and_resume() -> None:
         r.describe()
         resumed = r.callee.send(r.at_callee)
         assert r.caller.rtp.recv(4096) == resumed
+        r.wait_for_relayed(1, Side.CALLEE)
         assert r.call.figures(Side.CALLEE).reason_for_silence is None
 
 
@@ -202,6 +206,7 @@ def test_other_calls_come_and_go_without_a_lost_packet() -> None:
             other.update(Side.CALLEE, r.callee.leg())
             other.close()
             assert [r.callee.rtp.recv(4096) for _ in sent] == sent
+        r.wait_for_relayed(2000)
         figures = r.call.figures(Side.CALLER)
         assert (figures.relayed, figures.lost, figures.drops) == (2000, 0, {})
 
@@ -233,6 +238,7 @@ def test_a_forgotten_call_is_closed_by_the_collector() -> None:
 def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
     """rtpengine #887: the first half must not stay open when the second cannot be bound."""
     with rig(pairs=8) as r:
+        until(lambda: r.engine.counters()["calls"] == 1)
         r.call.close()
         until(lambda: r.engine.counters()["calls"] == 0)
         taken = []
@@ -241,8 +247,6 @@ def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
             holder.bind((r.caller.host, port))
             taken.append(holder)
         before = len(os.listdir("/proc/self/fd"))
-        from relay.errors import NoMediaPorts
-
         opened = []
         with pytest.raises(NoMediaPorts):
             while True:
@@ -292,8 +296,6 @@ def test_stopping_the_engine_closes_everything() -> None:
 
 
 def test_advertised_address_is_what_peers_are_told() -> None:
-    from relay.media.engine import Engine
-
     engine = Engine(fresh_host(), "203.0.113.10", (20000, 20020), 1, 60.0, address_ipv6="::1")
     engine.start()
     call = engine.open("c", False, True)
