@@ -62,9 +62,7 @@ def signed(delta: int) -> int:
 class Timeline:
     """One recording. `companding` is 0 (PCMU) or 8 (PCMA), the law of the result."""
 
-    def __init__(
-        self, companding: int, began_ns: int, dual: bool, reorder_ms: int = 400
-    ) -> None:
+    def __init__(self, companding: int, began_ns: int, dual: bool, reorder_ms: int = 400) -> None:
         self.companding = companding
         self.began_ns = began_ns
         self.dual = dual
@@ -184,6 +182,8 @@ def at_pace(waiting: Waiting, arrival: int, timestamp: int) -> bool:
     """Did a packet follow the waiting one about as its timestamps say (no burst)?"""
     by_timestamp = signed(timestamp - waiting.timestamp)
     by_clock = arrival - waiting.arrival
-    return by_timestamp > 0 and 2 * by_clock >= by_timestamp and (
-        by_clock - by_timestamp <= SKEW_TICKS
+    return (
+        by_timestamp > 0
+        and 2 * by_clock >= by_timestamp
+        and (by_clock - by_timestamp <= SKEW_TICKS)
     )
