@@ -106,29 +106,28 @@ class Headers:
 
     def get(self, name: str) -> str | None:
         """The raw value of the first field of that name, comma lists not split."""
-        if name not in CANONICAL:
-            name = canonical(name)
-            if name not in CANONICAL:
-                return next((v for n, v in self._fields if n.lower() == name.lower()), None)
-        name = CANONICAL[name]
         for field, value in self._fields:
             if field == name:
                 return value
-        return None
+        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
+        if known == name:
+            return None
+        key = (known or name).lower()
+        return next((value for field, value in self._fields if field.lower() == key), None)
 
     def fields(self, name: str) -> list[str]:
         """The raw value of each field of that name, comma lists not split."""
-        name = canonical(name)
-        if name in CANONICAL:
-            return [value for field, value in self._fields if field == name]
+        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
+        if known is not None:
+            return [value for field, value in self._fields if field == known]
         return [value for field, value in self._fields if field.lower() == name.lower()]
 
     def all(self, name: str) -> list[str]:
         """Each value of that name; comma lists of list headers are split."""
         values = self.fields(name)
-        if canonical(name) not in LISTS:
+        if not values or (len(values) == 1 and "," not in values[0]):
             return values
-        if len(values) == 1 and "," not in values[0]:
+        if canonical(name) not in LISTS:
             return values
         return [item for value in values for item in _split_list(value)]
 

@@ -298,7 +298,7 @@ class TransactionLayer:
         branch = response.via.branch or ""
         _ = (response.to, response.from_, response.call_id)
         _ = (response.contact, response.record_routes)
-        if len(response.headers.all("Via")) != 1:
+        if len(response.headers.all("Via")) > 1:
             self.dropped += 1  # RFC 3261 section 8.1.3.3: meant for someone else
             return
         status = response.status
