@@ -74,7 +74,7 @@ class Call(pj.Call):  # type: ignore[misc]
         self.report()  # the last moment at which the stream has figures
 
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
-        emit("dtmf", key=prm.digit, duration_ms=prm.duration)
+        emit("dtmf", key=prm.digit)
 
     def report(self) -> None:
         """Emit what this side received and sent so far."""
