@@ -15,7 +15,7 @@ from packet cimport (
     DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, Drop, Kind, RtcpView, RtpView, demux, rtcp_view,
     rtp_view,
 )
-from relay cimport LATCH_NETWORKS
+from forward cimport LATCH_NETWORKS
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_PLACES, Command, Event,
     commands_push,
@@ -228,10 +228,6 @@ cdef class Worker:
         if self.state != NULL:
             self.join()
             free(self.state.rules.events.places)
-            if self.state.poll > 0:
-                close(self.state.poll)
-            if self.state.wake > 0:
-                close(self.state.wake)
             free(self.state)
 
     cdef int join(self):
@@ -241,6 +237,11 @@ cdef class Worker:
             eventfd_write(self.state.wake, 1)
             with nogil:
                 pthread_join(self.state.thread, NULL)
+        if self.state.poll >= 0:
+            close(self.state.poll)
+        if self.state.wake >= 0:
+            close(self.state.wake)
+        self.state.poll = self.state.wake = -1
         return 0
 
     cdef int command(
@@ -266,8 +267,10 @@ cdef class Worker:
     def start(self):
         """Start the thread. Raises OSError."""
         cdef int problem
-        if self.state.started or self.state.stopping:
+        if self.state.started:
             return
+        if self.state.poll < 0:
+            raise RuntimeError("the worker was stopped")
         problem = relay_thread_start(&self.state.thread, worker_main, self.state)
         if problem:
             raise OSError(problem, strerror(problem).decode())
@@ -328,6 +331,8 @@ cdef class Worker:
             "received": w.rules.totals.received,
             "relayed": w.rules.totals.relayed,
             "rtcp_relayed": w.rules.totals.rtcp_relayed,
+            "recorded": w.rules.totals.recorded,
+            "watch_failed": w.watch_failed,
             "wakeups": w.wakeups,
             "naps": w.naps,
             "events_lost": w.rules.events.lost,

@@ -8,15 +8,15 @@ from libc.stdlib cimport free
 
 from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
-from relay cimport Rules, relay_datagram, report_presses
+from forward cimport Rules, relay_datagram, report_presses
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_TIMEOUT, Command,
     commands_take, event_plain,
 )
 from sys cimport (
     close, epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address,
-    relay_load_int, relay_now_ns, relay_receive, relay_same_address, relay_sleep_until,
-    relay_store_int, relay_watch,
+    relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
+    relay_sleep_until, relay_store_int, relay_watch,
 )
 
 cdef enum:
@@ -38,6 +38,7 @@ cdef struct Worker:
     uint64_t call_count
     uint64_t nap_ns             # how long packets may wait to be handled together
     uint32_t nap_from           # packets per millisecond from which napping pays
+    uint64_t watch_failed
     uint64_t wakeups
     uint64_t naps
     uint64_t rate_since_ns
@@ -65,7 +66,8 @@ cdef inline void call_open(Worker *w, Call *call) noexcept nogil:
         call.ports[i].call = call
         call.ports[i].side = <uint8_t>(i >> 1)
         call.ports[i].component = <uint8_t>(i & 1)
-        relay_watch(w.poll, call.legs[i >> 1].fd[i & 1], &call.ports[i])
+        if relay_watch(w.poll, call.legs[i >> 1].fd[i & 1], &call.ports[i]) < 0:
+            w.watch_failed += 1  # fs.epoll.max_user_watches
 
 
 cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
@@ -76,9 +78,9 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
         call.previous.next = call.next
     else:
         w.calls = call.next
-    w.call_count -= 1
     for i in range(4):
         close(call.legs[i >> 1].fd[i & 1])  # leaves epoll by itself
+    w.call_count -= 1
     call.closed_ns = relay_now_ns()
     relay_store_int(&call.closed, 1)
     call_release(call)
@@ -123,7 +125,9 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
         free(done)
 
 
-cdef inline bint timed_out(const Rules *rules, const Call *call, int side, uint64_t now_ns) noexcept nogil:
+cdef inline bint timed_out(
+    const Rules *rules, const Call *call, int side, uint64_t now_ns
+) noexcept nogil:
     # Both legs described, this one expected to send, and quiet for too long.
     cdef const Leg *leg = &call.legs[side]
     cdef uint64_t since = leg.usable_ns if leg.usable_ns > leg.armed_ns else leg.armed_ns
@@ -155,6 +159,10 @@ cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
     cdef Port *port
     cdef relay_address source
     cdef int ready = epoll_wait(w.poll, w.events, BATCH, timeout_ms)
+    if relay_load_pointer(&w.commands) != NULL:
+        # What was asked for before these packets came applies to them. Nothing is lost:
+        # epoll is level-triggered and returns the sockets again.
+        return 0
     for i in range(ready):
         port = <Port *>w.events[i].data.ptr
         if port == NULL:

@@ -33,6 +33,7 @@ cdef struct Totals:
     uint64_t received
     uint64_t relayed
     uint64_t rtcp_relayed
+    uint64_t recorded
     uint64_t drops[<int>DROP_COUNT]
 
 
@@ -166,6 +167,7 @@ cdef inline Drop relay_rtp(
         # After the packet has left: recording never delays the call.
         if tap_push(rules.tap, call.tap, side, now_ns, data, <size_t>size):
             leg.recorded += 1
+            rules.totals.recorded += 1
     return DROP_NONE
 
 
