@@ -57,7 +57,8 @@ def prepare(example: Path, output: Path, scratch: Path) -> Region:
 
 def free_port(host: str, wanted: int) -> int:
     """`wanted` if UDP and TCP are free there, else another that is."""
-    for port in (wanted, *range(wanted + 100, wanted + 1000, 10)):
+    ports: list[int] = [wanted, *range(wanted + 100, wanted + 1000, 10)]
+    for port in ports:
         try:
             for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
                 with socket.socket(socket.AF_INET, kind) as attempt:

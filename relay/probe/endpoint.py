@@ -194,10 +194,10 @@ class Station:
     def poll(self) -> None:
         """Let the library work, answer when it is time, free what ended."""
         self.endpoint.libHandleEvents(POLL_MS)
-        if self.call is not None and self.answer_at is not None:
-            if time.monotonic() >= self.answer_at:
-                self.answer_at = None
-                self.call.answer(_operation(200))
+        due = self.answer_at is not None and time.monotonic() >= self.answer_at
+        if due and self.call is not None:
+            self.answer_at = None
+            self.call.answer(_operation(200))
         if self.ended:
             self.ended.clear()
             self.player = self.recorder = None  # closes the recorded file
