@@ -1,0 +1,1 @@
+"""Test callers and the demonstration: never imported by the server (extra `[probe]`)."""
