@@ -7,11 +7,12 @@ is nanoseconds of the monotonic clock, always an argument; a tick is 1/8000 s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from relay.rtp.g711 import SILENCE, convert, mix
 
 TICK_NS = 125_000
-BLOCK_TICKS = 8000
+BLOCK_TICKS = 3200
 SKEW_TICKS = 1600
 """200 ms: a timestamp that disagrees more with the arrival clock is not believed."""
 REMEMBERED = 64
@@ -49,7 +50,7 @@ class Channel:
         ticks = sorted(self.octets)
         return [
             (before + 1, after - before - 1)
-            for before, after in zip(ticks, ticks[1:], strict=False)
+            for before, after in pairwise(ticks)
             if after - before > 1
         ]
 
