@@ -327,7 +327,8 @@ class Call:
 def _as_dict(figures: object) -> dict[str, object]:
     """The figures that say something, for the log."""
     names = figures.__slots__  # type: ignore[attr-defined]
-    return {name: value for name in names if (value := getattr(figures, name)) is not None}
+    found = {name: value for name in names if (value := getattr(figures, name)) is not None}
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
 
 
 _ACTIONS: dict[Action, Callable[..., None]] = {
