@@ -1,7 +1,7 @@
 """Reading a configuration file: either a `Config`, or every mistake in it at once.
 
 Each section is validated by itself and what is valid is then checked against the rest,
-so that one mistake does not hide another.
+so that as few mistakes as possible hide others.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def read(text: str, file: str) -> Config:
     mistakes += crosschecks.mistakes(data, parts)
     if mistakes:
         raise ConfigError(file, mistakes)
-    return Config(**{key: tuple(part) if isinstance(part, list) else part
-                     for key, part in parts.items()})  # fmt: skip
+    return Config.model_validate(
+        {key: tuple(part) if isinstance(part, list) else part for key, part in parts.items()}
+    )
 
 
 def notes(config: Config) -> list[str]:
