@@ -197,23 +197,27 @@ class Engine:
         now = time.monotonic()
         problem: OSError | None = None
         for _ in range(_BIND_TRIES):
-            first = self._pool.take(now)
-            try:
-                second = self._pool.take(now)
-            except NoMediaPorts:
-                self._pool.restore(first)
-                raise
+            first, second = self._take_two(now)
             try:
                 return worker.open(number, binds[0], first, binds[1], second), (first, second)
             except OSError as error:
                 problem = error
+            blocked, good = (first, second)
+            if problem.filename == f"{binds[1]}:{second}":
+                blocked, good = second, first
+            self._pool.restore(good)
+            self._pool.give_back(blocked, now)
             if problem.errno != errno.EADDRINUSE:
-                self._pool.restore(first)
-                self._pool.restore(second)
                 break
-            self._pool.give_back(first, now)
-            self._pool.give_back(second, now)
         raise NoMediaPorts(f"cannot bind media ports: {problem}") from problem
+
+    def _take_two(self, now: float) -> tuple[int, int]:
+        first = self._pool.take(now)
+        try:
+            return first, self._pool.take(now)
+        except NoMediaPorts:
+            self._pool.restore(first)
+            raise
 
     def next_tap(self) -> int:
         """A tap number that no other call of this process has."""
