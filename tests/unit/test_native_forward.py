@@ -238,7 +238,7 @@ def test_a_forgotten_call_is_closed_by_the_collector() -> None:
 
 def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
     """rtpengine #887: the first half must not stay open when the second cannot be bound."""
-    with rig(pairs=8) as r:
+    with rig(pairs=8, quarantine_s=0.0) as r:
         until(lambda: r.engine.counters()["calls"] == 1)
         r.call.close()
         until(lambda: r.engine.counters()["calls"] == 0)
