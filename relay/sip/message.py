@@ -14,6 +14,7 @@ from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, 
 from relay.sip.headers import split_list as _split_list
 
 T = TypeVar("T")
+_MAX_HOPS = 128  # Via, Route, Record-Route: more than Max-Forwards allows is an attack
 
 REASONS: dict[int, str] = {
     100: "Trying",
@@ -239,7 +240,7 @@ class Message:
     def vias(self) -> list[Via]:
         """Every Via, topmost first."""
         values = self.headers.all("Via")
-        return [self.via] if len(values) == 1 else [Via.parse(value) for value in values]
+        return [self.via] if len(values) == 1 else [Via.parse(v) for v in _bounded(values)]
 
     def replace_via(self, via: Via) -> None:
         """Write `via` over the topmost one; those below stay."""
@@ -259,12 +260,13 @@ class Message:
     @property
     def routes(self) -> list[NameAddr]:
         """Route values, topmost first."""
-        return [NameAddr.parse(value) for value in self.headers.all("Route")]
+        return [NameAddr.parse(value) for value in _bounded(self.headers.all("Route"))]
 
     @property
     def record_routes(self) -> list[NameAddr]:
         """Record-Route values, topmost first."""
-        return [NameAddr.parse(value) for value in self.headers.all("Record-Route")]
+        values = _bounded(self.headers.all("Record-Route"))
+        return [NameAddr.parse(value) for value in values]
 
     @property
     def content_type(self) -> str | None:
@@ -303,6 +305,12 @@ class Message:
     def __repr__(self) -> str:
         # Numbers and names of people stay out of logs and tracebacks.
         return f"<{type(self).__name__} {self.headers.get('CSeq')}>"
+
+
+def _bounded(values: list[str]) -> list[str]:
+    if len(values) > _MAX_HOPS:
+        raise MalformedMessage("too many hops")
+    return values
 
 
 def _first_contact(raw: str) -> NameAddr | None:
