@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -14,18 +18,33 @@ flags = (
     else ["-O3", "-g1", "-fno-plt"]
 )
 
-setup(
-    ext_modules=cythonize(
-        [
-            Extension(
-                "relay._native",
-                ["native/_native.pyx"],
-                extra_compile_args=["-std=gnu11", "-Wall", *flags],
-                extra_link_args=["-fsanitize=address,undefined"] if debug else [],
+
+def compile_native() -> list[Extension]:
+    """Cython to C. A function on the packet path that would take the GIL fails the build."""
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            extensions = cythonize(
+                [
+                    Extension(
+                        "relay._native",
+                        ["native/_native.pyx"],
+                        depends=glob("native/*.px[di]"),
+                        extra_compile_args=["-std=gnu11", "-Wall", *flags],
+                        extra_link_args=["-fsanitize=address,undefined"] if debug else [],
+                    )
+                ],
+                include_path=["native"],
+                build_dir="build/cython",
+                compiler_directives={"language_level": "3", "cdivision": True},
             )
-        ],
-        include_path=["native"],
-        build_dir="build/cython",
-        compiler_directives={"language_level": "3"},
-    )
-)
+    finally:
+        sys.stderr.write(said.getvalue())
+    if "always require the GIL" in said.getvalue():
+        for generated in extensions[0].sources:
+            os.remove(generated)  # or the next build would take it as up to date
+        sys.exit("native/: a nogil function would take the GIL (see the hints above)")
+    return extensions
+
+
+setup(ext_modules=compile_native())

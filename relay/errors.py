@@ -30,7 +30,21 @@ class RemoteProtocolError(RelayError):
 
 
 class MalformedMessage(RemoteProtocolError):
-    """Bytes that are not a usable SIP message (RFC 3261 section 7)."""
+    """Bytes that are not a usable SIP message (RFC 3261 section 7).
+
+    `message` is the request as far as it could be read, when a 400 can be answered to
+    it (a `relay.sip.message.Request`), else None.
+    """
+
+    def __init__(self, text: str, message: object | None = None) -> None:
+        super().__init__(text)
+        self.message = message
+
+
+class OutOfOrder(RemoteProtocolError):
+    """A request inside a dialog with a lower CSeq than seen (RFC 3261 section 12.2.2)."""
+
+    status_hint = 500
 
 
 class MalformedSdp(RemoteProtocolError):

@@ -11,6 +11,13 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from relay.sdp.description import LegMedia, MediaAddress
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop, InviteClientTransaction, Transaction
+from relay.sip.uri import SipUri
+
+__all__ = ["LegMedia", "MediaAddress"]  # described by SDP, used by the engine
+
 
 class Side(Enum):
     """Which leg of a call. The caller's audio is the left channel of a recording."""
@@ -21,34 +28,6 @@ class Side(Enum):
     @property
     def other(self) -> Side:
         return Side.CALLEE if self is Side.CALLER else Side.CALLER
-
-
-@dataclass(frozen=True, slots=True)
-class MediaAddress:
-    """Where RTP and RTCP go. `rtcp_port == port` means rtcp-mux (RFC 5761)."""
-
-    host: str
-    port: int
-    rtcp_port: int
-
-
-@dataclass(frozen=True, slots=True)
-class LegMedia:
-    """What the engine must know of one leg after an offer/answer.
-
-    `payload_types` are those this peer may send; a packet of any other is dropped and
-    counted. `telephone_event` is the payload type of RFC 4733 events or None, with
-    `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
-    negotiated direction from the peer's point of view. `symmetric` allows one latch.
-    """
-
-    remote: MediaAddress | None
-    payload_types: frozenset[int]
-    telephone_event: int | None = None
-    clock_hz: int = 8000
-    may_send: bool = True
-    may_receive: bool = True
-    symmetric: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +137,42 @@ class RecordingEnded:
     path: str
     duration_s: float
     problem: str | None = None
+
+
+class Signalling(Protocol):
+    """The SIP endpoint: transactions, listeners and connections."""
+
+    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
+        """Our Contact for a peer: by the hop that it came from, else by where `target` is."""
+
+    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
+        """Send in a new client transaction, whose events go to `user` (a `TransactionUser`).
+
+        `reuse` names a stream connection that is taken when it is still open.
+        """
+
+    def cancel(self, tx: InviteClientTransaction) -> None:
+        """CANCEL an INVITE that has had a provisional response (RFC 3261 section 9.1)."""
+
+    def respond(self, tx: Transaction, response: Response) -> None:
+        """Answer in a server transaction."""
+
+    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
+        """Send outside of any transaction: the ACK to a 2xx."""
+
+
+class TransactionUser(Protocol):
+    """Who hears the outcome of a client transaction."""
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        """A provisional or final response; a 2xx may come again."""
+
+    def on_no_response(self, status: int, now: float) -> None:
+        """None will come: 408 timed out, 503 could not be sent."""
+
+
+class Journal(Protocol):
+    """Where events go: the structured log."""
+
+    def event(self, name: str, call: str, **fields: object) -> None:
+        """Record one event of a call. Never numbers or bodies in full."""

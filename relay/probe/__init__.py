@@ -1,4 +1,1 @@
-"""The probe: SIP endpoints and listening tools for the demo and the tests (extra `probe`).
-
-The server never imports it.
-"""
+"""Test callers and the demonstration: never imported by the server (extra `[probe]`)."""

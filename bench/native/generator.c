@@ -1,0 +1,179 @@
+/* A load of RTP streams for bench/relay_cost.py: built by it with cc, not shipped.
+ *
+ *   generator ADDRESS WARMUP_MS DURATION_MS < ports
+ *
+ * Each line of stdin is "LOCAL_PORT REMOTE_HOST REMOTE_PORT": one leg that sends 50 packets/s
+ * of 172 octets, evenly spread over 20 ms, and counts what comes back. Prints "begin" and
+ * "end" around the measured time, then one JSON line. Latency is from just before sendto to
+ * the kernel's receive time stamp, so the receiver here may be lazy without spoiling it.
+ */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { LEGS = 8192, OCTETS = 172, FRAME_NS = 20000000, TICK_NS = 100000, BUCKETS = 200001 };
+
+static struct leg {
+    int fd;
+    struct sockaddr_in to;
+    uint16_t sequence;
+} legs[LEGS];
+static int leg_count;
+static uint64_t measured_from, measured_until;
+static volatile int finished;
+static uint64_t sent, received, late_ticks, latency_us[BUCKETS];
+
+static uint64_t clock_ns(clockid_t id) {
+    struct timespec t;
+    clock_gettime(id, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static void send_one(struct leg *leg, int number, uint64_t due) {
+    uint8_t p[OCTETS] = {0x80, 0};
+    uint32_t stamp = htonl((uint32_t)leg->sequence * 160), ssrc = htonl((uint32_t)number + 1);
+    uint16_t sequence = htons(leg->sequence++);
+    uint8_t counted = due >= measured_from && due < measured_until;
+    uint64_t now = clock_ns(CLOCK_REALTIME);
+    memcpy(p + 2, &sequence, 2);
+    memcpy(p + 4, &stamp, 4);
+    memcpy(p + 8, &ssrc, 4);
+    memcpy(p + 12, &now, 8);
+    p[20] = counted;
+    if (sendto(leg->fd, p, sizeof p, 0, (struct sockaddr *)&leg->to, sizeof leg->to) == OCTETS)
+        sent += counted;
+}
+
+static void *send_all(void *unused) {
+    uint64_t start = clock_ns(CLOCK_MONOTONIC), next = start;
+    uint64_t *due = calloc((size_t)leg_count, sizeof *due);
+    int at = 0;
+    (void)unused;
+    prctl(PR_SET_TIMERSLACK, 1000);
+    for (int i = 0; i < leg_count; i++)
+        due[i] = start + (uint64_t)i * FRAME_NS / (uint64_t)leg_count;
+    while (!finished) {
+        uint64_t now = clock_ns(CLOCK_MONOTONIC);
+        while (due[at] <= now) {
+            send_one(&legs[at], at, due[at]);
+            due[at] += FRAME_NS;
+            at = (at + 1) % leg_count;
+        }
+        if (now > next + 20 * TICK_NS)
+            late_ticks++;
+        next = now + TICK_NS;
+        struct timespec t = {(time_t)(next / 1000000000u), (long)(next % 1000000000u)};
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
+    }
+    return NULL;
+}
+
+static void receive_one(int fd) {
+    uint8_t p[2048], control[256];
+    struct iovec data = {p, sizeof p};
+    struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
+                       .msg_controllen = sizeof control};
+    ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT);
+    struct timespec at;
+    uint64_t then;
+    if (n != OCTETS || !p[20])
+        return;
+    received++;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS) {
+            memcpy(&at, CMSG_DATA(c), sizeof at);
+            memcpy(&then, p + 12, 8);
+            uint64_t us = ((uint64_t)at.tv_sec * 1000000000u + (uint64_t)at.tv_nsec - then) / 1000;
+            latency_us[us < BUCKETS ? us : BUCKETS - 1]++;
+        }
+}
+
+static void *receive_all(void *unused) {
+    struct epoll_event events[512];
+    int poll = epoll_create1(0), n;
+    (void)unused;
+    for (int i = 0; i < leg_count; i++) {
+        struct epoll_event e = {.events = EPOLLIN, .data.fd = legs[i].fd};
+        epoll_ctl(poll, EPOLL_CTL_ADD, legs[i].fd, &e);
+    }
+    while (!finished) {
+        while ((n = epoll_wait(poll, events, 512, 0)) > 0)
+            for (int i = 0; i < n; i++)
+                receive_one(events[i].data.fd);
+        usleep(2000);
+    }
+    return NULL;
+}
+
+static void add_leg(const char *address, int local, const char *host, int remote) {
+    struct leg *leg = &legs[leg_count++];
+    struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)local)};
+    int one = 1;
+    inet_pton(AF_INET, address, &here.sin_addr);
+    leg->fd = socket(AF_INET, SOCK_DGRAM, 0);
+    leg->to.sin_family = AF_INET;
+    leg->to.sin_port = htons((uint16_t)remote);
+    inet_pton(AF_INET, host, &leg->to.sin_addr);
+    setsockopt(leg->fd, SOL_SOCKET, SO_TIMESTAMPNS, &one, sizeof one);
+    if (leg->fd < 0 || bind(leg->fd, (struct sockaddr *)&here, sizeof here) < 0) {
+        fprintf(stderr, "generator: %s port %d: %s\n", address, local, strerror(errno));
+        exit(1);
+    }
+}
+
+static uint64_t percentile(double share) {
+    uint64_t sum = 0;
+    for (int i = 0; i < BUCKETS; i++) {
+        sum += latency_us[i];
+        if (sum > 0 && sum >= share * (double)received)
+            return (uint64_t)i;
+    }
+    return BUCKETS - 1;
+}
+
+static void wait_until(uint64_t ns) {
+    struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
+    }
+}
+
+int main(int argc, char **argv) {
+    pthread_t sender, receiver;
+    char host[64];
+    int local, remote;
+    if (argc != 4)
+        return 2;
+    while (leg_count < LEGS && scanf("%d %63s %d", &local, host, &remote) == 3)
+        add_leg(argv[1], local, host, remote);
+    if (leg_count == 0)
+        return 2;
+    measured_from = clock_ns(CLOCK_MONOTONIC) + strtoull(argv[2], NULL, 10) * 1000000u;
+    measured_until = measured_from + strtoull(argv[3], NULL, 10) * 1000000u;
+    pthread_create(&receiver, NULL, receive_all, NULL);
+    pthread_create(&sender, NULL, send_all, NULL);
+    wait_until(measured_from);
+    puts("begin");
+    fflush(stdout);
+    wait_until(measured_until);
+    puts("end");
+    fflush(stdout);
+    wait_until(measured_until + 300000000u);
+    finished = 1;
+    pthread_join(sender, NULL);
+    pthread_join(receiver, NULL);
+    printf("{\"sent\": %lu, \"received\": %lu, \"late_ticks\": %lu, \"p50_us\": %lu, "
+           "\"p95_us\": %lu, \"p99_us\": %lu, \"max_us\": %lu}\n",
+           sent, received, late_ticks, percentile(0.50), percentile(0.95), percentile(0.99),
+           percentile(1.0));
+    return 0;
+}

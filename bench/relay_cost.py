@@ -1,0 +1,284 @@
+"""(a) CPU of the relay per forwarded packet, alternating with rtpengine in userspace.
+
+    python bench/relay_cost.py [--calls 500] [--seconds 6] [--rounds 2] [--alone] [--record]
+
+Every leg sends 50 packets/s of 172 octets over loopback. CPU is that of the relaying
+process with all its threads, from the scheduler's own count (nanoseconds), divided by the
+packets that arrived at the other end. Prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = "127.1.10.1"  # the generator
+OURS = "127.1.10.2"
+THEIRS = "127.1.10.3"
+FIRST_PEER_PORT = 10000
+PORTS = (16000, 32000)
+Legs = list[tuple[int, int]]  # (the generator's port, the relay's port)
+
+
+def generator() -> Path:
+    """Build the load generator if its source is newer."""
+    source, program = ROOT / "bench/native/generator.c", ROOT / "build/bench/generator"
+    if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
+        program.parent.mkdir(parents=True, exist_ok=True)
+        command = ["cc", "-O2", "-Wall", "-o", str(program), str(source), "-lpthread"]
+        subprocess.run(command, check=True)
+    return program
+
+
+def cpu_ns(pid: int) -> int:
+    """CPU that all threads of a process have used so far."""
+    total = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            total += int((task / "schedstat").read_text().split()[0])
+    return total
+
+
+def resident_kib(pid: int) -> int:
+    """Resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    return 0
+
+
+def serve(calls: int, record: bool, nap_us: int) -> None:
+    """Our engine in this process: prints the ports, relays until stdin ends."""
+    sys.path.insert(0, str(ROOT))
+    from relay.call.ports import LegMedia, MediaAddress, Side
+    from relay.media.engine import Engine
+
+    engine = Engine(OURS, None, PORTS, 1, 60.0, nap_us=nap_us)
+    engine.start()
+    ports = []
+    open_calls = []
+    for index in range(calls):
+        call = engine.open(f"bench-{index}", False, False)
+        for side in (Side.CALLER, Side.CALLEE):
+            port = FIRST_PEER_PORT + 2 * index + side.value
+            remote = MediaAddress(PEER, port, port + 1)
+            call.update(side, LegMedia(remote, frozenset({0})))
+            ports.append((port, call.local(side).port))
+        if record:
+            call.record(True)
+        open_calls.append(call)
+    print(json.dumps(ports), flush=True)
+    sys.stdin.read()
+    print(json.dumps(dict(engine.counters())), flush=True)
+    engine.close()
+
+
+@contextlib.contextmanager
+def our_engine(calls: int, options: list[str]) -> Iterator[tuple[int, str, Legs]]:
+    command = [sys.executable, __file__, "--serve", "--calls", str(calls), *options]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        legs = [(local, port) for local, port in json.loads(process.stdout.readline())]
+        yield process.pid, OURS, legs
+    finally:
+        process.stdin.close()
+        counters = process.stdout.read()
+        if os.environ.get("BENCH_VERBOSE"):
+            print({k: v for k, v in json.loads(counters).items() if v}, file=sys.stderr)
+        process.wait(10)
+
+
+def bencode(value: object) -> bytes:
+    """The encoding of rtpengine's control protocol."""
+    if isinstance(value, dict):
+        items = sorted(value.items())
+        return b"d" + b"".join(bencode(k) + bencode(v) for k, v in items) + b"e"
+    if isinstance(value, list):
+        return b"l" + b"".join(bencode(item) for item in value) + b"e"
+    if isinstance(value, int):
+        return b"i%de" % value
+    data = str(value).encode()
+    return b"%d:%s" % (len(data), data)
+
+
+class Rtpengine:
+    """rtpengine's control protocol, as far as a call needs it."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.connect((THEIRS, port))
+        self._socket.settimeout(3)
+        self._cookie = 0
+
+    def ask(self, **request: object) -> bytes:
+        self._cookie += 1
+        cookie = b"c%d " % self._cookie
+        named = {name.replace("_", "-"): value for name, value in request.items()}
+        self._socket.send(cookie + bencode(named))
+        while True:
+            reply = self._socket.recv(65536)
+            if reply.startswith(cookie):
+                return reply[len(cookie) :]
+
+    def wait(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                if b"pong" in self.ask(command="ping"):
+                    return
+            except (ConnectionRefusedError, TimeoutError):
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def describe(self, command: str, call: int, port: int, **more: object) -> int:
+        """Offer or answer; the port that rtpengine put into the description."""
+        sdp = (
+            f"v=0\r\no=- 1 1 IN IP4 {PEER}\r\ns=-\r\nc=IN IP4 {PEER}\r\nt=0 0\r\n"
+            f"m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
+        )
+        reply = self.ask(
+            command=command, call_id=f"bench-{call}", from_tag="a", sdp=sdp, ICE="remove", **more
+        )
+        return int(reply.split(b"m=audio ")[1].split(b" ")[0])
+
+
+@contextlib.contextmanager
+def rtpengine(calls: int) -> Iterator[tuple[int, str, Legs]]:
+    control = 2223
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [
+                *("rtpengine", "--table=-1", f"--interface={THEIRS}", "--foreground"),
+                *(f"--listen-ng={THEIRS}:{control}", "--log-stderr", "--log-level=3"),
+                *(f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--config-file=none"),
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            client = Rtpengine(control)
+            client.wait()
+            legs = []
+            for call in range(calls):
+                first = FIRST_PEER_PORT + 2 * call
+                towards_callee = client.describe("offer", call, first)
+                towards_caller = client.describe("answer", call, first + 1, to_tag="b")
+                legs += [(first, towards_caller), (first + 1, towards_callee)]
+            yield process.pid, THEIRS, legs
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, float]:
+    """Load the relay; its CPU per packet, loss and latency."""
+    load = subprocess.Popen(
+        [str(generator()), PEER, "1500", str(int(seconds * 1000))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert load.stdin is not None
+    assert load.stdout is not None
+    load.stdin.write("".join(f"{local} {host} {port}\n" for local, port in legs))
+    load.stdin.close()
+    if load.stdout.readline() != "begin\n":
+        raise RuntimeError("the generator did not start")
+    before = cpu_ns(pid)
+    load.stdout.readline()
+    used = cpu_ns(pid) - before
+    figures: dict[str, float] = json.loads(load.stdout.readline())
+    load.wait(10)
+    figures["us_per_packet"] = round(used / 1000 / max(1, figures["received"]), 3)
+    figures["loss_percent"] = round(100 * (1 - figures["received"] / figures["sent"]), 4)
+    figures["cores"] = round(used / 1e9 / seconds, 3)
+    figures["resident_kib"] = resident_kib(pid)
+    return figures
+
+
+def machine() -> dict[str, object]:
+    """Where and what was measured."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return {
+        "cpu": model,
+        "cores": os.cpu_count(),
+        "kernel": platform.release(),
+        "commit": commit.stdout.strip(),
+    }
+
+
+def compare(arguments: argparse.Namespace) -> dict[str, object]:
+    """Alternating runs of ours and of rtpengine."""
+    options = ["--nap-us", str(arguments.nap_us)] + (["--record"] if arguments.record else [])
+    runs: dict[str, list[dict[str, float]]] = {"relay": [], "rtpengine": []}
+    for _ in range(arguments.rounds):
+        with our_engine(arguments.calls, options) as (pid, host, legs):
+            runs["relay"].append(measure(pid, host, legs, arguments.seconds))
+        if not arguments.alone:
+            with rtpengine(arguments.calls) as (pid, host, legs):
+                runs["rtpengine"].append(measure(pid, host, legs, arguments.seconds))
+    cost = {
+        name: statistics.median(run["us_per_packet"] for run in results)
+        for name, results in runs.items()
+        if results
+    }
+    ratio = round(cost["relay"] / cost["rtpengine"], 3) if "rtpengine" in cost else None
+    return {
+        "bench": "relay_cost",
+        "calls": arguments.calls,
+        "recording": arguments.record,
+        "us_per_packet": cost,
+        "ratio": ratio,
+        "target_ratio": 0.65,
+        "runs": {name: results for name, results in runs.items() if results},
+        "machine": machine(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--alone", action="store_true", help="without rtpengine")
+    parser.add_argument("--record", action="store_true", help="copy everything to the tap")
+    parser.add_argument("--nap-us", type=int, default=1000)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.calls, arguments.record, arguments.nap_us)
+    else:
+        print(json.dumps(compare(arguments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+# The flow entry: what the engine does with the packets of one leg's ports. Plain data.
+#
+# Written by its worker only; Python reads counters of it while the worker runs (each is
+# one aligned word). Settings change between two packets, by a command.
+
+from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t, uint64_t
+
+from dtmf cimport Dtmf
+from packet cimport DROP_COUNT
+from stats cimport Stats
+from sys cimport relay_address
+
+cdef enum Component:
+    RTP = 0
+    RTCP = 1
+
+
+# What an offer/answer settled for one leg; the addresses have length 0 when unknown.
+cdef struct Settings:
+    relay_address remote[2]
+    uint64_t payload_types[2]   # bit set of 128: what this peer may send
+    uint32_t clock_hz
+    int16_t telephone_event     # payload type or -1
+    uint8_t mux                 # RTCP on the RTP port (RFC 5761)
+    uint8_t may_send
+    uint8_t may_receive
+    uint8_t symmetric
+
+
+cdef struct Leg:
+    int32_t fd[2]
+    relay_address remote[2]     # where the peer's packets come from and ours go to
+    Settings settings
+    uint8_t described
+    uint8_t settled             # a packet has confirmed the source: no latching any more
+    uint8_t latched
+    uint8_t rtcp_latched
+    uint8_t first_reported
+    uint8_t timeout_reported
+    uint32_t latched_ssrc
+    uint64_t armed_ns           # when the media timeout began to count
+    uint64_t usable_ns          # last packet that was accepted
+    uint64_t relayed_ns
+    uint64_t relayed
+    uint64_t recorded
+    uint64_t rtcp_packets
+    uint64_t rtcp_relayed
+    Stats stats
+    Dtmf dtmf
+    uint64_t drops[<int>DROP_COUNT]
+    uint64_t dropped_ns         # the last RTP drop: when, why, and from where
+    uint32_t last_drop
+    relay_address stranger      # the last wrong source
+
+
+cdef struct Port:               # what epoll hands back
+    Call *call
+    uint8_t side
+    uint8_t component
+
+
+cdef struct Call:
+    Leg legs[2]
+    Port ports[4]
+    uint64_t number
+    uint32_t tap
+    uint8_t recording
+    uint64_t closed_ns
+    int closed                  # set last by the worker: it will not touch the call again
+    int references              # Python's and the worker's
+    Call *next
+    Call *previous

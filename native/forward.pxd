@@ -1,0 +1,244 @@
+# The path of a packet: demux -> source check -> rules -> figures -> out of the other leg.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from dtmf cimport DtmfPress, dtmf_feed
+from flow cimport RTCP, RTP, Call, Leg, Port
+from packet cimport (
+    DROP_COUNT, DROP_LATCH_REFUSED, DROP_MALFORMED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
+    DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_PAYLOAD_TYPE, DROP_RECEIVER_ON_HOLD,
+    DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP,
+    KIND_RTP, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_view,
+)
+from ring cimport (
+    EVENT_DTMF, EVENT_FIRST_PACKET, EventRing, event_latched, event_plain,
+)
+from stats cimport stats_feed
+from sys cimport (
+    relay_address, relay_inside, relay_same_address, relay_same_host, relay_send,
+)
+from tap cimport TapRingC, tap_push
+
+cdef enum:
+    LATCH_NETWORKS = 64
+
+
+cdef struct Network:
+    uint8_t octets[16]
+    uint32_t length             # 4 or 16
+    uint32_t bits
+
+
+cdef struct Totals:
+    uint64_t received
+    uint64_t relayed
+    uint64_t rtcp_relayed
+    uint64_t recorded
+    uint64_t drops[<int>DROP_COUNT]
+
+
+cdef struct Rules:              # the same for all calls of a worker
+    Network networks[LATCH_NETWORKS]
+    uint32_t network_count
+    uint64_t idle_timeout_ns
+    EventRing events
+    TapRingC *tap
+    Totals totals
+
+
+cdef inline bint latch_allowed(const Rules *rules, const relay_address *source) noexcept nogil:
+    cdef uint32_t i
+    for i in range(rules.network_count):
+        if relay_inside(
+            source, rules.networks[i].octets, rules.networks[i].length, rules.networks[i].bits
+        ):
+            return True
+    return False
+
+
+cdef inline Drop rtp_source(
+    Rules *rules, Leg *leg, const relay_address *source, bint *learn
+) noexcept nogil:
+    # Decides without changing anything: a packet that a later rule refuses teaches nothing.
+    learn[0] = False
+    if relay_same_address(source, &leg.remote[<int>RTP]):
+        return DROP_NONE
+    if relay_same_address(source, &leg.settings.remote[<int>RTP]):
+        learn[0] = True  # the signalled address wins, even over a learned one
+        return DROP_NONE
+    if not leg.settings.symmetric or leg.settled:
+        return DROP_WRONG_SOURCE if leg.remote[<int>RTP].length else DROP_NOT_DESCRIBED
+    if not latch_allowed(rules, source):
+        return DROP_LATCH_REFUSED
+    learn[0] = True
+    return DROP_NONE
+
+
+cdef inline void settle(
+    Rules *rules, Call *call, uint8_t side, const relay_address *source, uint32_t ssrc, bint learn
+) noexcept nogil:
+    # The first accepted packet after an update fixes the source until the next one.
+    cdef Leg *leg = &call.legs[side]
+    leg.settled = 1
+    if learn:
+        leg.remote[<int>RTP] = source[0]
+        leg.latched = not relay_same_address(source, &leg.settings.remote[<int>RTP])
+        leg.rtcp_latched = 0
+        if leg.latched:
+            leg.remote[<int>RTCP].length = 0  # unknown until a report comes from there
+            if leg.settings.mux:
+                leg.remote[<int>RTCP] = source[0]
+            event_latched(&rules.events, call.number, side, source)
+        else:
+            leg.remote[<int>RTCP] = leg.settings.remote[<int>RTCP]
+    leg.latched_ssrc = ssrc
+
+
+cdef inline Drop send_rtp(Leg *other, const uint8_t *data, int size) noexcept nogil:
+    if not other.described or other.remote[<int>RTP].length == 0:
+        return DROP_NO_DESTINATION
+    if not other.settings.may_receive:
+        return DROP_RECEIVER_ON_HOLD
+    if relay_send(other.fd[<int>RTP], data, size, &other.remote[<int>RTP]) != size:
+        return DROP_SEND_FAILED
+    return DROP_NONE
+
+
+cdef inline void report_presses(
+    Rules *rules, Call *call, uint8_t side, const DtmfPress *presses, int count
+) noexcept nogil:
+    cdef int i
+    cdef uint32_t clock_hz = call.legs[side].settings.clock_hz
+    for i in range(count):
+        event_plain(
+            &rules.events, EVENT_DTMF, call.number, side, presses[i].event,
+            <uint32_t>(<uint64_t>presses[i].ticks * 1000 // clock_hz),
+        )
+
+
+cdef inline Drop relay_rtp(
+    Rules *rules, Call *call, uint8_t side, const uint8_t *data, int size,
+    const relay_address *source, uint64_t now_ns
+) noexcept nogil:
+    cdef Leg *leg = &call.legs[side]
+    cdef RtpView view
+    cdef DtmfPress presses[2]
+    cdef bint learn = False
+    cdef bint is_event
+    cdef Drop drop
+    if not leg.described:
+        return DROP_NOT_DESCRIBED
+    drop = rtp_view(data, <size_t>size, &view)
+    if drop != DROP_NONE:
+        return drop
+    drop = rtp_source(rules, leg, source, &learn)
+    if drop != DROP_NONE:
+        return drop
+    if leg.latched and leg.settled and not learn and view.ssrc != leg.latched_ssrc:
+        return DROP_WRONG_SSRC
+    if not (leg.settings.payload_types[view.payload_type >> 6] >> (view.payload_type & 63)) & 1:
+        return DROP_PAYLOAD_TYPE
+    if not leg.settings.may_send:
+        return DROP_ON_HOLD
+    if learn or not leg.settled:
+        settle(rules, call, side, source, view.ssrc, learn)
+    is_event = view.payload_type == leg.settings.telephone_event
+    stats_feed(
+        &leg.stats, view.ssrc, view.sequence, view.timestamp, view.payload_octets, now_ns,
+        leg.settings.clock_hz, not is_event,
+    )
+    leg.usable_ns = now_ns
+    leg.timeout_reported = 0
+    if not leg.first_reported:
+        leg.first_reported = 1
+        event_plain(&rules.events, EVENT_FIRST_PACKET, call.number, side, 0, 0)
+    drop = send_rtp(&call.legs[1 - side], data, size)
+    if is_event:
+        report_presses(
+            rules, call, side, presses,
+            dtmf_feed(
+                &leg.dtmf, view.ssrc, view.timestamp, data + view.payload_at, view.payload_octets,
+                now_ns, presses,
+            ),
+        )
+    if drop != DROP_NONE:
+        return drop
+    leg.relayed += 1
+    leg.relayed_ns = now_ns
+    rules.totals.relayed += 1
+    if call.recording and rules.tap != NULL:
+        # After the packet has left: recording never delays the call.
+        if tap_push(rules.tap, call.tap, side, now_ns, data, <size_t>size):
+            leg.recorded += 1
+            rules.totals.recorded += 1
+    return DROP_NONE
+
+
+cdef inline Drop rtcp_source(Leg *leg, const relay_address *source) noexcept nogil:
+    if leg.settings.mux:
+        if relay_same_address(source, &leg.remote[<int>RTP]):
+            return DROP_NONE
+        return DROP_WRONG_SOURCE
+    if relay_same_address(source, &leg.remote[<int>RTCP]):
+        return DROP_NONE
+    if leg.latched and not leg.rtcp_latched and relay_same_host(source, &leg.remote[<int>RTP]):
+        leg.remote[<int>RTCP] = source[0]
+        leg.rtcp_latched = 1
+        return DROP_NONE
+    return DROP_WRONG_SOURCE
+
+
+cdef inline Drop relay_rtcp(
+    Rules *rules, Call *call, uint8_t side, uint8_t component, const uint8_t *data, int size,
+    const relay_address *source
+) noexcept nogil:
+    # Reports flow while a stream is on hold (RFC 3264 section 5.1).
+    cdef Leg *leg = &call.legs[side]
+    cdef Leg *other = &call.legs[1 - side]
+    cdef int out
+    cdef RtcpView view
+    cdef Drop drop
+    if not leg.described:
+        return DROP_NOT_DESCRIBED
+    if component == RTP and not leg.settings.mux:
+        return DROP_RTCP_MUX_NOT_NEGOTIATED
+    drop = rtcp_view(data, <size_t>size, &view)
+    if drop == DROP_NONE:
+        drop = rtcp_source(leg, source)
+    if drop != DROP_NONE:
+        return drop
+    leg.rtcp_packets += 1
+    if not other.described or other.remote[<int>RTCP].length == 0:
+        return DROP_NO_DESTINATION
+    out = RTP if other.settings.mux else RTCP
+    if relay_send(other.fd[out], data, size, &other.remote[<int>RTCP]) != size:
+        return DROP_SEND_FAILED
+    leg.rtcp_relayed += 1
+    rules.totals.rtcp_relayed += 1
+    return DROP_NONE
+
+
+cdef inline void relay_datagram(
+    Rules *rules, Port *port, const uint8_t *data, int size, const relay_address *source,
+    uint64_t now_ns
+) noexcept nogil:
+    cdef Leg *leg = &port.call.legs[port.side]
+    cdef Kind kind = KIND_RTP
+    cdef Drop drop = demux(data, <size_t>size, &kind)
+    rules.totals.received += 1
+    if drop == DROP_NONE:
+        if kind == KIND_RTCP:
+            drop = relay_rtcp(rules, port.call, port.side, port.component, data, size, source)
+        elif port.component == RTCP:
+            drop = DROP_NOT_RTCP
+        else:
+            drop = relay_rtp(rules, port.call, port.side, data, size, source, now_ns)
+    if drop == DROP_NONE:
+        return
+    leg.drops[<int>drop] += 1
+    rules.totals.drops[<int>drop] += 1
+    if port.component == RTP and kind == KIND_RTP:
+        leg.last_drop = drop
+        leg.dropped_ns = now_ns
+        if drop == DROP_WRONG_SOURCE or drop == DROP_LATCH_REFUSED:
+            leg.stranger = source[0]

@@ -1,0 +1,224 @@
+# A worker: one thread that owns its calls, their sockets and one epoll.
+#
+# Commands run between two batches of packets. No packet of a call is in hand then, so
+# that is the quiescent point after which a closed call may be freed.
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free
+
+from dtmf cimport DtmfPress, dtmf_silent
+from flow cimport RTCP, RTP, Call, Leg, Port, Settings
+from forward cimport Rules, relay_datagram, report_presses
+from ring cimport (
+    COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_TIMEOUT, Command,
+    commands_take, event_plain,
+)
+from sys cimport (
+    close, epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address,
+    relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
+    relay_sleep_until, relay_store_int, relay_thread_name, relay_watch,
+)
+
+cdef enum:
+    BATCH = 512
+    BUFFER_OCTETS = 2048
+    RATE_WINDOW_NS = 10000000
+    SCAN_NS = 200000000
+
+
+cdef struct Worker:
+    Rules rules
+    pthread_t thread
+    int poll
+    int wake
+    int stopping
+    int started
+    void *commands
+    Call *calls
+    uint64_t call_count
+    uint64_t nap_ns             # how long packets may wait to be handled together
+    uint32_t nap_from           # packets per millisecond from which napping pays
+    uint64_t watch_failed
+    uint64_t wakeups
+    uint64_t naps
+    uint64_t rate_since_ns
+    uint64_t rate_packets
+    uint8_t busy
+    uint64_t scan_at_ns
+    epoll_event events[BATCH]
+    uint8_t buffer[BUFFER_OCTETS]
+
+
+cdef inline void call_release(Call *call) noexcept nogil:
+    if relay_add_int(&call.references, -1) == 0:
+        free(call)
+
+
+cdef inline void call_open(Worker *w, Call *call) noexcept nogil:
+    cdef int i
+    call.previous = NULL
+    call.next = w.calls
+    if w.calls != NULL:
+        w.calls.previous = call
+    w.calls = call
+    w.call_count += 1
+    for i in range(4):
+        call.ports[i].call = call
+        call.ports[i].side = <uint8_t>(i >> 1)
+        call.ports[i].component = <uint8_t>(i & 1)
+        if relay_watch(w.poll, call.legs[i >> 1].fd[i & 1], &call.ports[i]) < 0:
+            w.watch_failed += 1  # fs.epoll.max_user_watches
+
+
+cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
+    cdef int i
+    if call.next != NULL:
+        call.next.previous = call.previous
+    if call.previous != NULL:
+        call.previous.next = call.next
+    else:
+        w.calls = call.next
+    for i in range(4):
+        close(call.legs[i >> 1].fd[i & 1])  # leaves epoll by itself
+    w.call_count -= 1
+    call.closed_ns = relay_now_ns()
+    relay_store_int(&call.closed, 1)
+    call_release(call)
+
+
+cdef inline void leg_update(Leg *leg, const Settings *settings, uint64_t now_ns) noexcept nogil:
+    # A learned source outlives an update that repeats the address (a hold, a refresh): audio
+    # keeps flowing to it, and one new latch is allowed. A new address starts over.
+    cdef bint same = (
+        leg.described and settings.symmetric and leg.settings.symmetric
+        and leg.settings.mux == settings.mux
+        and relay_same_address(&leg.settings.remote[<int>RTP], &settings.remote[<int>RTP])
+    )
+    leg.settings = settings[0]
+    if not same:
+        leg.remote[<int>RTP] = settings.remote[<int>RTP]
+        leg.remote[<int>RTCP] = settings.remote[<int>RTCP]
+        leg.latched = 0
+        leg.rtcp_latched = 0
+    leg.settled = 0
+    leg.described = 1
+    leg.armed_ns = now_ns
+    leg.timeout_reported = 0
+    leg.stats.last_ns = 0  # a pause across an update is neither a gap of the network
+    leg.stats.transit_known = 0  # nor jitter
+
+
+cdef inline void run_commands(Worker *w) noexcept nogil:
+    cdef Command *command = commands_take(&w.commands)
+    cdef Command *done
+    while command != NULL:
+        if command.kind == COMMAND_OPEN:
+            call_open(w, command.call)
+        elif command.kind == COMMAND_UPDATE:
+            leg_update(&command.call.legs[command.side], &command.settings, relay_now_ns())
+        elif command.kind == COMMAND_RECORD:
+            command.call.tap = command.tap
+            command.call.recording = command.on
+        elif command.kind == COMMAND_CLOSE:
+            call_close(w, command.call)
+        done = command
+        command = command.next
+        free(done)
+
+
+cdef inline bint timed_out(
+    const Rules *rules, const Call *call, int side, uint64_t now_ns
+) noexcept nogil:
+    # Both legs described, this one expected to send, and quiet for too long.
+    cdef const Leg *leg = &call.legs[side]
+    cdef uint64_t since = leg.usable_ns if leg.usable_ns > leg.armed_ns else leg.armed_ns
+    return (
+        leg.described and call.legs[1 - side].described and not leg.timeout_reported
+        and leg.settings.may_send and rules.idle_timeout_ns != 0
+        and now_ns > since and now_ns - since >= rules.idle_timeout_ns
+    )
+
+
+cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
+    cdef Call *call = w.calls
+    cdef DtmfPress press[1]
+    cdef uint8_t side
+    while call != NULL:
+        for side in range(2):
+            if dtmf_silent(&call.legs[side].dtmf, now_ns, press):
+                report_presses(&w.rules, call, side, press, 1)
+            if timed_out(&w.rules, call, side, now_ns):
+                call.legs[side].timeout_reported = 1
+                event_plain(&w.rules.events, EVENT_TIMEOUT, call.number, side, 0, 0)
+        call = call.next
+
+
+cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
+    # One batch; the number of sockets that were ready, or -1 when commands come first.
+    cdef int i, size
+    cdef uint64_t value
+    cdef Port *port
+    cdef relay_address source
+    cdef int ready = epoll_wait(w.poll, w.events, BATCH, timeout_ms)
+    if relay_load_pointer(&w.commands) != NULL:
+        # What was asked for before these packets came applies to them. Nothing is lost:
+        # epoll is level-triggered and returns the sockets again.
+        return -1
+    for i in range(ready):
+        port = <Port *>w.events[i].data.ptr
+        if port == NULL:
+            eventfd_read(w.wake, &value)
+            continue
+        size = relay_receive(
+            port.call.legs[port.side].fd[port.component], w.buffer, BUFFER_OCTETS, &source
+        )
+        if size < 0:
+            continue
+        w.rate_packets += 1
+        relay_datagram(&w.rules, port, w.buffer, size, &source, relay_now_ns())
+    return ready
+
+
+cdef inline void measure_rate(Worker *w, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t span = now_ns - w.rate_since_ns
+    if span < RATE_WINDOW_NS:
+        return
+    w.busy = w.rate_packets * 1000000 >= span * w.nap_from
+    w.rate_since_ns = now_ns
+    w.rate_packets = 0
+
+
+cdef inline int wait_ms(Worker *w, uint64_t now_ns) noexcept nogil:
+    if w.calls == NULL:
+        return -1
+    return <int>((w.scan_at_ns - now_ns) // 1000000) + 1
+
+
+cdef inline void worker_run(Worker *w) noexcept nogil:
+    cdef uint64_t now_ns
+    cdef int ready
+    cdef uint64_t scan_ns = SCAN_NS
+    if w.rules.idle_timeout_ns and w.rules.idle_timeout_ns < 4 * scan_ns:
+        scan_ns = w.rules.idle_timeout_ns // 4 + 1
+    while not relay_load_int(&w.stopping):
+        run_commands(w)
+        now_ns = relay_now_ns()
+        if now_ns >= w.scan_at_ns:
+            scan(w, now_ns)
+            w.scan_at_ns = now_ns + scan_ns
+        measure_rate(w, now_ns)
+        w.wakeups += 1
+        ready = poll_once(w, wait_ms(w, now_ns))
+        if w.busy and 0 <= ready < BATCH:
+            # Under load one wake-up serves many packets; what waited meanwhile comes at once.
+            w.naps += 1
+            relay_sleep_until(now_ns + w.nap_ns)
+    run_commands(w)
+    while w.calls != NULL:
+        call_close(w, w.calls)
+
+
+cdef inline void *worker_main(void *data) noexcept nogil:
+    relay_thread_name(b"relay-media")
+    worker_run(<Worker *>data)
+    return NULL

@@ -1,0 +1,336 @@
+"""A call: two legs and one table of what happens when. Read this first.
+
+    caller ──INVITE──▶ CallerLeg ─▶ Call ─▶ CalleeLeg ──INVITE──▶ callee
+
+The legs speak SIP and report events (`relay.call.events`); `TRANSITIONS` says what each
+event does in each state; the actions tell the other leg, the engine and the recorder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from relay.call import events as e
+from relay.call.callee import CalleeLeg
+from relay.call.caller import CallerLeg
+from relay.call.leg import Leg
+from relay.call.negotiation import Negotiation
+from relay.call.ports import (
+    CallMedia,
+    DtmfPressed,
+    FirstPacket,
+    Latched,
+    MediaEvent,
+    RecordingSpec,
+    Side,
+)
+from relay.call.refusal import refuse
+from relay.errors import NotAcceptable, RelayError
+from relay.sip.message import REASONS
+
+if TYPE_CHECKING:
+    from relay.call.alarms import Alarm
+    from relay.call.calls import Calls
+    from relay.call.midcall import MidCall
+
+RECORDED_CODECS = ("PCMU", "PCMA")
+
+
+class State(Enum):
+    """Where a call is."""
+
+    CALLING = auto()  # INVITE passed on, nothing heard
+    RINGING = auto()  # at least one 18x
+    ANSWERED = auto()  # 2xx passed on, the caller's ACK is missing
+    UP = auto()
+    ENDED = auto()  # told to both sides; late messages change nothing
+
+
+class Action(Enum):
+    """What a transition does."""
+
+    RING_CALLER = auto()
+    ANSWER_CALLER = auto()
+    REJECT_CALLER = auto()
+    CANCEL_CALLEE = auto()
+    ACKNOWLEDGE_CALLEE = auto()
+    HANG_UP_OTHER = auto()
+    HANG_UP_BOTH = auto()
+    RECORD_RINGING = auto()
+    RECORD_ANSWERED = auto()
+    FINISH = auto()
+
+
+S, A = State, Action
+_GIVE_UP = (S.ENDED, (A.REJECT_CALLER, A.CANCEL_CALLEE, A.FINISH))
+_END_BOTH = (S.ENDED, (A.HANG_UP_BOTH, A.FINISH))
+_END_OTHER = (S.ENDED, (A.HANG_UP_OTHER, A.FINISH))
+_RING = (S.RINGING, (A.RING_CALLER, A.RECORD_RINGING))
+_ANSWER = (S.ANSWERED, (A.ANSWER_CALLER, A.RECORD_ANSWERED))
+_REJECT = (S.ENDED, (A.REJECT_CALLER, A.FINISH))
+_CANCEL = (S.ENDED, (A.CANCEL_CALLEE, A.FINISH))
+
+TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
+    # An absent pair is ignored: a late or repeated event changes nothing.
+    (S.CALLING, e.Rang): _RING,
+    (S.RINGING, e.Rang): _RING,
+    (S.CALLING, e.Answered): _ANSWER,
+    (S.RINGING, e.Answered): _ANSWER,
+    (S.CALLING, e.Rejected): _REJECT,
+    (S.RINGING, e.Rejected): _REJECT,
+    (S.CALLING, e.Cancelled): _CANCEL,
+    (S.RINGING, e.Cancelled): _CANCEL,
+    (S.CALLING, e.RingTimedOut): _GIVE_UP,
+    (S.RINGING, e.RingTimedOut): _GIVE_UP,
+    (S.CALLING, e.Stopped): _GIVE_UP,
+    (S.RINGING, e.Stopped): _GIVE_UP,
+    (S.RINGING, e.HungUp): _GIVE_UP,  # a callee that sends BYE before its answer
+    (S.ANSWERED, e.Acknowledged): (S.UP, (A.ACKNOWLEDGE_CALLEE,)),
+    (S.ANSWERED, e.NotAcknowledged): _END_BOTH,
+    (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
+    (S.ANSWERED, e.HungUp): _END_OTHER,
+    (S.ANSWERED, e.SilentTooLong): _END_BOTH,
+    (S.ANSWERED, e.Stopped): _END_BOTH,
+    (S.UP, e.NotAcknowledged): _END_BOTH,  # of a re-INVITE
+    (S.UP, e.HungUp): _END_OTHER,
+    (S.UP, e.SilentTooLong): _END_BOTH,
+    (S.UP, e.Stopped): _END_BOTH,
+}
+
+
+class Call:
+    """Two legs, their media, and perhaps a recording."""
+
+    def __init__(self, calls: Calls, call_id: str, now: float) -> None:
+        self.calls = calls
+        self.id = call_id
+        self.state = State.CALLING
+        self.started = now
+        self.exchange: MidCall | None = None
+        self.caller: CallerLeg
+        self.callee: CalleeLeg
+        self.media: CallMedia
+        self.negotiation: Negotiation
+        self.recording_mode = "do-not-record"
+        self.admitted: tuple[str, ...] = ()
+        self._recording = False
+        self._relayed_before: dict[Side, int] = {}
+        self._alarm: Alarm | None = None
+        self._cause = ""
+        self._answered_at: float | None = None
+
+    # --- asked by the legs
+
+    @property
+    def ended(self) -> bool:
+        return self.state is State.ENDED
+
+    @property
+    def legs(self) -> tuple[Leg, Leg]:
+        return self.caller, self.callee
+
+    def leg(self, side: Side) -> Leg:
+        return self.caller if side is Side.CALLER else self.callee
+
+    # --- events
+
+    def feed(self, event: e.CallEvent, now: float) -> None:
+        """One event; the table says what follows."""
+        found = TRANSITIONS.get((self.state, type(event)))
+        if found is None:
+            return
+        self.state, actions = found
+        for action in actions:
+            _ACTIONS[action](self, event, now)
+
+    def ring_until(self, deadline: float) -> None:
+        """Give up when nobody has answered by `deadline`."""
+        self._alarm = self.calls.alarms.set(self, deadline)
+
+    def on_timer(self, now: float) -> None:
+        self.feed(e.RingTimedOut(), now)
+
+    def not_acknowledged(self, side: Side, now: float) -> None:
+        self.feed(e.NotAcknowledged(side), now)
+
+    def on_media(self, event: MediaEvent, now: float) -> None:
+        """What the engine saw."""
+        side = event.side.name.lower()
+        if isinstance(event, DtmfPressed):
+            self._log("dtmf", side=side, key=event.key, duration_ms=event.duration_ms)
+        elif isinstance(event, Latched):
+            self._log("media_latched", side=side, host=event.host, port=event.port)
+        elif isinstance(event, FirstPacket):
+            self._log("media_started", side=side)
+        else:
+            self.feed(e.SilentTooLong(event.side), now)
+
+    # --- actions
+
+    def _ring_caller(self, event: e.Rang, now: float) -> None:
+        sdp = self._answer_for_caller(event.sdp)
+        self.caller.ring(event.branch, event.status, event.reason, sdp)
+        self._log("call_ringing", status=event.status, early_media=bool(sdp))
+
+    def _answer_for_caller(self, sdp: bytes) -> bytes:
+        """An answer in a 18x that cannot be carried is left out; the 2xx decides."""
+        if not sdp:
+            return b""
+        try:
+            return self._translate(sdp)
+        except RelayError:
+            return b""
+
+    def _translate(self, sdp: bytes) -> bytes:
+        """The callee's SDP for the caller: its answer, or its offer to an empty INVITE."""
+        if self.callee.delayed_offer and not self.negotiation.open:
+            return self.negotiation.offer(Side.CALLEE, sdp)
+        if self.callee.delayed_offer:
+            return b""  # the same offer again
+        return self.negotiation.answer(Side.CALLEE, sdp)
+
+    def _answer_caller(self, event: e.Answered, now: float) -> None:
+        self._disarm()
+        try:
+            sdp = self._translate(event.sdp) if event.sdp else b""
+            if not sdp and not self.negotiation.agreed:
+                raise NotAcceptable("the callee answered without a session description")
+        except RelayError as error:
+            self._cause = str(error)
+            self.caller.refuse(self.caller.invite.tx, self.caller.invite.request, 502, str(error))
+            self.caller.leave()
+            self.feed(e.NegotiationFailed(str(error)), now)
+            return
+        if not self.callee.delayed_offer:
+            self.negotiation.close()
+        self._answered_at = now
+        self.caller.answer(event.branch, sdp, now)
+        self._log("call_answered", codec=self.negotiation.codec())
+
+    def _acknowledge_callee(self, event: e.Acknowledged, now: float) -> None:
+        """The caller's ACK carries the answer when the callee made the offer."""
+        if not self.callee.delayed_offer:
+            return
+        sdp = b""
+        try:
+            sdp = self.negotiation.answer(Side.CALLER, event.sdp)
+        except RelayError as error:
+            self._cause = str(error)
+        self.negotiation.close()
+        self.callee.acknowledge(sdp)
+        if not sdp:
+            self.state = State.ANSWERED
+            self.feed(e.NegotiationFailed(self._cause), now)
+        else:
+            self._record_answered(event, now)
+
+    def _reject_caller(self, event: e.CallEvent, now: float) -> None:
+        status, reason, text = 480, "", ""
+        headers: tuple[tuple[str, str], ...] = ()
+        if isinstance(event, e.Rejected):
+            status, reason, headers = event.status, event.reason, event.headers
+        elif isinstance(event, e.RingTimedOut):
+            text = "nobody answered in time"
+        elif isinstance(event, e.Stopped):
+            status, text = 503, "the relay is shutting down"
+        invite = self.caller.invite
+        response = refuse(invite.request, status, self.caller.local_tag, text)
+        response.reason = reason or REASONS.get(status, "")
+        for name, value in headers:
+            response.headers.add(name, value)
+        invite.reject(response)
+        self.caller.leave()
+        self._cause = self._cause or f"{status} {response.reason}"
+
+    def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
+        self._cause = self._cause or type(event).__name__
+        self.callee.cancel()
+
+    def _hang_up_other(self, event: e.HungUp, now: float) -> None:
+        self._cause = f"{event.side.name.lower()} hung up"
+        self.leg(event.side.other).hang_up(event.reason)
+
+    def _hang_up_both(self, event: e.CallEvent, now: float) -> None:
+        cause, text = 16, "the relay is shutting down"
+        if isinstance(event, e.SilentTooLong):
+            cause, text = 102, f"no audio from the {event.side.name.lower()}"
+        elif isinstance(event, e.NotAcknowledged):
+            cause, text = 102, f"the {event.side.name.lower()} never acknowledged the answer"
+        elif isinstance(event, e.NegotiationFailed):
+            cause, text = 127, event.text.replace('"', "'")
+        self._cause = text
+        for leg in self.legs:
+            leg.hang_up(f'Q.850;cause={cause};text="{text}"')
+
+    def _record_ringing(self, event: e.CallEvent, now: float) -> None:
+        if self.recording_mode.startswith("record-from-ringing"):
+            self._record()
+
+    def _record_answered(self, event: e.CallEvent, now: float) -> None:
+        if self.recording_mode != "do-not-record" and self.negotiation.sessions:
+            self._record()
+
+    def _record(self) -> None:
+        if self._recording or self.state is State.ENDED:
+            return
+        codec = self.negotiation.codec()
+        self._recording = True
+        if codec not in RECORDED_CODECS:
+            self._log("recording_unsupported", codec=codec or "unknown")
+            self._recording = False
+            self.recording_mode = "do-not-record"
+            return
+        self._relayed_before = {side: self.media.figures(side).relayed for side in Side}
+        tap = self.media.record(True)
+        dual = self.recording_mode.endswith("-dual")
+        spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
+        self.calls.recorder.start(spec)
+        self._log("recording_started", mode=self.recording_mode, codec=codec)
+
+    def _finish(self, event: e.CallEvent, now: float) -> None:
+        self._disarm()
+        if self.exchange is not None:
+            self.exchange.abandon()
+        caller, callee = (self.media.figures(side) for side in Side)
+        if self._recording:
+            self.media.record(False)
+        self.media.close()
+        if self._recording:
+            before = self._relayed_before
+            relayed = {
+                Side.CALLER: caller.relayed - before[Side.CALLER],
+                Side.CALLEE: callee.relayed - before[Side.CALLEE],
+            }
+            self.calls.recorder.stop(self.id, relayed)
+        talk_s = now - self._answered_at if self._answered_at is not None else 0.0
+        self._log(
+            "call_ended",
+            cause=self._cause,
+            duration_s=round(now - self.started, 3),
+            talk_s=round(talk_s, 3),
+            caller=_as_dict(caller),
+            callee=_as_dict(callee),
+        )
+        self.calls.ended(self)
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _log(self, name: str, **fields: object) -> None:
+        self.calls.journal.event(name, self.id, **fields)
+
+
+def _as_dict(figures: object) -> dict[str, object]:
+    """The figures that say something, for the log."""
+    names = figures.__slots__  # type: ignore[attr-defined]
+    found = {name: value for name in names if (value := getattr(figures, name)) is not None}
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+
+
+_ACTIONS: dict[Action, Callable[..., None]] = {
+    action: getattr(Call, f"_{action.name.lower()}") for action in Action
+}

@@ -1,0 +1,133 @@
+"""The callee's leg: we are the client of the INVITE (RFC 3261 section 13.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from relay.call.events import Answered, Rang, Rejected
+from relay.call.invite import OutgoingInvite
+from relay.call.leg import Leg
+from relay.call.ports import Side
+from relay.errors import MalformedMessage
+from relay.sip.dialog import Dialog
+from relay.sip.message import REASONS, Request, Response
+from relay.sip.uri import SipUri
+
+if TYPE_CHECKING:
+    from relay.call.call import Call
+
+# What a failure may tell the caller besides status and reason.
+PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
+# A redirect is not followed, a challenge of the callee's side cannot be met by the caller.
+MAPPED = {401: 502, 407: 502}
+
+
+class CalleeLeg(Leg):
+    """One INVITE, perhaps several early dialogs, one that is answered."""
+
+    __slots__ = ("_ack_waits", "delayed_offer", "invite")
+
+    def __init__(self, call: Call, trunk: str) -> None:
+        super().__init__(call, Side.CALLEE, trunk, call.calls.token())
+        self.invite: OutgoingInvite | None = None
+        self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
+        self._ack_waits = False
+
+    def start(self, invite: Request, target: SipUri, delayed_offer: bool) -> None:
+        """Send the INVITE. With a delayed offer our ACK waits for the caller's."""
+        self.delayed_offer = self._ack_waits = delayed_offer
+        self.invite = OutgoingInvite(self, invite, self)
+        self.call.calls.remember(self, invite.call_id, self.local_tag)
+        self.call.calls.placed(invite)
+        self.signalling.request(invite, target, None, self.invite)
+
+    def cancel(self) -> None:
+        """Give up before the answer; a 2xx that crosses is acknowledged and ended."""
+        if self.invite is not None:
+            self.invite.cancel()
+
+    def acknowledge(self, sdp: bytes) -> None:
+        """The ACK that had to wait for the caller's answer to a delayed offer."""
+        if self._ack_waits and self.dialog is not None and self.invite is not None:
+            self._ack_waits = False
+            self._ack(self.dialog, sdp)
+
+    def hang_up(self, reason: str = "") -> None:
+        self.acknowledge(b"")  # a 2xx is acknowledged whatever comes next
+        super().hang_up(reason)
+
+    # --- what became of the INVITE
+
+    def on_progress(self, response: Response, now: float) -> None:
+        branch = response.to.tag or ""
+        self.call.feed(Rang(branch, response.status, response.reason, response.body), now)
+
+    def on_accepted(self, response: Response, now: float) -> None:
+        assert self.invite is not None
+        try:
+            dialog = Dialog.uac(self.invite.request, response)
+            dialog.next_hop_uri()
+        except MalformedMessage:
+            self.on_refused(502, None, now)  # a 2xx that leads nowhere cannot be acknowledged
+            return
+        if self.dialog is not None or self.invite.cancelled:
+            self._end_at_once(dialog)
+            return
+        self.dialog = dialog
+        if not self._ack_waits:
+            self._ack(dialog, b"")
+        self.call.feed(Answered(response.to.tag or "", response.body), now)
+
+    def on_refused(self, status: int, response: Response | None, now: float) -> None:
+        if self.dialog is not None:
+            return  # another branch was answered
+        self.leave()
+        if self.invite is not None and self.invite.cancelled:
+            return
+        reason = REASONS.get(status, "")
+        headers: tuple[tuple[str, str], ...] = ()
+        if response is not None:
+            reason = response.reason or reason
+            headers = tuple(
+                (name, value) for name in PASSED_ON_FAILURE for value in response.headers.all(name)
+            )
+        if 300 <= status < 400:
+            status, reason = 480, REASONS[480]
+        elif status in MAPPED:
+            status = MAPPED[status]
+            reason = REASONS[status]
+        self.call.feed(Rejected(status, reason, headers), now)
+
+    def _ack(self, dialog: Dialog, sdp: bytes) -> None:
+        assert self.invite is not None
+        ack = dialog.ack(self.invite.request.cseq.number)
+        if sdp:
+            ack.headers.add("Content-Type", "application/sdp")
+            ack.body = sdp
+        self.invite.acknowledge(ack, dialog.remote_tag or "")
+
+    def _end_at_once(self, dialog: Dialog) -> None:
+        """A 2xx that nobody wants: ACK, then BYE (RFC 3261 section 13.2.2.4)."""
+        if self.dialog is None:
+            self.dialog = dialog  # crossed our CANCEL: it becomes this leg's dialog
+            self._ack(dialog, b"")
+            self.gone = False
+            self.call.calls.remember(self, dialog.call_id, self.local_tag)
+            super().hang_up()
+            return
+        kept, self.dialog = self.dialog, dialog  # a second branch of a fork
+        self._ack(dialog, b"")
+        self.send(dialog.request("BYE"), Discarded())
+        self.dialog = kept
+
+
+class Discarded:
+    """Listens to nothing: the answer changes nothing."""
+
+    __slots__ = ()
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        pass
+
+    def on_no_response(self, status: int, now: float) -> None:
+        pass

@@ -1,0 +1,198 @@
+"""All calls of this node: who may call, and to which call a request belongs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from relay.call.alarms import Alarms
+from relay.call.call import Call
+from relay.call.events import Stopped
+from relay.call.invite import IncomingInvite
+from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
+from relay.call.refusal import ALLOW, refusal, refuse, unserved
+from relay.call.setup import set_up
+from relay.errors import Refused, RelayError
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop, Timers, Transaction
+
+if TYPE_CHECKING:
+    from relay.call.admission import Admission
+    from relay.call.leg import Leg
+    from relay.call.router import Router
+
+
+def user_of(uri: str) -> str:
+    """The part of a SIP URI before the @: the number."""
+    return uri.partition(":")[2].rpartition("@")[0]
+
+
+class Calls:
+    """Where a request that belongs to no transaction finds its call, or starts one."""
+
+    def __init__(
+        self,
+        router: Router,
+        admission: Admission,
+        media: Media,
+        recorder: Recorder,
+        journal: Journal,
+        token: Callable[[], str],
+        wall_clock: Callable[[], datetime],
+        timers: Timers | None = None,
+        ring_timeout_s: float = 180.0,
+    ) -> None:
+        self.router = router
+        self.admission = admission
+        self.media = media
+        self.recorder = recorder
+        self.journal = journal
+        self.token = token
+        self.wall_clock = wall_clock
+        self.timers = timers or Timers()
+        self.ring_timeout_s = ring_timeout_s
+        self.signalling: Signalling  # set by the endpoint that owns the transactions
+        self.alarms = Alarms()
+        self.counters: Counter[str] = Counter()
+        self.stopping = False
+        self.active: dict[str, Call] = {}
+        self._legs: dict[tuple[str, str], Leg] = {}
+        self._placed: dict[str, str] = {}
+
+    # --- from the endpoint
+
+    def knows(self, request: Request, source: Hop) -> bool:
+        """Whether anything at all is answered: a trunk's address, or a dialog's peer."""
+        if self.router.identify(source.host) is not None:
+            return True
+        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        return leg is not None and self._may_use(leg, source)
+
+    def on_request(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
+        """A request other than ACK and CANCEL that started a server transaction."""
+        try:
+            if (tag := request.to.tag) is not None:
+                self._in_dialog(tx, request, tag, source, now)
+            else:
+                self._out_of_dialog(tx, request, source, now)
+        except RelayError as error:
+            self.signalling.respond(tx, refusal(request, error, self.token()))
+            self._count_refusal(request, error)
+
+    def on_ack(self, request: Request, source: Hop, now: float) -> None:
+        """The ACK to a 2xx; one that fits nothing is ignored (RFC 3261 section 17)."""
+        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        if leg is not None and self._may_use(leg, source):
+            leg.receive_ack(request, now)
+
+    def on_cancel(self, invite: Transaction, now: float) -> None:
+        """A CANCEL, already answered, of an INVITE that still waits for its final response."""
+        if isinstance(invite.user, IncomingInvite):
+            invite.user.on_cancel(now)
+
+    def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
+        """What the engine saw on a call."""
+        if (call := self.active.get(call_id)) is not None:
+            call.on_media(event, now)
+
+    def on_recording_ended(self, ended: RecordingEnded) -> None:
+        """A recording is on disk, or is not: an event either way."""
+        name = "recording_saved" if ended.problem is None else "recording_failed"
+        self.counters[name] += 1
+        self.journal.event(
+            name,
+            ended.call_id,
+            path=ended.path,
+            duration_s=round(ended.duration_s, 3),
+            problem=ended.problem,
+        )
+
+    def stop(self, now: float) -> None:
+        """End every call; new ones have been refused since `stopping` was set."""
+        for call in list(self.active.values()):
+            call.feed(Stopped(), now)
+
+    # --- from the legs
+
+    def remember(self, leg: Leg, call_id: str, local_tag: str) -> None:
+        """Requests to this dialog identifier go to `leg`."""
+        self._legs[call_id, local_tag] = leg
+        leg.keys.add((call_id, local_tag))
+
+    def placed(self, invite: Request) -> None:
+        """Remember an INVITE of ours, so that it is known when it comes back."""
+        self._placed[invite.call_id] = user_of(invite.uri)
+
+    def forget(self, leg: Leg) -> None:
+        for key in leg.keys:
+            self._legs.pop(key, None)
+            self._placed.pop(key[0], None)
+        leg.keys.clear()
+
+    def ended(self, call: Call) -> None:
+        self.active.pop(call.id, None)
+        for trunk in call.admitted:
+            self.admission.release(trunk)
+
+    def session_id(self) -> int:
+        """A fresh number for the o= line (RFC 8866 section 5.2)."""
+        return int(self.token()[:12], 16)
+
+    def is_loop(self, request: Request) -> bool:
+        """Our own INVITE came back for the same number (RFC 5393 section 4.2).
+
+        Back for another number is a spiral; Max-Forwards bounds that.
+        """
+        placed = self._placed.get(request.call_id)
+        return placed is not None and placed == user_of(request.uri)
+
+    @property
+    def idle(self) -> bool:
+        """No call, and no dialog that waits for the answer to its BYE."""
+        return not self.active and not self._legs
+
+    def capabilities(self, request: Request, to_tag: str) -> Response:
+        """200 to OPTIONS (RFC 3261 section 11.2)."""
+        response = request.response(200, to_tag=to_tag)
+        response.headers.add("Allow", ALLOW)
+        response.headers.add("Accept", "application/sdp")
+        return response
+
+    # --- inside
+
+    def _in_dialog(
+        self, tx: Transaction, request: Request, tag: str, source: Hop, now: float
+    ) -> None:
+        leg = self._legs.get((request.call_id, tag))
+        if leg is None:
+            raise Refused(481, "no such call")
+        if not self._may_use(leg, source):
+            raise Refused(403, "")
+        leg.on_request(tx, request, now)
+
+    def _out_of_dialog(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
+        trunk = self.router.identify(source.host)
+        if trunk is None:
+            raise Refused(403, "")
+        if request.method == "INVITE":
+            set_up(self, tx, request, source, trunk, now)
+        elif request.method == "OPTIONS":
+            self.signalling.respond(tx, self.capabilities(request, self.token()))
+        else:
+            status = unserved(request.method)
+            self.signalling.respond(tx, refuse(request, status, self.token()))
+
+    def _may_use(self, leg: Leg, source: Hop) -> bool:
+        """Its trunk's addresses, and where the peer's Contact points, may speak in a dialog."""
+        trunk = self.router.identify(source.host)
+        if trunk is not None and trunk.name == leg.trunk:
+            return True
+        return leg.dialog is not None and leg.dialog.next_hop_uri().host == source.host
+
+    def _count_refusal(self, request: Request, error: RelayError) -> None:
+        status = error.status if isinstance(error, Refused) else error.status_hint
+        self.counters[f"refused_{status}"] += 1
+        if request.method == "INVITE" and request.to.tag is None:
+            self.journal.event("call_refused", "-", status=status, text=str(error))

@@ -1,0 +1,100 @@
+"""What happens to a call, in words that no protocol owns: legs report, the call decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from relay.call.ports import Side
+
+
+@dataclass(frozen=True, slots=True)
+class Rang:
+    """The callee's side progresses (18x). `branch` tells early dialogs apart."""
+
+    branch: str
+    status: int
+    reason: str
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The callee answered on `branch`."""
+
+    branch: str
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """The callee's side failed; `headers` are those that the caller may see."""
+
+    status: int
+    reason: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The caller gave up before an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """The caller's ACK arrived; `sdp` holds the answer of a delayed offer."""
+
+    sdp: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class NotAcknowledged:
+    """A 2xx of ours was never acknowledged (RFC 3261 section 13.3.1.4)."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class HungUp:
+    """A side ended the call. `reason` is its Reason header (RFC 3326) or empty."""
+
+    side: Side
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RingTimedOut:
+    """The callee rang for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class SilentTooLong:
+    """The engine heard nothing from a side for the configured time."""
+
+    side: Side
+
+
+@dataclass(frozen=True, slots=True)
+class NegotiationFailed:
+    """The answer cannot be carried although the call is answered."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The relay shuts down."""
+
+
+CallEvent = (
+    Rang
+    | Answered
+    | Rejected
+    | Cancelled
+    | Acknowledged
+    | NotAcknowledged
+    | HungUp
+    | RingTimedOut
+    | SilentTooLong
+    | NegotiationFailed
+    | Stopped
+)

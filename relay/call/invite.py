@@ -1,0 +1,173 @@
+"""The two ends of an INVITE above its transaction: who repeats the 2xx, who acknowledges it.
+
+RFC 3261 gives both to the core and not to the transaction (sections 13.2.2.4 and
+13.3.1.4). An initial INVITE and a re-INVITE differ only in who listens.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from relay.call.refusal import ALLOW
+from relay.sip.message import Request, Response
+from relay.sip.transaction import InviteClientTransaction, Transaction
+
+if TYPE_CHECKING:
+    from relay.call.alarms import Alarm
+    from relay.call.leg import Leg
+
+
+class Inviter(Protocol):
+    """Who deals with a peer's INVITE: it may be cancelled, and its 2xx acknowledged."""
+
+    def on_cancel(self, now: float) -> None: ...
+
+    def on_ack(self, body: bytes, now: float) -> None: ...
+
+    def on_no_ack(self, now: float) -> None: ...
+
+
+class IncomingInvite:
+    """A peer's INVITE: our responses, and the 2xx repeated until its ACK."""
+
+    __slots__ = ("_alarm", "_deadline", "_gap", "_leg", "_ok", "listener", "request", "tx")
+
+    def __init__(self, leg: Leg, tx: Transaction, request: Request, listener: Inviter) -> None:
+        self._leg = leg
+        self.tx = tx
+        tx.user = self
+        self.request = request
+        self.listener = listener
+        self._ok: Response | None = None
+        self._alarm: Alarm | None = None
+        self._gap = self._deadline = 0.0
+
+    @property
+    def waits_for_ack(self) -> bool:
+        return self._ok is not None
+
+    def progress(self, status: int, reason: str, tag: str, body: bytes) -> None:
+        """An 18x in the early dialog `tag`."""
+        self._leg.respond(self.tx, self._response(status, reason, tag, body))
+
+    def accept(self, tag: str, body: bytes, now: float) -> None:
+        """200, repeated at T1, 2*T1 … T2 until the ACK, given up at 64*T1."""
+        ok = self._response(200, "OK", tag, body)
+        ok.headers.add("Allow", ALLOW)
+        self._ok = ok
+        timers = self._leg.timers
+        self._gap = timers.t1_s
+        self._deadline = now + 64 * timers.t1_s
+        self._leg.respond(self.tx, ok)
+        self._alarm = self._leg.alarms.set(self, now + self._gap)
+
+    def reject(self, response: Response) -> None:
+        self._leg.respond(self.tx, response)
+
+    def on_cancel(self, now: float) -> None:
+        self.listener.on_cancel(now)
+
+    def give_up(self) -> None:
+        """Stop repeating the 2xx: the peer has shown otherwise that it has it."""
+        self._ok = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+
+    def on_timer(self, now: float) -> None:
+        if self._ok is None:
+            return
+        if now >= self._deadline:
+            self._ok = None
+            self.listener.on_no_ack(now)
+            return
+        self._leg.respond(self.tx, self._ok)
+        self._gap = min(2 * self._gap, self._leg.timers.t2_s)
+        self._alarm = self._leg.alarms.set(self, min(now + self._gap, self._deadline))
+
+    def on_ack(self, request: Request, now: float) -> None:
+        """The ACK, once; repeated ones change nothing."""
+        if self._ok is None or request.cseq.number != self.request.cseq.number:
+            return
+        self.give_up()
+        self.listener.on_ack(request.body, now)
+
+    def _response(self, status: int, reason: str, tag: str, body: bytes) -> Response:
+        response = self.request.response(status, reason, to_tag=tag)
+        response.headers.add("Contact", self._leg.contact)
+        if body:
+            response.headers.add("Content-Type", "application/sdp")
+            response.body = body
+        return response
+
+
+class InviteListener(Protocol):
+    """Who hears what became of our INVITE."""
+
+    def on_progress(self, response: Response, now: float) -> None: ...
+
+    def on_accepted(self, response: Response, now: float) -> None: ...
+
+    def on_refused(self, status: int, response: Response | None, now: float) -> None: ...
+
+
+class OutgoingInvite:
+    """Our INVITE to a peer: CANCEL at the right moment, and the ACK to each 2xx."""
+
+    __slots__ = (
+        "_acks",
+        "_leg",
+        "_listener",
+        "_provisional",
+        "cancelled",
+        "final",
+        "request",
+        "tx",
+    )
+
+    def __init__(self, leg: Leg, request: Request, listener: InviteListener) -> None:
+        self._leg = leg
+        self.request = request
+        self._listener = listener
+        self.tx: InviteClientTransaction | None = None
+        self.cancelled = self.final = self._provisional = False
+        self._acks: dict[str, Request | None] = {}
+
+    def cancel(self) -> None:
+        """Give up: at once after a 1xx, else when the first one comes (section 9.1)."""
+        if self.cancelled or self.final:
+            return
+        self.cancelled = True
+        if self._provisional and self.tx is not None:
+            self._leg.signalling.cancel(self.tx)
+
+    def acknowledge(self, ack: Request, remote_tag: str) -> None:
+        """Send the ACK and keep it: a repeated 2xx gets it again."""
+        self._acks[remote_tag] = ack
+        self._leg.send_ack(ack)
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        self.tx = tx  # type: ignore[assignment]
+        status = response.status
+        if status < 200:
+            first = not self._provisional
+            self._provisional = True
+            if self.cancelled:
+                if first:
+                    self._leg.signalling.cancel(self.tx)  # type: ignore[arg-type]
+            elif status > 100:
+                self._listener.on_progress(response, now)
+        elif status < 300:
+            tag = response.to.tag or ""
+            if tag not in self._acks:
+                self._acks[tag] = None  # the ACK may have to wait for the other leg's
+                self.final = True
+                self._listener.on_accepted(response, now)
+            elif (ack := self._acks[tag]) is not None:
+                self._leg.send_ack(ack)
+        else:
+            self.final = True
+            self._listener.on_refused(status, response, now)
+
+    def on_no_response(self, status: int, now: float) -> None:
+        self.final = True
+        self._listener.on_refused(status, None, now)

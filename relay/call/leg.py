@@ -1,0 +1,167 @@
+"""One leg: a SIP dialog with a peer, and the requests that are pending in it.
+
+`CallerLeg` and `CalleeLeg` add how a dialog comes to be; from the answer on they are alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from relay.call.events import HungUp
+from relay.call.invite import IncomingInvite, OutgoingInvite
+from relay.call.midcall import MidCall
+from relay.call.ports import Side, Signalling
+from relay.call.refusal import refuse, unserved
+from relay.errors import RemoteProtocolError
+from relay.sip.dialog import Dialog
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop, Timers, Transaction
+
+if TYPE_CHECKING:
+    from relay.call.alarms import Alarms
+    from relay.call.call import Call
+
+MID_CALL = frozenset({"INVITE", "UPDATE", "INFO"})
+
+
+class Leg:
+    """A dialog, our Contact in it, and the INVITE transactions under way."""
+
+    __slots__ = (
+        "_bye_reason",
+        "alarms",
+        "call",
+        "contact",
+        "dialog",
+        "gone",
+        "incoming",
+        "keys",
+        "local_tag",
+        "outgoing",
+        "reuse",
+        "side",
+        "signalling",
+        "timers",
+        "trunk",
+    )
+
+    def __init__(self, call: Call, side: Side, trunk: str, local_tag: str) -> None:
+        self.call = call
+        self.side = side
+        self.trunk = trunk
+        self.local_tag = local_tag
+        self.signalling: Signalling = call.calls.signalling
+        self.alarms: Alarms = call.calls.alarms
+        self.timers: Timers = call.calls.timers
+        self.dialog: Dialog | None = None
+        self.contact = ""
+        self.reuse: Hop | None = None
+        self.incoming: IncomingInvite | None = None
+        self.outgoing: OutgoingInvite | None = None
+        self.gone = False
+        self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
+        self._bye_reason: str | None = None
+
+    @property
+    def waits_for_ack(self) -> bool:
+        return self.incoming is not None and self.incoming.waits_for_ack
+
+    # --- sending
+
+    def respond(self, tx: Transaction, response: Response) -> None:
+        self.signalling.respond(tx, response)
+
+    def refuse(self, tx: Transaction, request: Request, status: int, text: str = "") -> None:
+        self.signalling.respond(tx, refuse(request, status, self.local_tag, text))
+
+    def send(self, request: Request, user: object) -> None:
+        """A request in this leg's dialog."""
+        assert self.dialog is not None
+        self.signalling.request(request, self.dialog.next_hop_uri(), self.reuse, user)
+
+    def send_ack(self, ack: Request) -> None:
+        assert self.dialog is not None
+        self.signalling.send(ack, self.dialog.next_hop_uri(), self.reuse)
+
+    def hang_up(self, reason: str = "") -> None:
+        """BYE; after our 2xx only once its ACK came or is given up (RFC 3261 section 15)."""
+        if self.gone:
+            return
+        if self.dialog is None:
+            self.leave()
+        elif self.waits_for_ack:
+            self._bye_reason = reason
+        else:
+            bye = self.dialog.request("BYE")
+            if reason:
+                bye.headers.add("Reason", reason)
+            self.send(bye, Bye(self))
+
+    def leave(self) -> None:
+        """Nothing more can come in this dialog."""
+        if not self.gone:
+            self.gone = True
+            self.call.calls.forget(self)
+
+    # --- the ACK to a 2xx of ours
+
+    def acknowledged(self) -> bool:
+        """An ACK came: true when a BYE had been waiting for it."""
+        if self._bye_reason is None:
+            return False
+        reason, self._bye_reason = self._bye_reason, None
+        self.hang_up(reason)
+        return True
+
+    # --- receiving
+
+    def on_request(self, tx: Transaction, request: Request, now: float) -> None:
+        """A request in this leg's dialog, except ACK and CANCEL."""
+        if self.dialog is None:
+            self.on_early_request(tx, request, now)
+            return
+        try:
+            self.dialog.receive(request)
+        except RemoteProtocolError as error:
+            self.refuse(tx, request, error.status_hint, str(error))
+            return
+        if request.method == "BYE":
+            self.on_bye(tx, request, now)
+        elif request.method in MID_CALL:
+            MidCall.begin(self, tx, request, now)
+        elif request.method == "OPTIONS":
+            self.respond(tx, self.call.calls.capabilities(request, self.local_tag))
+        else:
+            self.refuse(tx, request, unserved(request.method))
+
+    def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
+        """Before the dialog is confirmed there is nothing to change yet."""
+        self.refuse(tx, request, 481)
+
+    def on_bye(self, tx: Transaction, request: Request, now: float) -> None:
+        self.respond(tx, request.response(200, to_tag=self.local_tag))
+        if self.incoming is not None and self.incoming.waits_for_ack:
+            self.incoming.give_up()
+        self.call.feed(HungUp(self.side, request.headers.get("Reason") or ""), now)
+        self.leave()
+
+    def receive_ack(self, request: Request, now: float) -> None:
+        """The ACK to a 2xx of ours, perhaps repeated."""
+        if self.incoming is not None:
+            self.incoming.on_ack(request, now)
+
+
+class Bye:
+    """Our BYE: whatever the answer, the dialog is over (RFC 3261 section 15.1.1)."""
+
+    __slots__ = ("_leg",)
+
+    def __init__(self, leg: Leg) -> None:
+        self._leg = leg
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        if response.status >= 200:
+            self._leg.leave()
+
+    def on_no_response(self, status: int, now: float) -> None:
+        self._leg.leave()

@@ -1,0 +1,111 @@
+"""One call's offer/answer: what each leg is told, and what the engine must do (RFC 3264).
+
+The relay stands between two peers: an offer from one side goes to the other with our
+address in it, and so does the answer. At most one offer is open at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from relay.call.ports import CallMedia, LegMedia, Side
+from relay.errors import NotAcceptable
+from relay.sdp.negotiation import Origin, check_offer, leg_media, relay_answer, relay_offer
+from relay.sdp.session import Session
+
+_Build = Callable[[Origin], bytes]
+
+
+class Description:
+    """What we last sent to one leg, so that its version counts changes (RFC 3264 section 8)."""
+
+    __slots__ = ("body", "session_id", "version")
+
+    def __init__(self, session_id: int) -> None:
+        self.session_id = session_id
+        self.version = 0
+        self.body = b""
+
+    def origin(self) -> Origin:
+        return Origin(self.session_id, self.version)
+
+
+class Negotiation:
+    """The descriptions of both legs and the open offer, if there is one."""
+
+    __slots__ = ("_applied", "_media", "_offer", "_sent", "_symmetric", "sessions")
+
+    def __init__(self, media: CallMedia, symmetric: dict[Side, bool], session_id: int) -> None:
+        self._media = media
+        self._symmetric = symmetric
+        self._sent = {
+            Side.CALLER: Description(session_id),
+            Side.CALLEE: Description(session_id + 1),
+        }
+        self._offer: tuple[Side, Session] | None = None
+        self._applied: dict[Side, LegMedia] = {}
+        self.sessions: dict[Side, Session] = {}
+
+    @property
+    def open(self) -> bool:
+        """An offer waits for its answer: another one is glare (491)."""
+        return self._offer is not None
+
+    @property
+    def agreed(self) -> bool:
+        """Both sides have described themselves at least once."""
+        return bool(self.sessions)
+
+    def offer(self, side: Side, body: bytes) -> bytes:
+        """Take an offer from `side`; returns what the other side is offered.
+
+        Raises MalformedSdp (400) or NotAcceptable (488); nothing has changed then.
+        """
+        session = Session.parse(body)
+        check_offer(session)
+        if self._offer is not None:
+            raise NotAcceptable("another offer is still open")
+        self._offer = (side, session)
+        local = self._media.local(side.other)
+        return self._describe(side.other, lambda origin: relay_offer(session, local, origin))
+
+    def answer(self, side: Side, body: bytes) -> bytes:
+        """Take the answer from `side`; returns the offerer's. May repeat (18x, then 2xx)."""
+        if self._offer is None or self._offer[0] is side:
+            raise NotAcceptable("an answer without an offer")
+        offered = self._offer[1]
+        answered = Session.parse(body)
+        local = self._media.local(side.other)
+        told = self._describe(
+            side.other, lambda origin: relay_answer(offered, answered, local, origin)
+        )
+        self.sessions = {side: answered, side.other: offered}
+        self._apply()
+        return told
+
+    def close(self) -> None:
+        """The exchange is over, answered or failed: what was agreed before stays."""
+        self._offer = None
+
+    def codec(self) -> str:
+        """The first audio codec of the answer (or of the open offer), upper case, or ""."""
+        session = self.sessions.get(Side.CALLEE) or self.sessions.get(Side.CALLER)
+        if session is None and self._offer is not None:
+            session = self._offer[1]
+        return session.first_codec() if session is not None else ""
+
+    def _describe(self, side: Side, build: _Build) -> bytes:
+        description = self._sent[side]
+        body = build(description.origin())
+        if body != description.body and description.body:
+            description.version += 1
+            body = build(description.origin())
+        description.body = body
+        return body
+
+    def _apply(self) -> None:
+        for side in Side:
+            leg = leg_media(self.sessions[side], self.sessions[side.other], self._symmetric[side])
+            if self._applied.get(side) != leg:
+                self._applied[side] = leg
+                self._media.update(side, leg)

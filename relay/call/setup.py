@@ -1,0 +1,154 @@
+"""From a caller's INVITE to the callee's: every check, in order, before a port is opened."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from relay.call.call import Call
+from relay.call.callee import CalleeLeg
+from relay.call.caller import CallerLeg
+from relay.call.negotiation import Negotiation
+from relay.call.ports import Side
+from relay.call.refusal import ALLOW, RETRY_AFTER_S
+from relay.errors import Refused, RelayError
+from relay.sip.headers import NameAddr
+from relay.sip.message import Headers, Request
+from relay.sip.transaction import Hop, Transaction
+from relay.sip.uri import OtherUri, SipUri, parse_uri
+
+if TYPE_CHECKING:
+    from relay.call.calls import Calls
+    from relay.config import Trunk
+
+MAX_FORWARDS = 70
+# What may cross from leg to leg; everything else stays (topology hiding).
+PASSED_ON = ("Subject", "Priority", "Date", "User-to-User", "Accept-Language", "Privacy")
+# These carry an identity: the number crosses, the address behind it does not.
+IDENTITIES = ("P-Asserted-Identity", "Diversion")
+
+
+def set_up(
+    calls: Calls, tx: Transaction, request: Request, source: Hop, trunk: Trunk, now: float
+) -> None:
+    """Start a call, or raise what refuses it; nothing is held in that case."""
+    _check(calls, request)
+    number = _dialled(request)
+    route, target = calls.router.route(trunk, number)
+    calls.admission.admit(trunk.name, now)
+    admitted = [trunk.name]
+    call = Call(calls, calls.token(), now)
+    try:
+        if route.to != trunk.name:
+            calls.admission.admit(route.to, now)
+            admitted.append(route.to)
+        call.admitted = tuple(admitted)
+        _open(calls, call, tx, request, source, trunk, target, route.to, now)
+    except RelayError:
+        for name in admitted:
+            calls.admission.release(name)
+        raise
+
+
+def _check(calls: Calls, request: Request) -> None:
+    if calls.stopping:
+        raise Refused(503, "the relay is shutting down", RETRY_AFTER_S)
+    if calls.is_loop(request):
+        raise Refused(482, "this call has come back to where it started")
+    if request.contact is None:
+        raise Refused(400, "an INVITE needs a Contact")
+    if request.body and request.content_type != "application/sdp":
+        raise Refused(415, "an INVITE carries application/sdp or nothing")
+
+
+def _dialled(request: Request) -> str:
+    uri = parse_uri(request.uri)
+    if not isinstance(uri, SipUri):
+        raise Refused(416, f"a {uri.scheme}: address cannot be called here")
+    if not uri.user:
+        raise Refused(484, "the address has no number")
+    return unquote(uri.user)
+
+
+def _open(
+    calls: Calls,
+    call: Call,
+    tx: Transaction,
+    request: Request,
+    source: Hop,
+    trunk: Trunk,
+    target: SipUri,
+    callee_trunk: str,
+    now: float,
+) -> None:
+    symmetric = {
+        Side.CALLER: trunk.symmetric_rtp,
+        Side.CALLEE: calls.router.trunk(callee_trunk).symmetric_rtp,
+    }
+    call.media = calls.media.open(call.id, ":" in source.host, ":" in target.host)
+    try:
+        call.negotiation = Negotiation(call.media, symmetric, calls.session_id())
+        offer = call.negotiation.offer(Side.CALLER, request.body) if request.body else b""
+        call.callee = CalleeLeg(call, callee_trunk)
+        call.callee.contact = calls.signalling.contact(target, None)
+        invite = invite_for(call, request, target, offer)
+    except RelayError:
+        call.media.close()
+        raise
+    call.caller = CallerLeg(call, trunk.name, tx, request, source)
+    call.recording_mode = calls.router.recording_mode(trunk.name, callee_trunk)
+    calls.active[call.id] = call
+    call.ring_until(now + calls.ring_timeout_s)
+    calls.journal.event(
+        "call_started",
+        call.id,
+        trunk=trunk.name,
+        to=callee_trunk,
+        caller_number=request.from_.uri.user if isinstance(request.from_.uri, SipUri) else "",
+        callee_number=target.user,
+    )
+    call.callee.start(invite, target, delayed_offer=not request.body)
+
+
+def invite_for(call: Call, request: Request, target: SipUri, offer: bytes) -> Request:
+    """Our own INVITE: nothing of the caller's dialog is in it but what the lists name."""
+    callee = call.callee
+    ours = NameAddr.parse(callee.contact).uri
+    forwards = request.max_forwards
+    fields = [
+        ("Max-Forwards", str((MAX_FORWARDS if forwards is None else forwards) - 1)),
+        ("From", f"{_caller_identity(request, ours)};tag={callee.local_tag}"),
+        ("To", f"<{target.replace(params=(), port=None)}>"),
+        ("Call-ID", call.calls.token() + call.calls.token()),
+        ("CSeq", "1 INVITE"),
+        ("Contact", callee.contact),
+        ("Allow", ALLOW),
+    ]
+    for name in PASSED_ON:
+        fields += [(name, value) for value in request.headers.all(name)]
+    for name in IDENTITIES:
+        fields += [(name, _rehost(value, ours)) for value in request.headers.all(name)]
+    if offer:
+        fields.append(("Content-Type", "application/sdp"))
+    return Request("INVITE", str(target), Headers(fields), offer)
+
+
+def _caller_identity(request: Request, ours: SipUri | OtherUri) -> str:
+    """The caller's number at our address; the display name as it came."""
+    caller = request.from_
+    user = caller.uri.user if isinstance(caller.uri, SipUri) else ""
+    if not user or user == "anonymous":
+        return '"Anonymous" <sip:anonymous@anonymous.invalid>'
+    assert isinstance(ours, SipUri)
+    uri = ours.replace(user=user, params=())
+    return str(NameAddr(caller.display, uri, ()))
+
+
+def _rehost(value: str, ours: SipUri | OtherUri) -> str:
+    """An identity header with our address instead of the one behind the trunk."""
+    address = NameAddr.parse(value)
+    if not isinstance(address.uri, SipUri):
+        return value
+    assert isinstance(ours, SipUri)
+    hidden = ours.replace(user=address.uri.user, params=())
+    return str(NameAddr(address.display, hidden, address.params))

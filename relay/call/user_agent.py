@@ -1,0 +1,222 @@
+"""The back-to-back user agent without I/O: transactions below, calls above.
+
+    receive → TransactionLayer → Calls → legs → TransactionLayer → drain
+
+A shell feeds it messages and time, sends what `drain` returns, and wakes it at
+`next_timer`. Nothing here knows a socket, so a whole call runs in virtual time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from relay.call.calls import Calls
+from relay.call.ports import MediaEvent, TransactionUser
+from relay.errors import MalformedMessage
+from relay.sip import transaction as layer
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
+from relay.sip.uri import SipUri
+
+
+class Addresses(Protocol):
+    """What the shell knows of its sockets."""
+
+    def sent_by(self, transport: str, peer: str, link: int) -> str:
+        """Our `host:port` as this peer must see it (Via, Contact)."""
+
+    def is_open(self, hop: Hop) -> bool:
+        """Whether the stream connection of `hop` still stands."""
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """The shell is asked for the address of `host`; it answers with `looked_up`."""
+
+    host: str
+    go: Callable[[str], None]
+    fail: Callable[[], None]
+
+
+class UserAgent:
+    """Implements `Signalling` for the calls. Not thread-safe: one loop feeds it."""
+
+    def __init__(
+        self, calls: Calls, addresses: Addresses, on_bug: Callable[[Exception], None]
+    ) -> None:
+        self.calls = calls
+        calls.signalling = self
+        self.counters: Counter[str] = Counter()
+        self._layer = TransactionLayer(calls.timers)
+        self._addresses = addresses
+        self._on_bug = on_bug
+        self._lookups: list[LookUp] = []
+        self._now = 0.0
+
+    # --- in
+
+    def receive(self, message: Request | Response | MalformedMessage, hop: Hop, now: float) -> None:
+        """A parsed message, or what is wrong with it."""
+        self._now = now
+        try:
+            if isinstance(message, MalformedMessage):
+                self._malformed(message, hop)
+            elif isinstance(message, Request) and not self.calls.knows(message, hop):
+                self._stranger(message, hop)
+            else:
+                self._layer.receive(message, hop, now)
+        except MalformedMessage:
+            self.counters["malformed"] += 1
+
+    def transport_failed(self, hop: Hop, now: float) -> None:
+        """A stream connection is gone, or could not be made."""
+        self._now = now
+        self._layer.transport_failed(hop, now)
+
+    def looked_up(self, lookup: LookUp, address: str | None, now: float) -> None:
+        """The answer to a LookUp; None when the name has no address."""
+        self._now = now
+        if address is None:
+            self.counters["unresolved"] += 1
+            lookup.fail()
+        else:
+            lookup.go(address)
+
+    def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
+        self._now = now
+        self.calls.on_media(call_id, event, now)
+
+    def stop(self, now: float) -> None:
+        """End every call with BYE, CANCEL or 503."""
+        self._now = now
+        self.calls.stop(now)
+
+    def next_timer(self) -> float | None:
+        """When `on_timer` is due, in monotonic seconds."""
+        first, second = self._layer.next_timer(), self.calls.alarms.next_timer()
+        if first is None or second is None:
+            return first if second is None else second
+        return min(first, second)
+
+    def on_timer(self, now: float) -> None:
+        self._now = now
+        self._layer.on_timer(now)
+        self.calls.alarms.on_timer(now)
+
+    # --- out
+
+    def drain(self) -> list[layer.Send | LookUp]:
+        """Let the calls act on everything that happened; returns what the shell must do."""
+        todo: list[layer.Send | LookUp] = []
+        while outputs := self._layer.drain():
+            for output in outputs:
+                if isinstance(output, layer.Send):
+                    todo.append(output)
+                    continue
+                try:
+                    self._deliver(output)
+                except Exception as bug:  # one call's bug must not stop the others
+                    self.counters["bugs"] += 1
+                    self._on_bug(bug)
+        todo += self._lookups
+        self._lookups.clear()
+        return todo
+
+    def _deliver(self, output: layer.Output) -> None:
+        now, calls = self._now, self.calls
+        if isinstance(output, layer.RequestReceived):
+            calls.on_request(output.tx, output.request, output.source, now)
+        elif isinstance(output, layer.ResponseReceived):
+            if (user := output.tx.user) is not None:
+                cast("TransactionUser", user).on_response(output.tx, output.response, now)
+        elif isinstance(output, layer.AckReceived):
+            calls.on_ack(output.request, output.source, now)
+        elif isinstance(output, layer.CancelReceived):
+            calls.on_cancel(output.invite_tx, now)
+        elif isinstance(output, layer.TimedOut):
+            self._no_response(output.tx.user, 408)
+        elif isinstance(output, layer.Failed):
+            self._no_response(output.tx.user, 503)
+
+    def _no_response(self, user: object, status: int) -> None:
+        if hasattr(user, "on_no_response"):
+            cast("TransactionUser", user).on_no_response(status, self._now)
+
+    def _malformed(self, error: MalformedMessage, hop: Hop) -> None:
+        """400 where RFC 3261 allows it, and only to a known trunk."""
+        self.counters["malformed"] += 1
+        request = error.message
+        if isinstance(request, Request) and self.calls.router.identify(hop.host) is not None:
+            self._layer.reject(request, 400, hop, self._now)
+
+    def _stranger(self, request: Request, hop: Hop) -> None:
+        """A stateless 403: it costs no transaction and tells nothing."""
+        self.counters["unknown_source"] += 1
+        if request.method != "ACK":
+            self._layer.reject(request, 403, hop, self._now)
+
+    # --- Signalling, for the calls
+
+    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
+        if hop is not None:
+            transport, peer, link = hop.transport, hop.host, hop.link
+        else:
+            assert target is not None
+            transport, peer, link = target.transport or "udp", target.host, 0
+        where = self._addresses.sent_by(transport, peer, link)
+        param = "" if transport == "udp" else f";transport={transport}"
+        return f"<sip:{where}{param}>"
+
+    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
+        def go(hop: Hop) -> None:
+            self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
+
+        self._to(target, reuse, go, lambda: self._no_response(user, 503))
+
+    def cancel(self, tx: InviteClientTransaction) -> None:
+        self._layer.cancel(tx, self._now)
+
+    def respond(self, tx: Transaction, response: Response) -> None:
+        self._layer.respond(tx, response, self._now)
+
+    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
+        def go(hop: Hop) -> None:
+            self._layer.send(request, hop, self._sent_by(hop), self._now)
+
+        def fail() -> None:
+            self.counters["ack_not_sent"] += 1
+
+        self._to(target, reuse, go, fail)
+
+    def _to(
+        self,
+        target: SipUri,
+        reuse: Hop | None,
+        go: Callable[[Hop], None],
+        fail: Callable[[], None],
+    ) -> None:
+        """Call `go` with the hop of `target`: at once for a number, else after a look-up."""
+        if reuse is not None and self._addresses.is_open(reuse):
+            go(reuse)
+            return
+        transport = target.transport or "udp"
+        port = target.port or 5060
+        if transport not in ("udp", "tcp"):
+            fail()
+        elif is_numeric(target.host):
+            go(Hop(transport, target.host, port))
+        else:
+            self._lookups.append(
+                LookUp(target.host, lambda host: go(Hop(transport, host, port)), fail)
+            )
+
+    def _sent_by(self, hop: Hop) -> str:
+        return self._addresses.sent_by(hop.transport, hop.host, hop.link)
+
+
+def is_numeric(host: str) -> bool:
+    """An IPv4 or IPv6 address rather than a name."""
+    return ":" in host or host.replace(".", "").isdigit()

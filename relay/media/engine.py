@@ -1,0 +1,280 @@
+"""The media engine as the application sees it: `Media` and `CallMedia` of call/ports.py.
+
+Opens ports, hands settings to the native workers, and turns what they report into events.
+Nothing here runs per packet. All methods belong to the thread of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from relay import _native
+from relay.call.ports import (
+    DtmfPressed,
+    FirstPacket,
+    Latched,
+    LegMedia,
+    MediaAddress,
+    MediaEvent,
+    MediaTimeout,
+    Side,
+    StreamFigures,
+)
+from relay.errors import NoMediaPorts, NotAcceptable
+from relay.media.port_pool import PortPool
+from relay.media.silence import reason_for_silence
+from relay.rtp.dtmf import KEYS
+from relay.rtp.stats import mos
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT = 1, 2, 3, 4
+_BIND_TRIES = 50  # ports that other programs hold are passed over
+_SIDES = (Side.CALLER, Side.CALLEE)
+
+
+class EngineCall:
+    """The media of one call: four sockets on one worker."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        number: int,
+        flows: _native.CallFlows,
+        worker: int,
+        ports: tuple[int, int],
+        hosts: tuple[str, str],
+    ) -> None:
+        self._engine = engine
+        self._number = number
+        self._flows = flows
+        self._worker = worker
+        self._ports = ports
+        self._hosts = hosts
+        self._tap = 0
+        self._open = True
+
+    def local(self, side: Side) -> MediaAddress:
+        """Our address that this side's peer sends to (the advertised one)."""
+        port = self._ports[side.value]
+        return MediaAddress(self._hosts[side.value], port, port + 1)
+
+    def update(self, side: Side, leg: LegMedia) -> None:
+        """Apply a negotiated description; takes effect between two packets.
+
+        Also starts the media timeout of this side afresh and, for a symmetric leg, allows
+        one new latch. Raises NotAcceptable when the address cannot be used.
+        """
+        remote = leg.remote
+        try:
+            self._flows.update(
+                side.value,
+                None if remote is None else remote.host,
+                0 if remote is None else remote.port,
+                0 if remote is None else remote.rtcp_port,
+                leg.payload_types,
+                -1 if leg.telephone_event is None else leg.telephone_event,
+                leg.clock_hz,
+                leg.may_send,
+                leg.may_receive,
+                leg.symmetric,
+            )
+        except ValueError as problem:
+            raise NotAcceptable(f"media of the {side.name.lower()}: {problem}") from problem
+
+    def figures(self, side: Side) -> StreamFigures:
+        """What arrived from this side so far; may be read after `close`."""
+        raw = self._flows.figures(side.value)
+        return StreamFigures(
+            packets=raw["packets"],
+            octets=raw["octets"],
+            relayed=raw["relayed"],
+            lost=raw["lost"],
+            late=raw["late"],
+            duplicate=raw["duplicate"],
+            jitter_ms=raw["jitter_ms"],
+            largest_gap_ms=raw["largest_gap_ms"],
+            mos=mos(raw["lost"], raw["expected"], raw["jitter_ms"]) if raw["packets"] else None,
+            drops=raw["drops"],
+            recorded=raw["recorded"],
+            reason_for_silence=reason_for_silence(raw),
+        )
+
+    def record(self, on: bool) -> int:
+        """Start or stop copying both directions to the tap; returns the tap number."""
+        if on and not self._tap:
+            self._tap = self._engine.next_tap()
+        self._flows.record(on, self._tap)
+        return self._tap
+
+    def close(self) -> None:
+        """Stop both flows and put the ports into quarantine. Idempotent."""
+        if self._open:
+            self._open = False
+            self._flows.close()
+            self._engine.closed(self._number, self._worker, self._ports)
+
+
+class Engine:
+    """Native workers, the port pool, and the way back for events.
+
+    `latch_networks` are where a symmetric leg's source may be learned; none by default.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        advertise: str | None,
+        ports: tuple[int, int],
+        workers: int,
+        idle_timeout_s: float,
+        address_ipv6: str | None = None,
+        on_event: Callable[[str, MediaEvent], None] = lambda call_id, event: None,
+        latch_networks: Sequence[Network] = (),
+        quarantine_s: float = 6.0,
+        record: bool = True,
+        nap_us: int = 1000,
+    ) -> None:
+        self._address = address
+        self._advertise = advertise or address
+        self._address_ipv6 = address_ipv6
+        self._pool = PortPool(*ports, quarantine_s)
+        self._on_event = on_event
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._call_ids: dict[int, str] = {}
+        self._numbers = 0
+        self._taps = 0
+        networks = [
+            (network.network_address.packed, network.prefixlen) for network in latch_networks
+        ]
+        self.taps = [_native.TapRing() for _ in range(workers)] if record else []
+        self._workers = [
+            _native.Worker(
+                self._wake, idle_timeout_s, networks, self.taps[i] if record else None, nap_us
+            )
+            for i in range(workers)
+        ]
+        self._load = [0] * workers
+
+    def start(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        """Start the workers; events reach `on_event` from `loop`. Raises OSError."""
+        for worker in self._workers:
+            worker.start()
+        if loop is not None:
+            self._loop = loop
+            loop.add_reader(self._wake, self.drain)
+
+    def open(self, call_id: str, caller_ipv6: bool, callee_ipv6: bool) -> EngineCall:
+        """Reserve ports for both legs. Raises NoMediaPorts."""
+        binds = (self._bind_address(caller_ipv6), self._bind_address(callee_ipv6))
+        index = min(range(len(self._workers)), key=self._load.__getitem__)
+        number = self._numbers = self._numbers + 1
+        flows, ports = self._bind(self._workers[index], number, binds)
+        self._load[index] += 1
+        self._call_ids[number] = call_id
+        hosts = (
+            binds[0] if caller_ipv6 else self._advertise,
+            binds[1] if callee_ipv6 else self._advertise,
+        )
+        return EngineCall(self, number, flows, index, ports, hosts)
+
+    def _bind_address(self, ipv6: bool) -> str:
+        if not ipv6:
+            return self._address
+        if self._address_ipv6 is None:
+            raise NotAcceptable("no media.address_ipv6 is configured")
+        return self._address_ipv6
+
+    def _bind(
+        self, worker: _native.Worker, number: int, binds: tuple[str, str]
+    ) -> tuple[_native.CallFlows, tuple[int, int]]:
+        now = time.monotonic()
+        first, second = self._pool.take(now), 0
+        try:
+            second = self._pool.take(now)
+            for _ in range(_BIND_TRIES):
+                try:
+                    flows = worker.open(number, binds[0], first, binds[1], second)
+                    return flows, (first, second)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise NoMediaPorts(f"cannot bind media ports: {error}") from error
+                    blocked = error.filename
+                # The blocked pair rests; the other one is kept and tried with the next.
+                if blocked == f"{binds[0]}:{first}":
+                    first = self._another(first, now)
+                else:
+                    second = self._another(second, now)
+            raise NoMediaPorts(f"{_BIND_TRIES} media ports in a row are held by other programs")
+        except NoMediaPorts:
+            for port in filter(None, (first, second)):
+                self._pool.restore(port)
+            raise
+
+    def _another(self, blocked: int, now: float) -> int:
+        port = self._pool.take(now)
+        self._pool.give_back(blocked, now)
+        return port
+
+    def next_tap(self) -> int:
+        """A tap number that no other call of this process has."""
+        self._taps += 1
+        return self._taps
+
+    def closed(self, number: int, worker: int, ports: tuple[int, int]) -> None:
+        """A call let go of its ports (called by `EngineCall.close`)."""
+        now = time.monotonic()
+        for port in ports:
+            self._pool.give_back(port, now)
+        self._load[worker] -= 1
+        self._call_ids.pop(number, None)
+
+    def drain(self) -> None:
+        """Deliver what the workers reported. The loop calls this; tests may, too."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._wake)
+        for worker in self._workers:
+            for kind, number, side, key, duration_ms, source in worker.events():
+                call_id = self._call_ids.get(number)
+                if call_id is None:
+                    continue  # closed meanwhile
+                self._on_event(call_id, _event(kind, _SIDES[side], key, duration_ms, source))
+
+    def counters(self) -> Mapping[str, int]:
+        """Totals since the start, added over the workers, and the state of the port pool."""
+        totals: dict[str, int] = {}
+        for worker in self._workers:
+            for name, value in worker.counters().items():
+                totals[name] = totals.get(name, 0) + value
+        totals["port_pairs"] = self._pool.pairs
+        totals["port_pairs_free"] = self._pool.free
+        return totals
+
+    def close(self) -> None:
+        """Stop the workers and close all sockets. Waits for the threads; idempotent."""
+        for worker in self._workers:
+            worker.stop()
+        if self._wake >= 0:
+            if self._loop is not None:
+                self._loop.remove_reader(self._wake)
+            os.close(self._wake)
+            self._wake = -1
+
+
+def _event(
+    kind: int, side: Side, key: int, duration_ms: int, source: tuple[str, int] | None
+) -> MediaEvent:
+    if kind == _FIRST_PACKET:
+        return FirstPacket(side)
+    if kind == _LATCHED and source is not None:
+        return Latched(side, *source)
+    if kind == _DTMF:
+        return DtmfPressed(side, KEYS[key], duration_ms)
+    assert kind == _TIMEOUT, f"the engine reported an unknown event {kind}"
+    return MediaTimeout(side)

@@ -1,0 +1,57 @@
+"""Why is there no audio? One sentence per leg, from what its flow entry counted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+FLOWING_S = 2.0  # a packet was relayed this recently: there is audio
+
+_SENTENCES = {
+    "short": "What arrives is too short to be RTP.",
+    "oversized": "What arrives is longer than 2048 octets.",
+    "not_rtp": "What arrives is not RTP.",
+    "bad_version": "What arrives is not RTP version 2.",
+    "malformed": "What arrives is malformed RTP.",
+    "not_described": "Packets arrive, but no media description names this peer's address.",
+    "wrong_ssrc": "Packets arrive with another SSRC than the one that was learned.",
+    "payload_type_not_negotiated": "Packets arrive with a payload type that was not negotiated.",
+    "on_hold": "This peer sends although it is on hold.",
+    "receiver_on_hold": "The other peer is on hold and wants no media.",
+    "no_destination": "Packets arrive, but the address of the other peer is not known.",
+    "send_failed": "Packets arrive, but sending them to the other peer fails.",
+}
+
+
+def reason_for_silence(raw: dict[str, Any]) -> str | None:
+    """The sentence for `_native.CallFlows.figures`, or None while audio is relayed."""
+    relayed_s = raw["relayed_since_s"]
+    if relayed_s is not None and relayed_s < FLOWING_S:
+        return None
+    if not raw["described"]:
+        return "No media description was applied to this leg."
+    dropped_s = raw["dropped_since_s"]
+    fresh = dropped_s is not None and (relayed_s is None or dropped_s < relayed_s)
+    if fresh and raw["last_drop"] in ("wrong_source", "latch_refused"):
+        return _wrong_source(raw)
+    if not raw["may_send"]:
+        return "This leg is on hold."
+    if fresh:
+        return _SENTENCES.get(raw["last_drop"], f"Packets are dropped: {raw['last_drop']}.")
+    if relayed_s is None:
+        return "Nothing was received."
+    return f"Nothing was received for {relayed_s:.0f} s."
+
+
+def _wrong_source(raw: dict[str, Any]) -> str:
+    came = _endpoint(raw["stranger"])
+    expected = _endpoint(raw["expected_source"])
+    if raw["last_drop"] == "latch_refused":
+        return f"Packets come from {came}, outside the networks where a source may be learned."
+    return f"Packets come from {came}, but are accepted only from {expected} (wrong source)."
+
+
+def _endpoint(address: tuple[str, int] | None) -> str:
+    if address is None:
+        return "an unknown address"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,167 @@
+"""`relay demo`: a call between a PBX and a carrier through a region, then the proof.
+
+Both are pjsua2 processes, the relay is `relay serve` with the example configuration. The
+steps are here; `demo_setup` prepares the configuration, `demo_report` shows and judges.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from relay.errors import RelayError
+from relay.probe import demo_report, demo_setup
+from relay.probe.audio import speak
+from relay.probe.relay_process import Line, RelayProcess
+from relay.probe.remote import Endpoint, Event, Setup
+
+CALLED = "+35315550199"
+CALLER = "+35315550100"
+KEYS = "159#"
+CALLER_SAYS = (
+    "Good morning, this is the office in Dublin. I would like to confirm the delivery for "
+    "Thursday. Can you hear me clearly through the relay?"
+)
+CALLEE_SAYS = (
+    "Hello Dublin, you are loud and clear. Thursday is fine. Twenty four boxes will leave "
+    "the warehouse at nine. Press a few keys when you are done, please."
+)
+SPEECH_DEADLINE_S = 60.0
+
+
+@dataclass(slots=True)
+class Evidence:
+    """All that was seen of the call: by the endpoints, by the relay, on the disk."""
+
+    keys: str = KEYS
+    said: dict[str, Path] = field(default_factory=dict)
+    heard: dict[str, Path] = field(default_factory=dict)
+    events: dict[str, list[Event]] = field(default_factory=dict)
+    log: list[Line] = field(default_factory=list)
+    recording: Path | None = None
+
+    def line(self, event: str) -> Line:
+        """The first log line of this event, empty when there is none."""
+        return next((line for line in self.log if line.get("event") == event), {})
+
+
+class Steps:
+    """The progress display: one line a step, the running one with a spinner."""
+
+    def __init__(self, console: Console) -> None:
+        self.progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=console,
+        )
+        self._task: Any = None
+
+    def next(self, text: str) -> None:
+        self.done()
+        self._task = self.progress.add_task(text, total=1)
+
+    def done(self) -> None:
+        if self._task is not None:
+            self.progress.update(self._task, completed=1)
+
+
+def run(example: Path | None = None, output: Path = Path("var")) -> int:
+    """Hold the demonstration; returns the exit code, 0 only when every check held."""
+    console = Console()
+    console.print("[bold]A call through the region, from a PBX to a carrier and back[/bold]\n")
+    with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
+        scratch = Path(directory)
+        evidence = Evidence()
+        try:
+            setup = demo_setup.prepare(example or demo_setup.EXAMPLE, output, scratch)
+            steps = Steps(console)
+            with steps.progress:
+                asyncio.run(_hold(setup, scratch, evidence, steps))
+                steps.done()
+        except RelayError as error:
+            console.print(f"\n[red]✗ The demonstration stopped:[/red] {error}", markup=True)
+            return 1
+        return 0 if demo_report.show(console, evidence, scratch) else 1
+
+
+async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, steps: Steps) -> None:
+    steps.next("two voices are made (espeak-ng)")
+    for side, text, voice in (
+        ("caller", CALLER_SAYS, "en-gb"),
+        ("callee", CALLEE_SAYS, "en-us+f3"),
+    ):
+        evidence.said[side] = scratch / f"{side}-said.wav"
+        evidence.heard[side] = scratch / f"{side}-heard.wav"
+        await asyncio.to_thread(speak, text, voice, evidence.said[side])
+    steps.next(f"the relay starts ({setup.listen})")
+    relay = RelayProcess(setup.config, scratch / "relay.log")
+    endpoints: dict[str, Endpoint] = {}
+    try:
+        await asyncio.to_thread(relay.wait, "serving")
+        steps.next(f"the PBX starts ({setup.pbx}), the carrier starts ({setup.carrier})")
+        for name, user, address, ring_s in (
+            ("caller", CALLER, setup.pbx, 0.0),
+            ("callee", CALLED, setup.carrier, 1.0),
+        ):
+            plan = _endpoint(name, user, address, ring_s, evidence)
+            endpoints[name] = await Endpoint.start(plan)
+        await _call(setup, relay, endpoints["caller"], endpoints["callee"], steps)
+        saved = await asyncio.to_thread(relay.wait, "recording_saved")
+        evidence.recording = Path(saved["path"])
+    finally:
+        for endpoint in endpoints.values():
+            await endpoint.stop()
+        await asyncio.to_thread(relay.stop)
+        evidence.log = relay.lines()
+        evidence.events = {name: endpoint.events for name, endpoint in endpoints.items()}
+
+
+def _endpoint(
+    name: str, user: str, address: tuple[str, int], ring_s: float, evidence: Evidence
+) -> Setup:
+    host, port = address
+    return Setup(
+        name,
+        host,
+        port,
+        user=user,
+        play=evidence.said[name],
+        record=evidence.heard[name],
+        ring_s=ring_s,
+    )
+
+
+async def _call(
+    setup: demo_setup.Region,
+    relay: RelayProcess,
+    caller: Endpoint,
+    callee: Endpoint,
+    steps: Steps,
+) -> None:
+    steps.next(f"the PBX calls {CALLED}")
+    await caller.send("call", uri=f"sip:{CALLED}@{setup.listen}")
+    await caller.wait("state", state="early")
+    steps.next("it rings")
+    await caller.wait("state", state="confirmed")
+    await callee.wait("state", state="confirmed")
+    steps.next("both speak, each hears the other")
+    await asyncio.gather(
+        caller.wait("played", SPEECH_DEADLINE_S), callee.wait("played", SPEECH_DEADLINE_S)
+    )
+    steps.next(f"the PBX presses {KEYS}")
+    await caller.send("dtmf", digits=KEYS)
+    for count in range(1, len(KEYS) + 1):
+        await asyncio.to_thread(relay.wait, "dtmf", 10.0, count)
+    await callee.wait("dtmf", key=KEYS[-1])
+    steps.next("the PBX hangs up")
+    await caller.send("hangup")
+    await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
+    await asyncio.to_thread(relay.wait, "call_ended")
+    steps.next("the recording is closed")

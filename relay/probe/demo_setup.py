@@ -1,0 +1,71 @@
+"""The example configuration made fit for a demonstration on this machine."""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import relay
+from relay.probe.remote import ProbeError
+
+EXAMPLE = Path(relay.__file__).parent.parent / "relay.example.toml"
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Where everybody is: the relay's SIP address, the PBX and the carrier."""
+
+    config: Path
+    listen: str
+    pbx: Address
+    carrier: Address
+
+
+def prepare(example: Path, output: Path, scratch: Path) -> Region:
+    """Copy the configuration to `scratch`, with other ports where its own are taken.
+
+    Recordings go below `output`. Raises ProbeError when the example cannot be read.
+    """
+    try:
+        text = example.read_text()
+        document = tomllib.loads(text)
+        listen = document["sip"]["listen"][0].split(":", 1)[1]
+        trunks = {trunk["name"]: trunk["origination"][0]["uri"] for trunk in document["trunk"]}
+        wanted = [listen, *(trunks[name].removeprefix("sip:") for name in ("acme", "carrier"))]
+    except (OSError, tomllib.TOMLDecodeError, KeyError, IndexError) as error:
+        raise ProbeError(f"{example}: not usable for the demonstration: {error!r}") from error
+    addresses = []
+    for address in wanted:
+        host, port = address.rsplit(":", 1)
+        chosen = (host, free_port(host, int(port)))
+        text = text.replace(address, f"{host}:{chosen[1]}")
+        addresses.append(chosen)
+    text = text.replace("file:var/", f"file:{output.resolve()}/")
+    if "log" in document:
+        text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
+    else:
+        text = '[log]\nformat = "json"\n\n' + text
+    config = scratch / "relay.toml"
+    config.write_text(text)
+    (host, port), pbx, carrier = addresses
+    return Region(config, f"{host}:{port}", pbx, carrier)
+
+
+def free_port(host: str, wanted: int) -> int:
+    """`wanted` if UDP and TCP are free there, else another that is."""
+    ports: list[int] = [wanted, *range(wanted + 100, wanted + 1000, 10)]
+    for port in ports:
+        try:
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+                with socket.socket(socket.AF_INET, kind) as attempt:
+                    if kind == socket.SOCK_STREAM:
+                        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    attempt.bind((host, port))
+        except OSError:
+            continue
+        return port
+    raise ProbeError(f"no free port near {wanted} at {host}")

@@ -1,0 +1,315 @@
+"""One SIP endpoint (pjsua2) as a process: JSON lines in on stdin, JSON lines out on stdout.
+
+pjsua2 carries four calls a process and keeps global state, so every endpoint is a process
+of its own: `python -m relay.probe.endpoint --bind 127.0.0.2 --port 5080 --user pbx`.
+`relay.probe.remote.Endpoint` is the other end of the pipe.
+
+Commands, each `{"do": name, …}`: `call` (uri), `answer`, `dtmf` (digits), `hangup`,
+`hold`, `resume`, `figures`, `quit`. Events, each `{"event": name, "at": seconds since the
+epoch, …}`: `ready`, `incoming`, `state` (calling, early, confirmed, disconnected with the
+status), `media`, `played` (the WAV came to its end), `dtmf` (key), `figures`, `error`, `bye`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pjsua2 as pj
+
+POLL_MS = 5
+STATES = {
+    pj.PJSIP_INV_STATE_CALLING: "calling",
+    pj.PJSIP_INV_STATE_EARLY: "early",
+    pj.PJSIP_INV_STATE_CONNECTING: "connecting",
+    pj.PJSIP_INV_STATE_CONFIRMED: "confirmed",
+    pj.PJSIP_INV_STATE_DISCONNECTED: "disconnected",
+}
+
+
+def emit(event: str, **fields: Any) -> None:
+    """Write one event line."""
+    print(json.dumps({"event": event, "at": time.time(), **fields}), flush=True)
+
+
+class Player(pj.AudioMediaPlayer):  # type: ignore[misc]
+    """Plays one WAV once and says when it ended."""
+
+    def onEof2(self) -> None:
+        emit("played")
+
+
+class Call(pj.Call):  # type: ignore[misc]
+    """One call: bridges the WAV player and recorder to its audio."""
+
+    def __init__(self, station: Station, number: int = pj.PJSUA_INVALID_ID) -> None:
+        super().__init__(station.account, number)
+        self.station = station
+
+    def onCallState(self, prm: pj.OnCallStateParam) -> None:
+        info = self.getInfo()
+        state = STATES.get(info.state)
+        if state is None:
+            return
+        emit("state", state=state, status=info.lastStatusCode, reason=info.lastReason)
+        if state == "disconnected":
+            self.station.finished(self)
+
+    def onCallMediaState(self, prm: pj.OnCallMediaStateParam) -> None:
+        info = self.getInfo()
+        for media in info.media:
+            if media.type == pj.PJMEDIA_TYPE_AUDIO:
+                active = media.status == pj.PJSUA_CALL_MEDIA_ACTIVE
+                emit("media", active=active, direction=int(media.dir))
+                if active:
+                    self.station.connect(self.getAudioMedia(media.index))
+
+    def onStreamDestroyed(self, prm: pj.OnStreamDestroyedParam) -> None:
+        self.report()  # the last moment at which the stream has figures
+
+    def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
+        emit("dtmf", key=prm.digit)
+
+    def report(self) -> None:
+        """Emit what this side received and sent so far."""
+        rtcp = self.getStreamStat(0).rtcp
+        emit(
+            "figures",
+            received=rtcp.rxStat.pkt,
+            lost=rtcp.rxStat.loss,
+            jitter_ms=rtcp.rxStat.jitterUsec.last / 1000,
+            sent=rtcp.txStat.pkt,
+        )
+
+
+class Account(pj.Account):  # type: ignore[misc]
+    """An identity without registration; answers what comes in."""
+
+    def __init__(self, station: Station) -> None:
+        super().__init__()
+        self.station = station
+
+    def onIncomingCall(self, prm: pj.OnIncomingCallParam) -> None:
+        self.station.incoming(prm.callId)
+
+
+class Station:
+    """The endpoint: library, one account, at most one call, its player and recorder."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.call: Call | None = None
+        self.ended: list[Call] = []
+        self.player: Player | None = None
+        self.recorder: pj.AudioMediaRecorder | None = None
+        self.answer_at: float | None = None
+        self.running = True
+        self.endpoint = pj.Endpoint()
+        self._start()
+        self.account = Account(self)
+        self.account.create(self._account())
+
+    def _start(self) -> None:
+        config = pj.EpConfig()
+        config.uaConfig.threadCnt = 0
+        config.uaConfig.mainThreadOnly = True
+        config.uaConfig.userAgent = "relay-probe"
+        config.logConfig.level = config.logConfig.consoleLevel = 0
+        if self.options.log:
+            config.logConfig.level = 5
+            config.logConfig.filename = self.options.log
+        config.medConfig.noVad = True
+        config.medConfig.clockRate = config.medConfig.sndClockRate = 8000
+        config.medConfig.ecTailLen = 0
+        self.endpoint.libCreate()
+        self.endpoint.libInit(config)
+        kind = pj.PJSIP_TRANSPORT_TCP if self.options.transport == "tcp" else 0
+        transport = self._transport(self.options.port)
+        self.transport = self.endpoint.transportCreate(kind or pj.PJSIP_TRANSPORT_UDP, transport)
+        self.endpoint.audDevManager().setNullDev()
+        self.endpoint.libStart()
+        for codec in self.endpoint.codecEnum2():
+            wanted = codec.codecId.upper().startswith(self.options.codec.upper() + "/")
+            self.endpoint.codecSetPriority(codec.codecId, 255 if wanted else 0)
+
+    def _transport(self, port: int) -> pj.TransportConfig:
+        config = pj.TransportConfig()
+        config.boundAddress = config.publicAddress = self.options.bind
+        config.port = port
+        return config
+
+    def _account(self) -> pj.AccountConfig:
+        config = pj.AccountConfig()
+        config.idUri = f"sip:{self.options.user}@{self.options.bind}:{self.options.port}"
+        config.regConfig.registerOnAdd = False
+        config.sipConfig.transportId = self.transport
+        config.mediaConfig.transportConfig = self._transport(self.options.media_port)
+        config.mediaConfig.transportConfig.portRange = 100
+        # The demonstration measures every packet, also those of silence.
+        config.mediaConfig.streamKaEnabled = False
+        config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_INACTIVE
+        return config
+
+    def incoming(self, number: int) -> None:
+        if self.call is not None:
+            emit("error", text="a second call came in")
+            second = Call(self, number)
+            second.answer(_operation(486))
+            self.ended.append(second)
+            return
+        self.call = Call(self, number)
+        emit("incoming", uri=self.call.getInfo().remoteUri, to=self.call.getInfo().localUri)
+        if self.options.refuse:
+            self.call.answer(_operation(self.options.refuse))
+            return
+        self.call.answer(_operation(180))
+        if self.options.ring_s >= 0:
+            self.answer_at = time.monotonic() + self.options.ring_s
+
+    def connect(self, audio: pj.AudioMedia) -> None:
+        """Bridge the WAV files to the call (again after each re-INVITE)."""
+        if self.options.play and self.player is None:
+            self.player = Player()
+            self.player.createPlayer(self.options.play, pj.PJMEDIA_FILE_NO_LOOP)
+        if self.options.record and self.recorder is None:
+            self.recorder = pj.AudioMediaRecorder()
+            self.recorder.createRecorder(self.options.record)
+        if self.player is not None:
+            self.player.startTransmit(audio)
+        if self.recorder is not None:
+            audio.startTransmit(self.recorder)
+
+    def finished(self, call: Call) -> None:
+        self.ended.append(call)  # freed outside of its own callback
+        if call is self.call:
+            self.call = None
+            self.answer_at = None
+
+    def poll(self) -> None:
+        """Let the library work, answer when it is time, free what ended."""
+        self.endpoint.libHandleEvents(POLL_MS)
+        due = self.answer_at is not None and time.monotonic() >= self.answer_at
+        if due and self.call is not None:
+            self.answer_at = None
+            self.call.answer(_operation(200))
+        if self.ended:
+            self.ended.clear()
+            self.player = self.recorder = None  # closes the recorded file
+            emit("bye")
+
+    def close(self) -> None:
+        """Everything that wraps a library object goes before the library."""
+        self.endpoint.hangupAllCalls()
+        deadline = time.monotonic() + 2
+        while self.call is not None and time.monotonic() < deadline:
+            self.poll()
+        self.call = self.player = self.recorder = None
+        self.ended.clear()
+        self.account.shutdown()
+        del self.account
+        self.endpoint.libDestroy()
+
+    # --- commands ---
+
+    def do_call(self, uri: str) -> None:
+        self.call = Call(self)
+        self.call.makeCall(uri, pj.CallOpParam(True))
+
+    def do_answer(self) -> None:
+        self._current().answer(_operation(200))
+
+    def do_dtmf(self, digits: str) -> None:
+        self._current().dialDtmf(digits)
+
+    def do_hangup(self) -> None:
+        self._current().hangup(pj.CallOpParam())
+
+    def do_hold(self) -> None:
+        self._current().setHold(pj.CallOpParam())
+
+    def do_resume(self) -> None:
+        operation = pj.CallOpParam(True)
+        operation.opt.flag = pj.PJSUA_CALL_UNHOLD
+        self._current().reinvite(operation)
+
+    def do_figures(self) -> None:
+        self._current().report()
+
+    def do_quit(self) -> None:
+        self.running = False
+
+    def _current(self) -> Call:
+        if self.call is None:
+            raise ValueError("there is no call")
+        return self.call
+
+
+def _operation(status: int) -> pj.CallOpParam:
+    operation = pj.CallOpParam()
+    operation.statusCode = status
+    return operation
+
+
+class Commands:
+    """Reads complete lines from stdin without ever waiting for one."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.open = True
+
+    def read(self) -> list[dict[str, Any]]:
+        if not select.select([0], [], [], 0)[0]:
+            return []
+        data = os.read(0, 65536)
+        self.open = bool(data)
+        *lines, self.rest = (self.rest + data).split(b"\n")
+        return [json.loads(line) for line in lines if line.strip()]
+
+
+def arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line of one endpoint."""
+    parser = argparse.ArgumentParser(prog="relay.probe.endpoint", description=__doc__)
+    parser.add_argument("--bind", required=True, help="address for SIP and media")
+    parser.add_argument("--port", type=int, required=True, help="SIP port")
+    parser.add_argument("--media-port", type=int, default=4000, help="first RTP port")
+    parser.add_argument("--user", default="probe", help="user part of the own address")
+    parser.add_argument("--transport", choices=("udp", "tcp"), default="udp")
+    parser.add_argument("--codec", default="PCMU")
+    parser.add_argument("--play", help="WAV (16 bit, mono) to play once media is up")
+    parser.add_argument("--record", help="WAV to write what is heard to")
+    parser.add_argument("--ring-s", type=float, default=0.0, help="-1: only on command")
+    parser.add_argument("--refuse", type=int, help="status to refuse every call with")
+    parser.add_argument("--log", help="file for pjsip's own log")
+    return parser.parse_args(argv)
+
+
+def main() -> int:
+    station = Station(arguments())
+    emit("ready")
+    commands = Commands()
+    actions: dict[str, Callable[..., None]] = {
+        name.removeprefix("do_"): getattr(station, name)
+        for name in dir(Station)
+        if name.startswith("do_")
+    }
+    while station.running and commands.open:
+        for command in commands.read():
+            name = command.pop("do", "")
+            try:
+                actions[name](**command)
+            except (pj.Error, KeyError, TypeError, ValueError) as error:
+                text = error.info() if isinstance(error, pj.Error) else repr(error)
+                emit("error", text=text, command=name)
+        station.poll()
+    station.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""Offer/answer across the relay, as pure functions (RFC 3264).
+
+A description is edited, not regenerated: unknown lines, codecs and attributes survive.
+Ours are the o= line, addresses, ports, RTCP, and what would let media go past the relay.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from relay.errors import MalformedSdp, NotAcceptable
+from relay.sdp.description import LegMedia, MediaAddress
+from relay.sdp.session import MediaSection, Session, join
+
+# Lines that name another path for the media, or keys that end at the relay.
+DROPPED = (
+    "a=candidate",
+    "a=remote-candidates",
+    "a=end-of-candidates",
+    "a=ice-",
+    "a=crypto:",
+    "a=fingerprint:",
+    "a=setup:",
+    "a=rtcp:",
+    "a=rtcp-mux",
+    "a=rtcp-mux-only",
+    "a=rtcp-rsize",
+    "a=group:",
+    "a=mid:",
+    "c=",
+    "k=",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Our o= line on one leg: the version grows with each change (RFC 3264 section 8)."""
+
+    session_id: int
+    version: int
+
+
+def check_offer(session: Session) -> None:
+    """Raises NotAcceptable (488) when there is no audio that can be carried."""
+    index = session.voice()
+    if index is None:
+        raise NotAcceptable("there is no audio stream over RTP to carry")
+    section = session.sections[index]
+    if section.protocol not in ("RTP/AVP", "RTP/AVPF"):
+        raise NotAcceptable(f"{section.protocol} is not carried: RTP/AVP is")
+    if not section.payload_types():
+        raise NotAcceptable("the audio stream has no payload types")
+    _remote(session, section)
+
+
+def relay_offer(session: Session, local: MediaAddress, origin: Origin) -> bytes:
+    """One side's offer as the other side gets it. Every m= line stays in its place."""
+    carried = session.voice()
+    lines = _session_lines(session, local, origin)
+    for index, section in enumerate(session.sections):
+        if index == carried:
+            # Without mux in the answer RTCP goes to its own port (RFC 5761 section 5.1.1).
+            lines += _voice_lines(section, local)
+            lines.append(f"a=rtcp:{local.rtcp_port}")
+            if section.attribute("rtcp-mux") is not None:
+                lines.append("a=rtcp-mux")
+        else:
+            lines.append(section.m_line(0))
+    return join(lines)
+
+
+def relay_answer(offer: Session, answer: Session, local: MediaAddress, origin: Origin) -> bytes:
+    """The answer as the offerer gets it: as many m= lines as it offered (section 6).
+
+    Raises NotAcceptable when the answer refuses the audio or does not fit the offer.
+    """
+    carried = offer.voice()
+    assert carried is not None, "check_offer comes first"
+    if carried >= len(answer.sections) or answer.sections[carried].media != "audio":
+        raise NotAcceptable("the answer does not fit the offer")
+    section = answer.sections[carried]
+    if not section.is_voice:
+        raise NotAcceptable("the answer refuses the audio")
+    if not section.payload_types():
+        raise NotAcceptable("the answer has no payload types")
+    _remote(answer, section)
+    lines = _session_lines(answer, local, origin)
+    for index, offered in enumerate(offer.sections):
+        if index == carried:
+            lines += _voice_lines(section, local)
+            mux = offered.attribute("rtcp-mux") is not None
+            lines.append("a=rtcp-mux" if mux else f"a=rtcp:{local.rtcp_port}")
+        else:
+            lines.append(offered.m_line(0))
+    return join(lines)
+
+
+def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
+    """What the engine must know of the peer that sent `session`; `other` is its partner's.
+
+    A peer may send what its partner listed, since the numbers cross unchanged; what it
+    listed itself is let through too, because some phones send by their own numbers.
+    """
+    section, partner = _carried(session), _carried(other)
+    allowed = frozenset(partner.payload_types()) | frozenset(section.payload_types())
+    codecs = {**section.codecs(), **partner.codecs()}
+    events = [number for number, (name, _) in codecs.items() if name == "TELEPHONE-EVENT"]
+    clocks = [clock for name, clock in partner.codecs().values() if name != "TELEPHONE-EVENT"]
+    remote, held = _remote(session, section)
+    wanted, partner_wants = session.direction(section), other.direction(partner)
+    return LegMedia(
+        remote=remote,
+        payload_types=allowed,
+        telephone_event=events[0] if events else None,
+        clock_hz=clocks[0] if clocks else 8000,
+        may_send=wanted in ("sendrecv", "sendonly") and partner_wants in ("sendrecv", "recvonly"),
+        may_receive=not held and wanted in ("sendrecv", "recvonly"),
+        symmetric=symmetric,
+    )
+
+
+def _carried(session: Session) -> MediaSection:
+    index = session.voice()
+    assert index is not None, "check_offer or relay_answer comes first"
+    return session.sections[index]
+
+
+def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:
+    kind = _kind(local.host)
+    lines: list[str] = []
+    for line in session.lines:
+        if line.startswith("o="):
+            line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"
+        elif line.startswith(DROPPED):
+            continue
+        elif line.startswith("t=") and not any(kept.startswith("c=") for kept in lines):
+            lines.append(f"c=IN {kind} {local.host}")
+        lines.append(line)
+    if not any(line.startswith("c=") for line in lines):
+        lines.append(f"c=IN {kind} {local.host}")
+    return lines
+
+
+def _voice_lines(section: MediaSection, local: MediaAddress) -> list[str]:
+    lines = [section.m_line(local.port)]
+    lines += [line for line in section.lines if not line.startswith(DROPPED)]
+    return lines
+
+
+def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | None, bool]:
+    """Where this peer wants its media, and whether `0.0.0.0` holds it (RFC 3264 8.4)."""
+    connection = session.connection(section)
+    if connection is None:
+        raise MalformedSdp("SDP has no c= line for its audio")
+    fields = connection.split()
+    if len(fields) != 3 or fields[0] != "IN" or fields[1] not in ("IP4", "IP6"):
+        raise MalformedSdp("the c= line is not of the form IN IP4 address")
+    try:
+        address = ipaddress.ip_address(fields[2].partition("/")[0])
+    except ValueError:
+        raise NotAcceptable("the c= line names a host: an IP address is needed") from None
+    if address.is_unspecified:
+        return None, True
+    if address.is_multicast:
+        raise NotAcceptable("the c= line is a multicast address")
+    host = str(address)
+    return MediaAddress(host, section.port, _rtcp_port(section)), False
+
+
+def _rtcp_port(section: MediaSection) -> int:
+    """RFC 5761 (the same port) or RFC 3605 (a=rtcp), else the next one."""
+    if section.attribute("rtcp-mux") is not None:
+        return section.port
+    named = (section.attribute("rtcp") or "").partition(" ")[0]
+    if named.isascii() and named.isdigit() and 0 < int(named[:6]) < 65536:
+        return int(named[:6])
+    return min(section.port + 1, 65535)
+
+
+def _kind(host: str) -> str:
+    return "IP6" if ":" in host else "IP4"

@@ -1,0 +1,186 @@
+"""The composition root: the only module that knows every layer.
+
+Builds the parts from a configuration, wires them, serves until a signal, and ends calls
+in order. Order of start: limits, recordings left by a crash, engine, listeners.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+from datetime import UTC, datetime
+
+import structlog
+import uvloop
+
+from relay import log
+from relay.call.admission import Admission
+from relay.call.calls import Calls
+from relay.call.ports import MediaEvent, RecordingEnded
+from relay.call.router import Router
+from relay.config import Config
+from relay.errors import RelayError
+from relay.media.engine import Engine
+from relay.media.port_pool import check_limits
+from relay.media.tap import TapReader
+from relay.recording.recorder import FileRecorder
+from relay.recording.store import directory_of, repair_all
+from relay.signalling.endpoint import Endpoint
+
+STATUS_EVERY_S = 60.0
+LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
+
+
+class LogJournal:
+    """Events of calls as log lines; the call id is on each."""
+
+    def __init__(self) -> None:
+        self._log = structlog.get_logger()
+
+    def event(self, name: str, call: str, **fields: object) -> None:
+        self._log.info(name, call=call, **fields)
+
+
+class Server:
+    """One node of a region."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._log = structlog.get_logger()
+        self._stop = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        media = config.media
+        self.engine = Engine(
+            media.address,
+            media.advertise,
+            media.ports,
+            media.workers,
+            media.idle_timeout_s,
+            media.address_ipv6,
+            self._on_media,
+            latch_networks=config.region.networks,
+        )
+        self._store = directory_of(config.recording.store)
+        self._repair()
+        self.recorder = FileRecorder(
+            self._store, TapReader(self.engine.taps), self._on_recording_ended
+        )
+        self.calls = Calls(
+            Router(config),
+            Admission(config),
+            self.engine,
+            self.recorder,
+            LogJournal(),
+            token=lambda: secrets.token_hex(8),
+            wall_clock=lambda: datetime.now(UTC).astimezone(),
+        )
+        self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)
+
+    async def serve(self) -> None:
+        """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
+        self.engine.start(self._loop)
+        await self.endpoint.start()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal)
+        self._log.info(
+            "serving",
+            region=self._config.region.id,
+            listen=[str(listen) for listen in self._config.sip.listen],
+            media=f"{self._config.media.address}:{self._config.media.ports[0]}-"
+            f"{self._config.media.ports[1]}",
+            recordings=str(self._store),
+            pid=os.getpid(),
+        )
+        status = self._loop.create_task(self._report_status())
+        await self._stop.wait()
+        status.cancel()
+        await self._drain()
+        self._close()
+
+    def _repair(self) -> None:
+        for found in repair_all(self._store):
+            self._log.warning(
+                "recording_repaired",
+                call=found.call_id,
+                path=str(found.path),
+                duration_s=round(found.duration_s, 3),
+                problem=found.problem,
+            )
+
+    async def _drain(self) -> None:
+        """New calls get 503; the running ones may end by themselves, then get a BYE."""
+        self.calls.stopping = True
+        self._log.info("stopping", calls=len(self.calls.active))
+        self._stop.clear()
+        await self._until_idle(self._config.sip.drain_s)
+        self.endpoint.end_calls()
+        self._stop.clear()
+        await self._until_idle(LAST_BYES_S)
+
+    async def _until_idle(self, limit_s: float) -> None:
+        """Wait until no call is left, a second signal, or the limit."""
+        deadline = self._loop.time() + limit_s
+        while not self.calls.idle and not self._stop.is_set():
+            left = deadline - self._loop.time()
+            if left <= 0:
+                return
+            try:
+                async with asyncio.timeout(min(left, 0.1)):
+                    await self._stop.wait()
+            except TimeoutError:
+                continue
+
+    def _close(self) -> None:
+        self.endpoint.close()
+        self.recorder.close()
+        self.engine.close()
+        self._log.info("stopped", **self._counters())
+
+    def _counters(self) -> dict[str, object]:
+        return {
+            "sip": dict(self.endpoint.counters),
+            "calls": dict(self.calls.counters),
+            "media": {name: value for name, value in self.engine.counters().items() if value},
+        }
+
+    async def _report_status(self) -> None:
+        while True:
+            await asyncio.sleep(STATUS_EVERY_S)
+            self._log.info("status", active=len(self.calls.active), **self._counters())
+
+    # --- events of the shells, on the loop
+
+    def _on_media(self, call_id: str, event: MediaEvent) -> None:
+        self.endpoint.on_media(call_id, event)
+
+    def _on_recording_ended(self, ended: RecordingEnded) -> None:
+        """Called by the writer's thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.calls.on_recording_ended, ended)
+
+    def _on_bug(self, bug: BaseException) -> None:
+        self._log.error("bug", exc_info=bug)
+
+    def _on_signal(self) -> None:
+        self._stop.set()
+
+
+def run(config: Config) -> int:
+    """Serve; returns the exit code: 0 stopped by a signal, 1 could not start."""
+    log.configure(config.log)
+    logger = structlog.get_logger()
+    problems = check_limits(config.media.ports, config.concurrent_calls)
+    for problem in problems:
+        logger.warning("limit_too_small", problem=problem)
+
+    async def main() -> int:
+        try:
+            await Server(config).serve()
+        except RelayError as error:
+            logger.error("cannot_start", problem=str(error))
+            return 1
+        return 0
+
+    return uvloop.run(main())

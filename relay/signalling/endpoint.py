@@ -1,0 +1,174 @@
+"""The SIP endpoint: sockets and a clock around the user agent.
+
+listener → parse → UserAgent.receive → drain → listener, then one timer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import TYPE_CHECKING
+
+from relay.call.calls import Calls
+from relay.call.ports import MediaEvent
+from relay.call.user_agent import LookUp, UserAgent
+from relay.errors import MalformedMessage
+from relay.signalling.stream import Streams
+from relay.signalling.udp import UdpListener
+from relay.sip.message import Request, Response
+from relay.sip.parser import parse
+from relay.sip.transaction import Hop
+
+if TYPE_CHECKING:
+    from relay.config import Listen
+
+
+class Endpoint:
+    """All listeners of one node. Everything runs on the loop that called `start`."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        listens: Sequence[Listen],
+        advertise: str | None,
+        on_bug: Callable[[Exception], None],
+    ) -> None:
+        self._agent = UserAgent(calls, self, on_bug)
+        self.counters = self._agent.counters
+        self._listens = listens
+        self._advertise = advertise
+        self._links = count(1)
+        self._udp: dict[int, UdpListener] = {}
+        self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
+        self._streams = Streams(self._receive, self._stream_failed, self._count, self._links)
+        self._servers: list[asyncio.Server] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._lookups: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Bind every listener. Raises ListenError."""
+        self._loop = asyncio.get_running_loop()
+        for listen in self._listens:
+            if listen.transport == "udp":
+                udp = UdpListener(next(self._links), self._datagram)
+                await udp.bind(listen.host, listen.port)
+                self._udp[udp.link] = udp
+            else:
+                server = await self._streams.listen(listen.host, listen.port)
+                self._servers.append(server)
+                sock = server.sockets[0]
+                self._tcp.setdefault(sock.family, sock.getsockname()[:2])
+
+    def close(self) -> None:
+        """Stop listening; open connections are closed."""
+        for server in self._servers:
+            server.close()
+        self._streams.close()
+        for udp in self._udp.values():
+            udp.close()
+        for task in self._lookups:
+            task.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def on_media(self, call_id: str, event: MediaEvent) -> None:
+        """What the engine saw, for the calls."""
+        self._agent.on_media(call_id, event, self._loop.time())
+        self._settle()
+
+    def end_calls(self) -> None:
+        """Every call gets its BYE, CANCEL or 503."""
+        self._agent.stop(self._loop.time())
+        self._settle()
+
+    # --- Addresses, for the user agent
+
+    def sent_by(self, transport: str, peer: str, link: int) -> str:
+        """Our `host:port` towards a peer; the advertised host when one is configured."""
+        host, port = "", 0
+        ipv6 = ":" in peer
+        if transport == "udp":
+            udp = self._udp.get(link) or self._udp_for(ipv6)
+            if udp is not None:
+                host, port = udp.host, udp.port
+        else:
+            host, port = self._tcp.get(socket.AF_INET6 if ipv6 else socket.AF_INET, ("", 0))
+        if self._advertise is not None and (":" in self._advertise) == ipv6:
+            host = self._advertise
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def is_open(self, hop: Hop) -> bool:
+        return self._streams.is_open(hop)
+
+    # --- in, out, one timer
+
+    def _datagram(self, data: bytes, hop: Hop) -> None:
+        if not data.strip(b"\r\n\0"):
+            return  # a keep-alive
+        try:
+            message: Request | Response | MalformedMessage = parse(data)
+        except MalformedMessage as error:
+            message = error
+        self._receive(message, hop)
+
+    def _receive(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
+        self._agent.receive(message, hop, self._loop.time())
+        self._settle()
+
+    def _stream_failed(self, hop: Hop) -> None:
+        self._agent.transport_failed(hop, self._loop.time())
+        self._settle()
+
+    def _settle(self) -> None:
+        """Carry out what the agent wants and wake it at its next deadline."""
+        for output in self._agent.drain():
+            if isinstance(output, LookUp):
+                task = self._loop.create_task(self._look_up(output))
+                self._lookups.add(task)
+                task.add_done_callback(self._lookups.discard)
+            else:
+                self._transmit(output.data, output.hop)
+        when = self._agent.next_timer()
+        if when is None:
+            return
+        if self._timer is not None:
+            if self._timer_at <= when:
+                return  # it looks again when it fires
+            self._timer.cancel()
+        self._timer_at = when
+        self._timer = self._loop.call_at(when, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._agent.on_timer(self._loop.time())
+        self._settle()
+
+    def _transmit(self, data: bytes, hop: Hop) -> None:
+        if hop.transport != "udp":
+            self._streams.send(data, hop)
+            return
+        udp = self._udp.get(hop.link) or self._udp_for(":" in hop.host)
+        if udp is None:
+            self._count("no_udp_listener")
+        else:
+            udp.send(data, hop.host, hop.port)
+
+    def _udp_for(self, ipv6: bool) -> UdpListener | None:
+        family = socket.AF_INET6 if ipv6 else socket.AF_INET
+        return next((udp for udp in self._udp.values() if udp.family == family), None)
+
+    async def _look_up(self, lookup: LookUp) -> None:
+        address: str | None = None
+        try:
+            found = await self._loop.getaddrinfo(lookup.host, None, type=socket.SOCK_DGRAM)
+            address = str(found[0][4][0])
+        except OSError:
+            pass
+        self._agent.looked_up(lookup, address, self._loop.time())
+        self._settle()
+
+    def _count(self, name: str) -> None:
+        self.counters[name] += 1

@@ -1,0 +1,65 @@
+"""SIP over UDP: one socket, one datagram a message (RFC 3261 section 18)."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, cast
+
+from relay.errors import ListenError
+from relay.sip.transaction import Hop
+
+Receive = Callable[[bytes, Hop], None]
+
+
+class UdpListener(asyncio.DatagramProtocol):
+    """A bound socket. `link` is the number by which hops name it."""
+
+    def __init__(self, link: int, receive: Receive) -> None:
+        self.link = link
+        self.family = socket.AF_INET
+        self.host = ""
+        self.port = 0
+        self._receive = receive
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def bind(self, host: str, port: int) -> None:
+        """Raises ListenError naming the address."""
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+        except OSError as error:
+            raise ListenError(cannot_bind("udp", host, port, error)) from error
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.DatagramTransport", transport)
+        sock = transport.get_extra_info("socket")
+        self.family = sock.family
+        self.host, self.port = transport.get_extra_info("sockname")[:2]
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):  # a burst of calls waits here
+            sock.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
+
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        self._receive(data, Hop("udp", addr[0], addr[1], self.link))
+
+    def error_received(self, exc: Exception) -> None:
+        """ICMP errors: the transaction's own timers decide."""
+
+    def send(self, data: bytes, host: str, port: int) -> None:
+        if self._transport is not None:
+            self._transport.sendto(data, (host, port))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+
+def cannot_bind(transport: str, host: str, port: int, error: OSError) -> str:
+    """The text of a ListenError: what failed, where, and who can tell why."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    kind = "ulnp" if transport == "udp" else "tlnp"
+    return (
+        f"cannot listen on {transport}:{where}: {error.strerror or error}; "
+        f"`ss -{kind} 'sport = :{port}'` shows who holds the port"
+    )

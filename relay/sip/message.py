@@ -1,0 +1,335 @@
+"""SIP messages (RFC 3261 section 7): an ordered list of raw header fields and a body.
+
+Text is UTF-8 decoded with surrogateescape, so every octet survives the way through.
+Typed values are parsed when first read and kept for as long as the raw value stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar, cast
+
+from relay.errors import LocalProtocolError, MalformedMessage
+from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, parse_number
+from relay.sip.headers import split_list as _split_list
+from relay.sip.reasons import REASONS
+
+__all__ = ["REASONS", "Headers", "Message", "Request", "Response"]
+
+T = TypeVar("T")
+_MAX_HOPS = 128  # Via, Route, Record-Route: more than Max-Forwards allows is an attack
+
+
+class Headers:
+    """Ordered header fields as (canonical name, raw value); names match in any case.
+
+    A name unknown to RFC 3261 and its extensions keeps the spelling it came with.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
+        self._fields = [(canonical(name), value) for name, value in fields]
+
+    @staticmethod
+    def of_canonical(fields: list[tuple[str, str]]) -> Headers:
+        """Takes over a list whose names are canonical already (the parser's way in)."""
+        headers = Headers()
+        headers._fields = fields
+        return headers
+
+    def get(self, name: str) -> str | None:
+        """The raw value of the first field of that name, comma lists not split."""
+        for field, value in self._fields:
+            if field == name:
+                return value
+        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
+        if known == name:
+            return None
+        key = (known or name).lower()
+        return next((value for field, value in self._fields if field.lower() == key), None)
+
+    def fields(self, name: str) -> list[str]:
+        """The raw value of each field of that name, comma lists not split."""
+        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
+        if known is not None:
+            return [value for field, value in self._fields if field == known]
+        return [value for field, value in self._fields if field.lower() == name.lower()]
+
+    def all(self, name: str) -> list[str]:
+        """Each value of that name; comma lists of list headers are split."""
+        values = self.fields(name)
+        if not values or (len(values) == 1 and "," not in values[0]):
+            return values
+        if canonical(name) not in LISTS:
+            return values
+        return [item for value in values for item in _split_list(value)]
+
+    def add(self, name: str, value: str) -> None:
+        """Append a field."""
+        self._fields.append((canonical(name), value))
+
+    def prepend(self, name: str, value: str) -> None:
+        """Put a field before all others (Via, Record-Route)."""
+        self._fields.insert(0, (canonical(name), value))
+
+    def set(self, name: str, value: str) -> None:
+        """Replace the first field of that name, drop the others, append when absent."""
+        name = canonical(name)
+        key = name.lower()
+        kept: list[tuple[str, str]] = []
+        done = False
+        for field in self._fields:
+            if field[0] != name and field[0].lower() != key:
+                kept.append(field)
+            elif not done:
+                kept.append((name, value))
+                done = True
+        if not done:
+            kept.append((name, value))
+        self._fields = kept
+
+    def replace_first(self, name: str, value: str) -> None:
+        """Replace only the first field of that name, leaving further ones."""
+        name = canonical(name)
+        for index, field in enumerate(self._fields):
+            if field[0] == name:
+                self._fields[index] = (name, value)
+                return
+        self._fields.append((name, value))
+
+    def remove(self, name: str) -> None:
+        """Drop every field of that name; absent is fine."""
+        key = canonical(name).lower()
+        self._fields = [field for field in self._fields if field[0].lower() != key]
+
+    def __contains__(self, name: str) -> bool:
+        return self.get(name) is not None
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and self._fields == other._fields
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def items(self) -> list[tuple[str, str]]:
+        """(canonical name, raw value) in order. The list is a copy."""
+        return list(self._fields)
+
+    def copy(self) -> Headers:
+        """An independent copy."""
+        return Headers.of_canonical(list(self._fields))
+
+
+class Message:
+    """What requests and responses share. Typed getters raise MalformedMessage."""
+
+    __slots__ = ("_typed", "body", "headers")
+
+    def __init__(self, headers: Headers, body: bytes = b"") -> None:
+        self.headers = headers
+        self.body = body
+        self._typed: dict[str, tuple[str, object]] = {}
+
+    def _read(self, name: str, parse: Callable[[str], T]) -> T:
+        raw = self.headers.get(name)
+        if raw is None:
+            raise MalformedMessage(f"{name} is missing")
+        known = self._typed.get(name)
+        if known is not None and known[0] is raw:
+            return cast("T", known[1])
+        value = parse(raw)
+        self._typed[name] = (raw, value)
+        return value
+
+    @property
+    def call_id(self) -> str:
+        """Call-ID, compared octet by octet."""
+        value = self.headers.get("Call-ID")
+        if not value:
+            raise MalformedMessage("Call-ID is missing")
+        return value
+
+    @property
+    def cseq(self) -> CSeq:
+        return self._read("CSeq", CSeq.parse)
+
+    @property
+    def from_(self) -> NameAddr:
+        return self._read("From", NameAddr.parse)
+
+    @property
+    def to(self) -> NameAddr:
+        return self._read("To", NameAddr.parse)
+
+    @property
+    def via(self) -> Via:
+        """The topmost Via."""
+        return self._read("Via", _first_via)
+
+    @property
+    def vias(self) -> list[Via]:
+        """Every Via, topmost first."""
+        values = self.headers.all("Via")
+        return [self.via] if len(values) == 1 else [Via.parse(v) for v in _bounded(values)]
+
+    def replace_via(self, via: Via) -> None:
+        """Write `via` over the topmost one; those below stay."""
+        raw = self.headers.get("Via") or ""
+        rest = _split_list(raw)[1:] if "," in raw else []
+        value = ", ".join([str(via), *rest])
+        self.headers.replace_first("Via", value)
+        self._typed["Via"] = (value, via)
+
+    @property
+    def contact(self) -> NameAddr | None:
+        """The first Contact; None when absent or `*`."""
+        if "Contact" not in self.headers:
+            return None
+        return self._read("Contact", _first_contact)
+
+    @property
+    def routes(self) -> list[NameAddr]:
+        """Route values, topmost first."""
+        return [NameAddr.parse(value) for value in _bounded(self.headers.all("Route"))]
+
+    @property
+    def record_routes(self) -> list[NameAddr]:
+        """Record-Route values, topmost first."""
+        values = _bounded(self.headers.all("Record-Route"))
+        return [NameAddr.parse(value) for value in values]
+
+    @property
+    def content_type(self) -> str | None:
+        """`type/subtype` in lower case without parameters."""
+        value = self.headers.get("Content-Type")
+        return value.partition(";")[0].strip().lower() if value else None
+
+    def start_line(self) -> str:
+        """The first line without CRLF."""
+        raise NotImplementedError
+
+    def encode(self) -> bytes:
+        """The message as sent; Content-Length is written from `body`.
+
+        Raises LocalProtocolError when a value would break out of its line.
+        """
+        lines = [f"{n}: {v}\r\n" for n, v in self.headers._fields if n != "Content-Length"]
+        head = f"{self.start_line()}\r\n{''.join(lines)}Content-Length: {len(self.body)}\r\n\r\n"
+        breaks = len(lines) + 3
+        if head.count("\n") != breaks or head.count("\r") != breaks:
+            raise LocalProtocolError("a line break inside a start line or header value")
+        return head.encode("utf-8", "surrogateescape") + self.body
+
+    def __eq__(self, other: object) -> bool:
+        """Same start line, header fields apart from Content-Length, and body."""
+        return (
+            isinstance(other, Message)
+            and self.start_line() == other.start_line()
+            and self.body == other.body
+            and [f for f in self.headers.items() if f[0] != "Content-Length"]
+            == [f for f in other.headers.items() if f[0] != "Content-Length"]
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __repr__(self) -> str:
+        # Numbers and names of people stay out of logs and tracebacks.
+        return f"<{type(self).__name__} {self.headers.get('CSeq')}>"
+
+
+def _bounded(values: list[str]) -> list[str]:
+    if len(values) > _MAX_HOPS:
+        raise MalformedMessage("too many hops")
+    return values
+
+
+def _first_contact(raw: str) -> NameAddr | None:
+    first = _first(raw)
+    return None if first == "*" else NameAddr.parse(first)
+
+
+def _first_via(raw: str) -> Via:
+    return Via.parse(_first(raw))
+
+
+def _first(raw: str) -> str:
+    if "," not in raw:
+        return raw
+    items = _split_list(raw)
+    if not items:
+        raise MalformedMessage("empty list")
+    return items[0]
+
+
+class Request(Message):
+    """A request. `uri` is the raw Request-URI; `version` is "2.0" unless a peer erred."""
+
+    __slots__ = ("method", "uri", "version")
+
+    def __init__(
+        self, method: str, uri: str, headers: Headers, body: bytes = b"", version: str = "2.0"
+    ) -> None:
+        super().__init__(headers, body)
+        self.method = method
+        self.uri = uri
+        self.version = version
+
+    def start_line(self) -> str:
+        return f"{self.method} {self.uri} SIP/{self.version}"
+
+    @property
+    def max_forwards(self) -> int | None:
+        """Max-Forwards, None when absent (RFC 2543 peers)."""
+        raw = self.headers.get("Max-Forwards")
+        return None if raw is None else parse_number(raw, 255, "Max-Forwards")
+
+    def response(
+        self, status: int, reason: str | None = None, to_tag: str | None = None
+    ) -> Response:
+        """A response as RFC 3261 section 8.2.6 builds it.
+
+        Via, From, To, Call-ID and CSeq are copied; `to_tag` is added when To has none;
+        Record-Route goes into 101 to 299, Timestamp into 100. A To that cannot be read is
+        copied as it is, so that a 400 is possible.
+        """
+        fields: list[tuple[str, str]] = []
+        keep_route = 100 < status < 300
+        for field in self.headers._fields:
+            name = field[0]
+            if name in _COPIED:
+                fields.append(field)
+            elif name == "To":
+                if to_tag is not None and self._may_add_tag():
+                    field = ("To", f"{field[1]};tag={to_tag}")
+                fields.append(field)
+            elif (name == "Record-Route" and keep_route) or (name == "Timestamp" and status == 100):
+                fields.append(field)
+        return Response(status, reason, Headers.of_canonical(fields))
+
+    def _may_add_tag(self) -> bool:
+        try:
+            return self.to.tag is None
+        except MalformedMessage:
+            return False
+
+
+_COPIED = frozenset(("Via", "From", "Call-ID", "CSeq"))
+
+
+class Response(Message):
+    """A response. Without `reason` the phrase of RFC 3261 section 21 is used."""
+
+    __slots__ = ("reason", "status")
+
+    def __init__(
+        self, status: int, reason: str | None, headers: Headers, body: bytes = b""
+    ) -> None:
+        super().__init__(headers, body)
+        self.status = status
+        self.reason = REASONS.get(status, "") if reason is None else reason
+
+    def start_line(self) -> str:
+        return f"SIP/2.0 {self.status} {self.reason}"

@@ -1,0 +1,358 @@
+"""The transaction layer of one endpoint (RFC 3261 section 17): matching and routing.
+
+Sans-IO: parsed messages and time go in, `drain()` gives what to send and what the
+transaction user must hear of. Every request and response that it passes up has a readable
+Via, From, To, Call-ID, CSeq, Contact and Record-Route. Nothing that a peer sends makes it
+raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from hashlib import blake2s
+from secrets import token_bytes
+
+from relay.errors import MalformedMessage
+from relay.sip.client import NonInviteClientTransaction
+from relay.sip.headers import Via
+from relay.sip.invite_client import InviteClientTransaction, same_hop_request
+from relay.sip.invite_server import InviteServerTransaction
+from relay.sip.machine import ClientTransaction, Event, ServerTransaction, State, Transaction
+from relay.sip.matching import Key, is_unique, merge_key, new_branch, server_key
+from relay.sip.message import Message, Request, Response
+from relay.sip.outputs import (
+    AckReceived,
+    AckTimedOut,
+    CancelReceived,
+    Failed,
+    Hop,
+    Output,
+    RequestReceived,
+    ResponseReceived,
+    Send,
+    StrayResponse,
+    TimedOut,
+)
+from relay.sip.parser import unsupported, validate
+from relay.sip.server import NonInviteServerTransaction
+from relay.sip.timers import Timers, TimerStore
+
+__all__ = [
+    "AckReceived",
+    "AckTimedOut",
+    "CancelReceived",
+    "ClientTransaction",
+    "Event",
+    "Failed",
+    "Hop",
+    "InviteClientTransaction",
+    "InviteServerTransaction",
+    "NonInviteClientTransaction",
+    "NonInviteServerTransaction",
+    "Output",
+    "RequestReceived",
+    "ResponseReceived",
+    "Send",
+    "ServerTransaction",
+    "State",
+    "StrayResponse",
+    "TimedOut",
+    "Timers",
+    "Transaction",
+    "TransactionLayer",
+]
+
+
+class TransactionLayer:
+    """All transactions of one endpoint.
+
+    `branch` makes Via branches (with the cookie); `supported` are the option tags that
+    Require may name. `dropped` counts messages that were unusable or belonged to nothing.
+    """
+
+    def __init__(
+        self,
+        timers: Timers | None = None,
+        branch: Callable[[], str] | None = None,
+        supported: frozenset[str] = frozenset(),
+    ) -> None:
+        self.timers = timers or Timers()
+        self.dropped = 0
+        self._branch = branch or new_branch
+        self._supported = supported
+        self._secret = token_bytes(16)
+        self._store = TimerStore()
+        self._outputs: list[Output] = []
+        self._clients: dict[Key, ClientTransaction] = {}
+        self._servers: dict[Key, ServerTransaction] = {}
+        self._merged: dict[Key, ServerTransaction] = {}
+        self._hops: dict[tuple[str, str, int], set[Transaction]] = {}
+
+    # --- verbs of the shell ---------------------------------------------------------------
+
+    def receive(self, message: Message, source: Hop, now: float) -> None:
+        """A parsed message from the network."""
+        try:
+            if isinstance(message, Request):
+                self._receive_request(message, source, now)
+            elif isinstance(message, Response):
+                self._receive_response(message, source, now)
+        except MalformedMessage:
+            self.dropped += 1
+
+    def drain(self) -> list[Output]:
+        """What happened since the last call, in order."""
+        outputs = self._outputs[:]
+        self._outputs.clear()  # the machines hold this list
+        return outputs
+
+    def next_timer(self) -> float | None:
+        """When `on_timer` is due, in the seconds of `now`; None when nothing runs."""
+        return self._store.next()
+
+    def on_timer(self, now: float) -> None:
+        """Fire what is due."""
+        for tx, event in self._store.due(now):
+            self._feed(tx, event, now)
+
+    def transport_failed(self, hop: Hop, now: float, tx: Transaction | None = None) -> None:
+        """A `Send` to `hop` failed, or that connection is gone (then without `tx`)."""
+        if tx is not None:
+            self._feed(tx, Event.TRANSPORT_ERROR, now)
+            return
+        for other in list(self._hops.get(hop[:3], ())):
+            if hop.link == 0 or other.hop.link in (0, hop.link):
+                self._feed(other, Event.TRANSPORT_ERROR, now)
+
+    def __len__(self) -> int:
+        """Live transactions."""
+        return len(self._clients) + len(self._servers)
+
+    # --- verbs of the transaction user ----------------------------------------------------
+
+    def request(self, request: Request, hop: Hop, sent_by: str, now: float) -> ClientTransaction:
+        """Send a request in a new client transaction; not for ACK (see `send`).
+
+        Puts our Via on top: `sent_by` is `host[:port]` of the listener that answers come to.
+        """
+        branch = self._add_via(request, hop, sent_by)
+        return self._start_client(request, hop, (branch, request.method), now)
+
+    def cancel(self, tx: InviteClientTransaction, now: float) -> ClientTransaction | None:
+        """CANCEL an INVITE (RFC 3261 section 9.1).
+
+        None, and nothing sent, unless a provisional but no final response has come and no
+        CANCEL went out yet. What becomes of the CANCEL is not passed up: the INVITE ends with
+        487, with the 2xx that crossed it, or with TimedOut after 64*T1.
+        """
+        if tx.state is not State.PROCEEDING or tx.cancelled:
+            return None
+        tx.cancelled = True
+        self._feed(tx, Event.CANCELLED, now)
+        request = same_hop_request(tx.request, "CANCEL", tx.request.headers.get("To") or "")
+        branch = tx.request.via.branch or ""
+        canceller = self._start_client(request, tx.hop, (branch, "CANCEL"), now)
+        canceller.announced = False
+        return canceller
+
+    def respond(self, tx: Transaction, response: Response, now: float) -> None:
+        """Answer through a server transaction. After a final response only a 2xx to INVITE
+        may be repeated; anything else is ignored."""
+        status = response.status
+        if status < 200:
+            event = Event.SEND_PROVISIONAL
+        else:
+            event = Event.SEND_SUCCESS if status < 300 else Event.SEND_FAILURE
+        self._feed(tx, event, now, response)
+
+    def send(self, message: Message, hop: Hop, sent_by: str, now: float) -> None:
+        """Send without a transaction: the ACK to a 2xx, or a response.
+
+        A request without Via gets ours, so the same ACK can be sent again for a repeated 2xx.
+        """
+        if isinstance(message, Request) and "Via" not in message.headers:
+            self._add_via(message, hop, sent_by)
+        self._outputs.append(Send(message.encode(), hop))
+
+    def reject(
+        self, request: Request, status: int, source: Hop, now: float, reason: str | None = None
+    ) -> None:
+        """Refuse without keeping state (RFC 3261 section 8.2.7). ACK is never answered."""
+        if request.method == "ACK":
+            self.dropped += 1
+            return
+        try:
+            hop = self._mark_via(request, request.via, source)
+        except MalformedMessage:
+            self.dropped += 1
+            return
+        response = request.response(status, reason, self._stateless_tag(request))
+        if status == 420:
+            response.headers.add("Unsupported", ", ".join(unsupported(request, self._supported)))
+        self._outputs.append(Send(response.encode(), hop))
+
+    # --- requests -------------------------------------------------------------------------
+
+    def _receive_request(self, request: Request, source: Hop, now: float) -> None:
+        via = request.via
+        key = server_key(request, via, request.method)
+        tx = self._servers.get(key)
+        if request.method == "ACK":
+            self._receive_ack(request, tx, source, now)
+        elif tx is not None:
+            self._feed(tx, Event.REQUEST, now)
+        else:
+            self._receive_new(request, via, key, source, now)
+
+    def _receive_ack(
+        self, ack: Request, tx: ServerTransaction | None, source: Hop, now: float
+    ) -> None:
+        if tx is not None and not is_unique(ack.via.branch):
+            # RFC 3261 section 17.2.3: without a branch the To tag tells whose ACK it is.
+            answer = tx.response
+            if answer is None or answer.to.tag != ack.to.tag:
+                tx = None
+        if tx is not None and tx.state is not State.ACCEPTED:
+            self._feed(tx, Event.ACK, now, ack)
+        elif validate(ack) is not None:
+            self.dropped += 1
+        elif tx is not None:
+            self._feed(tx, Event.ACK, now, ack)
+        else:
+            self._outputs.append(AckReceived(ack, source))
+
+    def _receive_new(self, request: Request, via: Via, key: Key, source: Hop, now: float) -> None:
+        problem = validate(request, self._supported)
+        if problem is not None:
+            self.reject(request, problem, source, now)
+            return
+        hop = self._mark_via(request, via, source)
+        if request.method == "INVITE":
+            tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
+        else:
+            tx = self._start_server(NonInviteServerTransaction, request, hop, key)
+        if request.method == "CANCEL":
+            self._receive_cancel(tx, request, via, now)
+        elif self._is_merged(tx, request):
+            tx.announced = False
+            tag = self._stateless_tag(request)
+            self.respond(tx, request.response(482, "Loop Detected (merged request)", tag), now)
+        else:
+            if request.method == "INVITE":
+                self.respond(tx, request.response(100), now)
+            self._outputs.append(RequestReceived(tx, request, source))
+
+    def _receive_cancel(self, tx: ServerTransaction, cancel: Request, via: Via, now: float) -> None:
+        """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""
+        tx.announced = False
+        invite = self._servers.get(server_key(cancel, via, "INVITE"))
+        tag = self._stateless_tag(cancel)
+        if invite is None:
+            self.respond(tx, cancel.response(481, None, tag), now)
+            return
+        if invite.response is not None:  # the To tag should be that of our other answers
+            tag = invite.response.to.tag or tag
+        self.respond(tx, cancel.response(200, None, tag), now)
+        if invite.state is State.PROCEEDING and invite.announced:
+            self._outputs.append(CancelReceived(invite, tx, cancel))
+
+    def _is_merged(self, tx: ServerTransaction, request: Request) -> bool:
+        """RFC 3261 section 8.2.2.2: the same request came on another path."""
+        if request.to.tag is not None:
+            return False
+        key = merge_key(request)
+        return self._merged.setdefault(key, tx) is not tx
+
+    def _mark_via(self, request: Request, via: Via, source: Hop) -> Hop:
+        """Note in the top Via where the request came from; the hop of its responses
+        (RFC 3261 sections 18.2.1 and 18.2.2, RFC 3581 section 4).
+
+        maddr is not followed: it would let anyone aim our answers at a third party.
+        """
+        asked = via.rport is not None
+        if asked:
+            request.replace_via(via.with_params(rport=str(source.port), received=source.host))
+        elif via.host != source.host:
+            request.replace_via(via.with_params(received=source.host))
+        if source.reliable or asked:
+            return source
+        default = 5061 if source.transport == "tls" else 5060
+        return Hop(source.transport, source.host, via.port or default, source.link)
+
+    # --- responses ------------------------------------------------------------------------
+
+    def _receive_response(self, response: Response, source: Hop, now: float) -> None:
+        cseq = response.cseq
+        branch = response.via.branch or ""
+        _ = (response.to, response.from_, response.call_id)
+        _ = (response.contact, response.record_routes)
+        if len(response.headers.all("Via")) > 1:
+            self.dropped += 1  # RFC 3261 section 8.1.3.3: meant for someone else
+            return
+        status = response.status
+        tx = self._clients.get((branch, cseq.method))
+        if tx is not None:
+            if status < 200:
+                event = Event.PROVISIONAL
+            else:
+                event = Event.SUCCESS if status < 300 else Event.FAILURE
+            self._feed(tx, event, now, response)
+        elif 200 <= status < 300 and cseq.method == "INVITE":
+            self._outputs.append(StrayResponse(response, source))
+        else:
+            self.dropped += 1
+
+    # --- the store of transactions --------------------------------------------------------
+
+    def _feed(
+        self, tx: Transaction, event: Event, now: float, message: Message | None = None
+    ) -> None:
+        tx.feed(event, now, message)
+        if tx.state is State.TERMINATED:
+            self._forget(tx)
+
+    def _start_client(self, request: Request, hop: Hop, key: Key, now: float) -> ClientTransaction:
+        machine: type[ClientTransaction] = NonInviteClientTransaction
+        if request.method == "INVITE":
+            machine = InviteClientTransaction
+        tx = machine(request, hop, key, self.timers, self._store, self._outputs)
+        self._clients[key] = tx
+        self._hops.setdefault(hop[:3], set()).add(tx)
+        self._feed(tx, Event.START, now)
+        return tx
+
+    def _start_server(
+        self, machine: type[ServerTransaction], request: Request, hop: Hop, key: Key
+    ) -> ServerTransaction:
+        tx = machine(request, hop, key, self.timers, self._store, self._outputs)
+        self._servers[key] = tx
+        self._hops.setdefault(hop[:3], set()).add(tx)
+        return tx
+
+    def _forget(self, tx: Transaction) -> None:
+        key = tx.key
+        if isinstance(tx, ClientTransaction):
+            self._clients.pop(key, None)
+        else:
+            self._servers.pop(key, None)
+            if tx.request.to.tag is None:
+                merged = merge_key(tx.request)
+                if self._merged.get(merged) is tx:
+                    del self._merged[merged]
+        peers = self._hops.get(tx.hop[:3])
+        if peers is not None:
+            peers.discard(tx)
+            if not peers:
+                del self._hops[tx.hop[:3]]
+
+    def _add_via(self, request: Request, hop: Hop, sent_by: str) -> str:
+        branch = self._branch()
+        value = f"SIP/2.0/{hop.transport.upper()} {sent_by};branch={branch};rport"
+        request.headers.prepend("Via", value)
+        return branch
+
+    def _stateless_tag(self, request: Request) -> str:
+        # The same for a repeat of the request, as RFC 3261 section 8.2.7 asks.
+        text = f"{request.headers.get('Call-ID')} {request.headers.get('From')}"
+        octets = text.encode("utf-8", "surrogateescape")
+        return blake2s(octets, digest_size=8, key=self._secret).hexdigest()
