@@ -80,27 +80,37 @@ def speak(text: str, voice: str, path: Path) -> None:
     write_wav(path, samples * np.float32(0.7 / peak))
 
 
-def similarity(heard: Samples, source: Samples, rate_hz: int = RATE_HZ) -> float:
+def similarity(heard: Samples | Path, source: Samples | Path) -> float:
     """How much of `source` is in `heard`: 0 nothing, 1 all of it.
+
+    Each is one channel at 8000 Hz, or a WAV file of any rate whose first channel it is.
 
     Both are aligned as a whole, then compared by segments of half a second, each where it
     fits best nearby, so neither a delay nor a jitter buffer's shifts matter, nor loudness;
     missing and foreign speech do. Over G.711 the same speech reaches more than 0.95, another
-    speaker or text stays below 0.5. Both are one channel at `rate_hz`.
+    speaker or text stays below 0.5. Raises ProbeError, OSError for a file.
     """
-    length = int(SEGMENT_S * rate_hz)
+    heard, source = _channel(heard), _channel(source)
+    length = int(SEGMENT_S * RATE_HZ)
     pieces = [source[at : at + length] for at in range(0, max(source.size - length, 0) + 1, length)]
     powers = np.array([float(np.sum(np.square(piece, dtype=np.float64))) for piece in pieces])
     if heard.size == 0 or powers.max(initial=0) == 0:
         return 0.0
     lag = _best_lag(heard, source)
-    reach = int(SEARCH_S * rate_hz)
+    reach = int(SEARCH_S * RATE_HZ)
     scores = [
         _best_match(heard, piece, at * length + lag, reach) if power else 0.0
         for at, (piece, power) in enumerate(zip(pieces, powers, strict=True))
     ]
     loud = powers >= AUDIBLE**2 * powers.max()
     return float(np.average(np.array(scores)[loud], weights=np.sqrt(powers[loud])))
+
+
+def _channel(sound: Samples | Path) -> Samples:
+    if not isinstance(sound, Path):
+        return sound
+    audio = read_wav(sound)
+    return resample(audio.samples[0], audio.rate_hz, RATE_HZ)
 
 
 def _best_lag(heard: Samples, source: Samples) -> int:

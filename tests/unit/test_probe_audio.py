@@ -90,6 +90,13 @@ def test_half_of_the_speech_missing_shows(speech: dict[str, Samples]) -> None:
     assert similarity(source[: source.size // 2], source) < 0.75
 
 
+def test_files_are_compared_at_any_rate(speech: dict[str, Samples], tmp_path: Path) -> None:
+    source = speech["words"]
+    write_wav(tmp_path / "heard.wav", resample(source, 8000, 16000), 16000)
+    write_wav(tmp_path / "source.wav", source)
+    assert similarity(tmp_path / "heard.wav", tmp_path / "source.wav") > 0.95
+
+
 def test_a_wav_of_sixteen_bits_comes_back(tmp_path: Path) -> None:
     samples = np.linspace(-1, 1, 1001, dtype=np.float32)
     write_wav(tmp_path / "a.wav", samples, 16000)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from relay._native import g711_tables  # noqa: TID251 - the tables themselves are tested
+from relay._native import g711_tables
 from relay.media.tap import Block, TapReader, TapRing, Totals
 from relay.rtp import g711
 from tests.unit.rtp_packets import rtp
