@@ -145,7 +145,18 @@ def calls(count: int, rate: int, hold_ms: int, to: tuple[str, int] = RELAY) -> d
     """Complete calls from CALLER at a bounded rate; SIPp's counters."""
     host, port = CALLER
     sipp = Sipp(
-        *("-sn", "uac", "-i", host, "-p", str(port), "-mi", host, "-s", "+35315550199"),
+        *(
+            "-sf",
+            str(ROOT / "bench/sipp/uac.xml"),
+            "-i",
+            host,
+            "-p",
+            str(port),
+            "-mi",
+            host,
+            "-s",
+            "+35315550199",
+        ),
         *("-m", str(count), "-r", str(rate), "-l", str(count), "-d", str(hold_ms)),
         f"{to[0]}:{to[1]}",
     )
