@@ -22,22 +22,24 @@ flags = (
 def compile_native() -> list[Extension]:
     """Cython to C. A function on the packet path that would take the GIL fails the build."""
     said = io.StringIO()
-    with contextlib.redirect_stderr(said):
-        extensions = cythonize(
-            [
-                Extension(
-                    "relay._native",
-                    ["native/_native.pyx"],
-                    depends=glob("native/*.px[di]"),
-                    extra_compile_args=["-std=gnu11", "-Wall", *flags],
-                    extra_link_args=["-fsanitize=address,undefined"] if debug else [],
-                )
-            ],
-            include_path=["native"],
-            build_dir="build/cython",
-            compiler_directives={"language_level": "3", "cdivision": True},
-        )
-    sys.stderr.write(said.getvalue())
+    try:
+        with contextlib.redirect_stderr(said):
+            extensions = cythonize(
+                [
+                    Extension(
+                        "relay._native",
+                        ["native/_native.pyx"],
+                        depends=glob("native/*.px[di]"),
+                        extra_compile_args=["-std=gnu11", "-Wall", *flags],
+                        extra_link_args=["-fsanitize=address,undefined"] if debug else [],
+                    )
+                ],
+                include_path=["native"],
+                build_dir="build/cython",
+                compiler_directives={"language_level": "3", "cdivision": True},
+            )
+    finally:
+        sys.stderr.write(said.getvalue())
     if "always require the GIL" in said.getvalue():
         for generated in extensions[0].sources:
             os.remove(generated)  # or the next build would take it as up to date

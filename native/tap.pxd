@@ -128,7 +128,7 @@ cdef inline bint tap_push(TapRingC *ring, uint32_t tap, uint8_t side, uint64_t n
     cdef uint64_t rest = ring.mask + 1 - at
     cdef uint64_t total = need if need <= rest else need + rest
     cdef TapRecord *record
-    cdef bint refused = length > TAP_PACKET_LIMIT
+    cdef bint refused = length > TAP_PACKET_LIMIT or length == 0
     if head + total - ring.tail_seen > ring.mask + 1:
         ring.tail_seen = tap_load(&ring.tail)
         if head + total - ring.tail_seen > ring.mask + 1:

@@ -19,7 +19,7 @@ from libc.string cimport memcpy, memset
 from g711 cimport g711_convert, g711_mix, g711_octet, g711_silence
 
 cdef enum:
-    TL_BLOCK = 8000          # ticks; a multiple of 64, see tl_scan
+    TL_BLOCK = 3200          # ticks, 400 ms; a multiple of 64, see tl_scan
     TL_CAPACITY = 16384      # >= TL_BLOCK + TL_WINDOW_LIMIT + TL_SKEW + TAP_PACKET_LIMIT
     TL_WORDS = 256           # TL_CAPACITY / 64
     TL_WINDOW_LIMIT = 4000

@@ -14,34 +14,34 @@ g711_init()
 cdef class TapRing:
     """One worker's ring; `capacity` octets, rounded up to a power of two."""
 
-    cdef TapRingC *ring
+    cdef TapRingC *c
 
     def __cinit__(self, size_t capacity=8 << 20):
-        self.ring = tap_create(capacity)
-        if self.ring == NULL:
+        self.c = tap_create(capacity)
+        if self.c == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        tap_destroy(self.ring)
+        tap_destroy(self.c)
 
     def push(self, uint32_t tap, uint8_t side, uint64_t now_ns, const uint8_t[::1] packet):
         """As a worker does, for tests: False when refused. One thread at a time."""
-        return bool(tap_push(self.ring, tap, side, now_ns,
+        return bool(tap_push(self.c, tap, side, now_ns,
                              &packet[0] if packet.shape[0] else NULL, packet.shape[0]))
 
     @property
     def capacity(self):
-        return self.ring.mask + 1
+        return self.c.mask + 1
 
     @property
     def dropped(self):
         """Packets refused since the start."""
-        return tap_load(&self.ring.dropped)
+        return tap_load(&self.c.dropped)
 
     @property
     def used(self):
         """Octets waiting for the reader."""
-        return tap_load(&self.ring.head) - tap_load(&self.ring.tail)
+        return tap_load(&self.c.head) - tap_load(&self.c.tail)
 
 
 cdef class Totals:
@@ -97,7 +97,7 @@ cdef class TapReader:
         if self.sources == NULL or self.slots == NULL:
             raise MemoryError
         for i in range(self.source_count):
-            self.sources[i] = (<TapRing?> rings[i]).ring
+            self.sources[i] = (<TapRing?> rings[i]).c
 
     def __dealloc__(self):
         cdef Timeline *t
@@ -122,6 +122,7 @@ cdef class TapReader:
         if t == NULL:
             raise MemoryError
         tl_init(t, tap, companding >> 3, dual, began_ns, self.window)
+        t.dropped_before = self.dropped(tap)
         t.next = self.fresh
         self.fresh = t
 
@@ -161,7 +162,6 @@ cdef class TapReader:
         while self.fresh != NULL:
             t = self.fresh
             self.fresh = t.next
-            t.dropped_before = self.dropped(t.tap)
             slot = &self.slots[t.tap & (TAP_SLOTS - 1)]
             t.chain = slot[0]
             slot[0] = t

@@ -9,8 +9,8 @@ them onto one timeline a recording (native/timeline.pxd, which states the rules)
   any started one are kept in the ring for 250 ms, older strays are dropped (`stray`).
 - `stop(tap, ended_ns)` — what the rings hold for it then still goes in; its last `Block`
   carries `Totals`.
-- `drain(now_ns)` — every 200 ms or so, from one thread. It holds no GIL per packet. A block
-  is 8,000 ticks (one second), the last one less; it leaves when the clock is the reorder
+- `drain(now_ns)` — every 100 ms or so, from one thread. It holds no GIL per packet. A block
+  is 3,200 ticks (400 ms), the last one less; it leaves when the clock is the reorder
   window (400 ms) past it. `behind` is True when it stopped early: drain again at once.
 
 `start` and `stop` may be called from any thread. A ring of 8 MiB holds 0.8 s of 500 calls.

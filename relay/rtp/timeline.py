@@ -7,11 +7,12 @@ is nanoseconds of the monotonic clock, always an argument; a tick is 1/8000 s.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from relay.rtp.g711 import SILENCE, convert, mix
 
 TICK_NS = 125_000
-BLOCK_TICKS = 8000
+BLOCK_TICKS = 3200
 SKEW_TICKS = 1600
 """200 ms: a timestamp that disagrees more with the arrival clock is not believed."""
 REMEMBERED = 64
@@ -49,7 +50,7 @@ class Channel:
         ticks = sorted(self.octets)
         return [
             (before + 1, after - before - 1)
-            for before, after in zip(ticks, ticks[1:], strict=False)
+            for before, after in pairwise(ticks)
             if after - before > 1
         ]
 
@@ -62,9 +63,7 @@ def signed(delta: int) -> int:
 class Timeline:
     """One recording. `companding` is 0 (PCMU) or 8 (PCMA), the law of the result."""
 
-    def __init__(
-        self, companding: int, began_ns: int, dual: bool, reorder_ms: int = 400
-    ) -> None:
+    def __init__(self, companding: int, began_ns: int, dual: bool, reorder_ms: int = 400) -> None:
         self.companding = companding
         self.began_ns = began_ns
         self.dual = dual
@@ -184,6 +183,8 @@ def at_pace(waiting: Waiting, arrival: int, timestamp: int) -> bool:
     """Did a packet follow the waiting one about as its timestamps say (no burst)?"""
     by_timestamp = signed(timestamp - waiting.timestamp)
     by_clock = arrival - waiting.arrival
-    return by_timestamp > 0 and 2 * by_clock >= by_timestamp and (
-        by_clock - by_timestamp <= SKEW_TICKS
+    return (
+        by_timestamp > 0
+        and 2 * by_clock >= by_timestamp
+        and (by_clock - by_timestamp <= SKEW_TICKS)
     )

@@ -14,9 +14,11 @@ from relay.sip.headers import CANONICAL, TOKEN, parse_number
 from relay.sip.message import Headers, Message, Request, Response
 from relay.sip.uri import SipUri, parse_uri
 
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+# The look-behind keeps long runs of spaces linear: they are tried from their start only.
+_FOLD = re.compile(r"(?:(?<![ \t])[ \t]+)?(?:\r\n[ \t]+)+")
 _VERSION = re.compile(r"[Ss][Ii][Pp]/([0-9]{1,5}\.[0-9]{1,5})")
 _FIRST_LINE_OCTETS = 8192
+_MAX_FIELDS = 512  # bounds every later walk over the header fields
 _SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type")
 
 
@@ -70,6 +72,8 @@ def _parse_head(head: bytes) -> tuple[Request | Response, str | None]:
     if text.count("\r") != breaks or text.count("\n") != breaks:
         # A lone CR or LF is a line end to some other element: never let one through.
         raise MalformedMessage("CR or LF that is not part of CRLF")
+    if breaks > _MAX_FIELDS:
+        raise MalformedMessage("too many header fields")
     message = _parse_start_line(lines[0])
     fields: list[tuple[str, str]] = []
     known = CANONICAL
@@ -147,42 +151,34 @@ def validate(request: Request, supported: frozenset[str] = frozenset()) -> int |
     """
     if request.version != "2.0":
         return 505
-    if _malformed(request):
+    names = [field[0] for field in request.headers._fields]
+    present = set(names)
+    if len(present) < len(names) and any(names.count(name) > 1 for name in _SINGLE):
         return 400
     try:
-        if not isinstance(parse_uri(request.uri), SipUri):
-            return 416
+        _ = (request.from_, request.to, request.call_id, request.contact, request.vias)
+        if "Record-Route" in present:
+            _ = request.record_routes
+        if request.cseq.method != request.method:
+            return 400
+        hops = request.max_forwards
+        uri = parse_uri(request.uri)
     except MalformedMessage:
         return 400
-    if request.max_forwards == 0 and request.method == "INVITE" and request.to.tag is None:
+    if not isinstance(uri, SipUri):
+        return 416
+    if uri.headers:
+        return 400  # RFC 3261 section 19.1.1: not in a Request-URI
+    if hops == 0 and request.method == "INVITE" and request.to.tag is None:
         return 483  # only what would be sent on; RFC 3261 section 16.3
-    if request.method not in ("ACK", "CANCEL") and unsupported(request, supported):
-        return 420
+    if "Require" in present and request.method not in ("ACK", "CANCEL"):
+        return 420 if unsupported(request, supported) else None
     return None
 
 
 def unsupported(request: Request, supported: frozenset[str]) -> list[str]:
     """The option tags of Require that are not in `supported` (RFC 3261 section 8.2.2.3)."""
-    if "Require" not in request.headers:
-        return []
     return [tag for tag in request.headers.all("Require") if tag.lower() not in supported]
-
-
-def _malformed(request: Request) -> bool:
-    seen: set[str] = set()
-    for name, _ in request.headers._fields:
-        if name in _SINGLE:
-            if name in seen:
-                return True
-            seen.add(name)
-    try:
-        _ = (request.via, request.from_, request.to, request.call_id, request.max_forwards)
-        _ = (request.contact, request.record_routes, request.vias)
-        if request.cseq.method != request.method:
-            return True
-        return "?" in request.uri and bool(SipUri.parse(request.uri).headers)
-    except MalformedMessage:
-        return True
 
 
 class KeepAlive:

@@ -1,0 +1,145 @@
+"""Whose call it is and where it goes: trunks by source address, routes by longest match."""
+
+from __future__ import annotations
+
+import ipaddress
+import random
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from relay.errors import Refused
+
+if TYPE_CHECKING:
+    from relay.config import Config, Origination, Route, Trunk
+    from relay.sip.uri import SipUri
+
+KEPT_HOSTS = 4096  # sources whose trunk is remembered; far more than a region has peers
+
+_E164 = re.compile(r"\+[1-9][0-9]{1,14}")
+_DIGITS = re.compile(r"[0-9*#]+")
+# A telephone-subscriber may hold visual separators (RFC 3966 section 5.1.1).
+_SEPARATORS = str.maketrans("", "", "-.()")
+
+_Networks = dict[tuple[int, int], dict[int, "Trunk"]]
+
+
+class Router:
+    """The trunks and routes of one configuration, indexed."""
+
+    def __init__(self, config: Config, chance: Callable[[], float] = random.random) -> None:
+        """`chance` gives 0 ≤ x < 1 for the choice between weighted originations."""
+        self._chance = chance
+        self._trunks = {trunk.name: trunk for trunk in config.trunk}
+        self._origination = {trunk.name: _usable(trunk.origination) for trunk in config.trunk}
+        self._networks = _by_prefix(config.trunk)
+        self._known: dict[str, Trunk | None] = {}
+        self._routes: dict[str, dict[str, Route]] = {}
+        for route in config.route:
+            self._routes.setdefault(route.from_, {})[route.number] = route
+
+    def trunk(self, name: str) -> Trunk:
+        """A trunk by its name, which must exist."""
+        return self._trunks[name]
+
+    def identify(self, host: str) -> Trunk | None:
+        """The trunk whose most specific network holds this source address."""
+        try:
+            return self._known[host]
+        except KeyError:
+            trunk = self._search(host)
+            if len(self._known) >= KEPT_HOSTS:
+                self._known.clear()  # sprayed from many addresses: start afresh, stay bounded
+            self._known[host] = trunk
+            return trunk
+
+    def route(self, trunk: Trunk, number: str) -> tuple[Route, SipUri]:
+        """The route of `trunk` for a called number, and the address to call.
+
+        Raises Refused: 400 for what is no E.164 number, 404 without a route, 480 when
+        the trunk that it leads to has no origination.
+        """
+        called = _plain(number)
+        route = _longest(self._routes.get(trunk.name, {}), called)
+        if route is None:
+            if _DIGITS.fullmatch(called):
+                raise Refused(400, "numbers are E.164 with a leading +")
+            raise Refused(404, "no route to this number")
+        return route, self._target(route.to).replace(user=called)
+
+    def recording_mode(self, caller: str, callee: str) -> str:
+        """What is recorded when both trunks have a say: the one that records more."""
+        modes = [self._trunks[name].recording for name in (caller, callee)]
+        wanted = [mode for mode in modes if mode != "do-not-record"]
+        if not wanted:
+            return "do-not-record"
+        ringing = any(mode.startswith("record-from-ringing") for mode in wanted)
+        dual = any(mode.endswith("-dual") for mode in wanted)
+        return f"record-from-{'ringing' if ringing else 'answer'}{'-dual' if dual else ''}"
+
+    def _search(self, host: str) -> Trunk | None:
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return None
+        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+            address = address.ipv4_mapped  # an IPv4 peer on a dual-stack socket
+        bits, value = address.max_prefixlen, int(address)
+        for (version, prefix), networks in self._networks.items():
+            if version == address.version:
+                trunk = networks.get(value >> (bits - prefix))
+                if trunk is not None:
+                    return trunk
+        return None
+
+    def _target(self, name: str) -> SipUri:
+        choices = self._origination[name]
+        if not choices:
+            raise Refused(480, "no address to send this call to")
+        if len(choices) == 1:
+            return choices[0][1]
+        drawn = self._chance() * sum(weight for weight, _ in choices)
+        for weight, uri in choices:
+            drawn -= weight
+            if drawn < 0:
+                return uri
+        return choices[-1][1]
+
+
+def _by_prefix(trunks: Sequence[Trunk]) -> _Networks:
+    """(IP version, prefix length) → network number → trunk, longest prefix first."""
+    found: _Networks = {}
+    for trunk in trunks:
+        for network in trunk.allow:
+            bits, prefix = network.max_prefixlen, network.prefixlen
+            number = int(network.network_address) >> (bits - prefix)
+            found.setdefault((network.version, prefix), {})[number] = trunk
+    return dict(sorted(found.items(), key=lambda item: -item[0][1]))
+
+
+def _usable(originations: Sequence[Origination]) -> tuple[tuple[int, SipUri], ...]:
+    """(weight, URI) of the enabled originations with the lowest priority."""
+    enabled = [entry for entry in originations if entry.enabled]
+    first = min((entry.priority for entry in enabled), default=0)
+    return tuple((e.weight, e.sip_uri) for e in enabled if e.priority == first)
+
+
+def _plain(user: str) -> str:
+    """The number without parameters and separators. Raises Refused 400 for a bad one."""
+    number = user.partition(";")[0]
+    if not number.startswith("+"):
+        return number
+    number = number.translate(_SEPARATORS)
+    if _E164.fullmatch(number) is None:
+        raise Refused(400, "not an E.164 number: + and up to 15 digits")
+    return number
+
+
+def _longest(routes: dict[str, Route], number: str) -> Route | None:
+    """Exact first, then `prefix*` from the longest prefix to `*`."""
+    if (route := routes.get(number)) is not None and not number.endswith("*"):
+        return route
+    for length in range(len(number), -1, -1):
+        if (route := routes.get(number[:length] + "*")) is not None:
+            return route
+    return None

@@ -1,0 +1,217 @@
+"""The `relay` command. Exit codes: 0 done, 1 failed while running, 2 a mistake in the input."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from relay import __version__
+from relay.config import EXAMPLE, Config, Trunk, example, load, notes
+from relay.errors import ConfigError
+
+MISTAKEN = 2
+
+app = typer.Typer(
+    name="relay",
+    help="A SIP/RTP relay for voice that stays in one legal region.",
+    epilog="Examples:  relay check --config region.toml  ·  "
+    "relay serve --config region.toml  ·  relay demo",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="The region's configuration (TOML)."),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"relay {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """A SIP/RTP relay for voice that stays in one legal region."""
+
+
+@app.command(
+    epilog="Examples:  relay check --config region.toml  ·  relay check -c region.toml --json"
+)
+def check(
+    config: ConfigOption = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object on standard output.")
+    ] = False,
+) -> None:
+    """Explain every mistake in a configuration, or sum it up.
+
+    Without --config the embedded example is checked. Exit code 0: it can be served;
+    2: it has mistakes.
+    """
+    name = str(config) if config is not None else EXAMPLE
+    try:
+        loaded = _load(config)
+    except ConfigError as error:
+        if as_json:
+            _print_json(file=error.file, ok=False, mistakes=error.mistakes)
+        else:
+            _print_mistakes(error)
+        raise typer.Exit(MISTAKEN) from None
+    if as_json:
+        _print_json(file=name, ok=True, mistakes=[], notes=notes(loaded), **_summary(loaded))
+    else:
+        _print_summary(name, loaded)
+
+
+@app.command(epilog="Examples:  relay serve  ·  relay serve --config region.toml")
+def serve(config: ConfigOption = None) -> None:
+    """Serve a region until Ctrl-C.
+
+    Without --config: a laptop region on 127.0.0.1:5060 with the settings of
+    relay.example.toml. Refuses to start (exit code 2) on any mistake that
+    `relay check` finds.
+    """
+    try:
+        loaded = _load(config)
+    except ConfigError as error:
+        _print_mistakes(error)
+        raise typer.Exit(MISTAKEN) from None
+    # Imported here: `check` and --help work without the compiled engine.
+    from relay.server import run
+
+    _print_where_to_call(loaded)
+    raise typer.Exit(run(loaded))
+
+
+@app.command(epilog="Example:  relay demo")
+def demo() -> None:
+    """Two real SIP phones call each other through a region of their own, and what each
+    side heard is checked.
+
+    Needs the extra: pip install 'regional-voice-relay\\[probe]'.
+    """
+    try:
+        from relay.probe.demo import run as run_demo
+    except ImportError as error:
+        _stderr().print(
+            f"The demo needs a package that is missing ({error.name}): "
+            "pip install 'regional-voice-relay\\[probe]'"
+        )
+        raise typer.Exit(1) from None
+    raise typer.Exit(run_demo())
+
+
+def _load(path: Path | None) -> Config:
+    return example() if path is None else load(path)
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _print_json(**fields: Any) -> None:
+    typer.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def _print_mistakes(error: ConfigError) -> None:
+    count = len(error.mistakes)
+    console = _stderr()
+    console.print(f"[bold red]{escape(error.file)}: {count} mistake{'s'[: count > 1]}[/]")
+    for mistake in error.mistakes:
+        console.print(f"  [red]✗[/] {escape(mistake)}")
+
+
+def _print_where_to_call(config: Config) -> None:
+    """For a person who has just started it; the log's lines follow."""
+    console = _stderr()
+    for listen in config.sip.listen:
+        host = config.sip.advertise or listen.host
+        host = f"[{host}]" if ":" in host else host
+        uri = f"sip:+15550100@{host}:{listen.port};transport={listen.transport}"
+        console.print(f"Send a call to [bold]{escape(uri)}[/]")
+    for trunk in config.trunk:
+        if trunk.allow:
+            networks = ", ".join(str(network) for network in trunk.allow)
+            console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {networks}")
+
+
+def _summary(config: Config) -> dict[str, Any]:
+    return {
+        "region": config.region.id,
+        "jurisdiction": config.region.jurisdiction,
+        "listen": [str(listen) for listen in config.sip.listen],
+        "media": {
+            "address": config.media.advertise or config.media.address,
+            "ports": list(config.media.ports),
+            "calls_that_fit": config.media.calls_that_fit,
+        },
+        "concurrent_calls": config.concurrent_calls,
+        "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
+        "routes": [
+            {"from": route.from_, "number": route.number, "to": route.to} for route in config.route
+        ],
+    }
+
+
+def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
+    return {
+        "name": trunk.name,
+        "allow": [str(network) for network in trunk.allow],
+        "origination": [entry.uri for entry in trunk.origination if entry.enabled],
+        "recording": trunk.recording,
+        "calls_per_second": trunk.calls_per_second,
+        "concurrent_calls": trunk.concurrent_calls,
+    }
+
+
+def _print_summary(name: str, config: Config) -> None:
+    console = Console(highlight=False)
+    summary = _summary(config)
+    media = summary["media"]
+    first, last = media["ports"]
+    console.print(f"[bold green]{escape(name)}: no mistakes[/]")
+    console.print(f"region {config.region.id} ({escape(config.region.jurisdiction)})")
+    console.print(f"listens on {escape(', '.join(summary['listen']))}")
+    console.print(
+        f"media {media['address']} ports {first}-{last}: {media['calls_that_fit']} calls fit, "
+        f"the trunks allow {config.concurrent_calls}"
+    )
+    console.print(_trunk_table(summary["trunks"]))
+    routes = Table("from", "number", "to", title="Routes", title_justify="left")
+    for route in summary["routes"]:
+        routes.add_row(*(escape(text) for text in route.values()))
+    console.print(routes)
+    for note in notes(config):
+        console.print(f"[yellow]note[/] {escape(note)}")
+
+
+def _trunk_table(trunks: list[dict[str, Any]]) -> Table:
+    table = Table(title="Trunks", title_justify="left")
+    for heading in ("trunk", "allow", "origination", "recording", "calls/s", "calls at once"):
+        table.add_column(heading, overflow="fold")
+    for trunk in trunks:
+        table.add_row(
+            trunk["name"],
+            escape("\n".join(trunk["allow"])),
+            escape("\n".join(trunk["origination"])),
+            trunk["recording"],
+            f"{trunk['calls_per_second']:g}",
+            str(trunk["concurrent_calls"]),
+        )
+    return table

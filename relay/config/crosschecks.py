@@ -1,0 +1,154 @@
+"""What one section of a configuration says about another."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from relay.config.models import Media, Network, Region, Route, Sip, Trunk
+
+Parts = Mapping[str, Any]
+
+
+def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
+    """Checks whatever is valid by itself; `data` is the file, for the names of trunks."""
+    trunks: Sequence[Trunk | None] = parts.get("trunk", ())
+    routes: Sequence[Route | None] = parts.get("route", ())
+    found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
+    if not isinstance(data.get("route", []), list):
+        return found
+    return [*found, *_routes(routes, trunks, _trunk_names(data)), *_repeated(routes)]
+
+
+def _trunk_names(data: Mapping[str, Any]) -> list[str]:
+    trunks = data.get("trunk")
+    entries = trunks if isinstance(trunks, list) else []
+    return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
+
+
+def _addresses(parts: Parts) -> Iterator[str]:
+    sip: Sip | None = parts.get("sip")
+    media: Media | None = parts.get("media")
+    region: Region | None = parts.get("region")
+    if sip is not None:
+        yield from _listens(sip, media)
+    if media is not None:
+        yield from _media(media)
+    if region is not None:
+        yield from _outside(region, sip, media, parts.get("trunk", ()))
+
+
+def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
+    for index, listen in enumerate(sip.listen):
+        where = f"sip.listen[{index}]"
+        if listen in sip.listen[:index]:
+            yield f"{where}: {listen} is listed twice"
+        if ipaddress.ip_address(listen.host).is_unspecified and sip.advertise is None:
+            yield f"{where}: {listen.host} is no address to be called at: set sip.advertise"
+        if media is not None and listen.transport == "udp":
+            first, last = media.ports
+            if first <= listen.port <= last:
+                yield f"media.ports: {first}-{last} overlaps {where} ({listen})"
+
+
+def _media(media: Media) -> Iterator[str]:
+    address = ipaddress.ip_address(media.address)
+    if address.is_unspecified and media.advertise is None:
+        yield f"media.address: {media.address} is no address to send to: set media.advertise"
+    if media.address_ipv6 is not None and ":" not in media.address_ipv6:
+        yield f"media.address_ipv6: {media.address_ipv6} is not an IPv6 address"
+
+
+def _outside(
+    region: Region, sip: Sip | None, media: Media | None, trunks: Sequence[Trunk | None]
+) -> Iterator[str]:
+    """Nothing that is configured may lie outside the region's networks."""
+    single: list[tuple[str, str]] = []
+    if sip is not None:
+        single += [(f"sip.listen[{i}]", listen.host) for i, listen in enumerate(sip.listen)]
+    if media is not None:
+        single += [("media.address", media.address)]
+        single += [("media.address_ipv6", media.address_ipv6 or "")]
+    for index, trunk in enumerate(trunks):
+        for at, entry in enumerate(trunk.origination if trunk else ()):
+            single.append((f"trunk[{index}].origination[{at}].uri", entry.sip_uri.host))
+        for at, network in enumerate(trunk.allow if trunk else ()):
+            if not _inside(network, region.networks):
+                yield _leaves(f"trunk[{index}].allow[{at}]", str(network), region)
+    for where, host in single:
+        if not host or ipaddress.ip_address(host).is_unspecified:
+            continue
+        if not _inside(ipaddress.ip_network(host), region.networks):
+            yield _leaves(where, host, region)
+
+
+def _inside(network: Network, networks: Sequence[Network]) -> bool:
+    first, last = network.network_address, network.broadcast_address
+    return any(
+        network.version == outer.version and first in outer and last in outer for outer in networks
+    )
+
+
+def _leaves(where: str, address: str, region: Region) -> str:
+    return f"{where}: {address} is outside region.networks of {region.id}"
+
+
+def _names(trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    first: dict[str, int] = {}
+    for index, trunk in enumerate(trunks):
+        if trunk is not None and first.setdefault(trunk.name, index) != index:
+            yield f"trunk[{index}].name: {trunk.name!r} is trunk[{first[trunk.name]}] already"
+
+
+def _networks(trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    """A network may lie within another trunk's (the smaller wins), never be the same."""
+    owners: dict[Network, str] = {}
+    for index, trunk in enumerate(trunks):
+        for at, network in enumerate(trunk.allow if trunk else ()):
+            where = f"trunk[{index}].allow[{at}]"
+            owner = owners.setdefault(network, where)
+            if owner != where:
+                yield f"{where}: {network} is listed in {owner} already: whose calls are they?"
+
+
+def _purpose(trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    for index, trunk in enumerate(trunks):
+        if trunk is not None and not trunk.allow and not trunk.origination:
+            yield f"trunk[{index}]: has neither allow nor origination, so no call can use it"
+
+
+def _routes(
+    routes: Sequence[Route | None], trunks: Sequence[Trunk | None], names: Sequence[str]
+) -> Iterator[str]:
+    unusable = {
+        trunk.name for trunk in trunks if trunk and not any(e.enabled for e in trunk.origination)
+    }
+    for index, route in enumerate(routes):
+        if route is None:
+            continue
+        for key, name in (("from", route.from_), ("to", route.to)):
+            if name not in names:
+                yield f"route[{index}].{key}: there is no trunk {name!r}{_nearest(name, names)}"
+        if route.to in unusable:
+            yield f"route[{index}].to: trunk {route.to!r} has no enabled origination"
+
+
+def _repeated(routes: Sequence[Route | None]) -> Iterator[str]:
+    seen: dict[tuple[str, str], int] = {}
+    for index, route in enumerate(routes):
+        if route is not None:
+            first = seen.setdefault((route.from_, route.number), index)
+            if first != index:
+                yield (
+                    f"route[{index}].number: {route.number!r} from {route.from_!r} is "
+                    f"route[{first}] already"
+                )
+
+
+def _nearest(name: str, names: Sequence[str]) -> str:
+    found = difflib.get_close_matches(name, names, 1, 0.5)
+    if found:
+        return f": did you mean {found[0]!r}?"
+    return f"; there are {', '.join(names)}" if names else ""

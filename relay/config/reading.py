@@ -1,0 +1,183 @@
+"""Reading a configuration file: either a `Config`, or every mistake in it at once.
+
+Each section is validated by itself and what is valid is then checked against the rest,
+so that as few mistakes as possible hide others.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from relay.config import crosschecks
+from relay.config.models import LATER, Config
+from relay.errors import ConfigError
+
+EXAMPLE = "relay.example.toml (embedded)"
+# Keys whose values never appear in a mistake.
+SECRETS = ("password",)
+UNUSED = ("database", "http")
+
+
+def load(path: str | Path) -> Config:
+    """Read a file. Raises ConfigError with all mistakes."""
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise ConfigError(str(path), [f"cannot be read: {error.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), ["is not UTF-8 text"]) from None
+    return read(text, str(path))
+
+
+def example() -> Config:
+    """The laptop region that `relay serve` uses when no file is given."""
+    text = resources.files("relay").joinpath("example.toml").read_text("utf-8")
+    return read(text, EXAMPLE)
+
+
+def read(text: str, file: str) -> Config:
+    """Read TOML text; `file` is its name in mistakes. Raises ConfigError."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(file, [f"is not TOML: {error}"]) from None
+    mistakes: list[str] = []
+    parts = _parts(data, mistakes)
+    mistakes += crosschecks.mistakes(data, parts)
+    if mistakes:
+        raise ConfigError(file, mistakes)
+    return Config.model_validate(
+        {key: tuple(part) if isinstance(part, list) else part for key, part in parts.items()}
+    )
+
+
+def notes(config: Config) -> list[str]:
+    """What a valid configuration says that its author should know."""
+    found = [
+        f"[{name}] is accepted but not used by this version"
+        for name in UNUSED
+        if getattr(config, name) is not None
+    ]
+    found += [
+        f'trunk {trunk.name}: srtp = "optional" means plain RTP, SRTP {LATER}'
+        for trunk in config.trunk
+        if trunk.srtp == "optional"
+    ]
+    routed = {route.from_ for route in config.route}
+    found += [
+        f"trunk {trunk.name} may call (allow) but no route begins at it"
+        for trunk in config.trunk
+        if trunk.allow and trunk.name not in routed
+    ]
+    if config.media.calls_that_fit < config.concurrent_calls:
+        found.append(
+            f"media.ports holds {config.media.calls_that_fit} calls, the trunks' "
+            f"concurrent_calls allow {config.concurrent_calls}: the ports run out first"
+        )
+    return found
+
+
+def _parts(data: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:
+    """Valid sections by name: a model, or a list that holds None for an invalid entry."""
+    parts: dict[str, Any] = {}
+    fields = Config.model_fields
+    for key in data:
+        if key not in fields:
+            mistakes.append(_unknown(key, (), fields))
+    for key, info in fields.items():
+        model, listed = _model(info.annotation)
+        if key not in data:
+            if info.is_required():
+                mistakes.append(f"{'[[' + key + ']]' if listed else '[' + key + ']'} is missing")
+            continue
+        if listed != isinstance(data[key], list):
+            wanted = f"[[{key}]]" if listed else f"[{key}]"
+            mistakes.append(f"{key}: is written as a section {wanted}")
+        elif listed:
+            parts[key] = [_one(model, item, (key, i), mistakes) for i, item in enumerate(data[key])]
+        elif (part := _one(model, data[key], (key,), mistakes)) is not None:
+            parts[key] = part
+    return parts
+
+
+def _model(annotation: Any) -> tuple[type[BaseModel], bool]:
+    """The model of a section's annotation, and whether it is a list of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation, False
+    model = next(kind for kind in get_args(annotation) if kind not in (type(None), ...))
+    return model, getattr(annotation, "__origin__", None) is tuple
+
+
+def _one(
+    model: type[BaseModel], raw: Any, where: tuple[str | int, ...], mistakes: list[str]
+) -> BaseModel | None:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            mistakes.append(_explain(model, where, problem))
+        return None
+
+
+def _explain(model: type[BaseModel], where: tuple[str | int, ...], problem: Any) -> str:
+    loc, kind, value = problem["loc"], problem["type"], problem.get("input")
+    path = _path((*where, *loc))
+    if kind == "extra_forbidden":
+        return _unknown(str(loc[-1]), (*where, *loc[:-1]), _fields_at(model, loc[:-1]))
+    if kind == "missing":
+        return f"{path} is missing"
+    if kind == "literal_error":
+        return f"{path}: {_literal(value, problem)}"
+    if kind == "value_error":
+        return f"{path}: {problem['ctx']['error']}"
+    if kind == "string_pattern_mismatch":
+        return f"{path}: {value!r} may hold letters, digits, '-', '_' and '.', 64 at most"
+    said = problem["msg"][0].lower() + problem["msg"][1:]
+    said = said.removeprefix("input ").replace("valid tuple", "list").replace("string", "text")
+    shown = f" (it is {value!r})" if _may_show(loc, value) else ""
+    return f"{path} {said}{shown}"
+
+
+def _literal(value: Any, problem: Any) -> str:
+    expected = problem["ctx"]["expected"]
+    choices = [choice.strip("'") for choice in expected.replace(" or ", ", ").split(", ")]
+    return f"{value!r} is none of {', '.join(choices)}{_nearest(str(value), choices)}"
+
+
+def _may_show(loc: tuple[str | int, ...], value: Any) -> bool:
+    return isinstance(value, str | int | float) and not any(key in SECRETS for key in loc)
+
+
+def _unknown(key: str, where: tuple[str | int, ...], fields: Mapping[str, Any]) -> str:
+    names = [info.alias or name for name, info in fields.items()]
+    near = _nearest(key, names) or f"; known are {', '.join(names)}"
+    if (*where, key) == ("recording", "s3"):
+        near = f': s3 {LATER}; use store = "file:DIRECTORY"'
+    return f"{_path((*where, key))} is an unknown key{near}"
+
+
+def _nearest(word: str, words: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word.lower(), list(words), 1, 0.55)
+    return f": did you mean {found[0]!r}?" if found else ""
+
+
+def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> Mapping[str, Any]:
+    """The fields of the model that a location inside `model` leads to."""
+    for key in loc:
+        if isinstance(key, str):
+            model, _ = _model(model.model_fields[key].annotation)
+    return model.model_fields
+
+
+def _path(loc: Iterable[str | int]) -> str:
+    path = ""
+    for key in loc:
+        path += f"[{key}]" if isinstance(key, int) else f".{key}" if path else key
+    return path
