@@ -22,8 +22,23 @@ MASK = "****"
 MAX_TEXT = 512  # characters of one value
 # Values of these keys name a person: a number in any notation, or a user's name.
 PERSONAL_KEYS = frozenset(
-    "number caller callee user from_ from_user to_user display caller_number callee_number "
-    "caller_name callee_name dialled identity diversion".split()
+    (
+        "number",
+        "caller",
+        "callee",
+        "user",
+        "from_",
+        "from_user",
+        "to_user",
+        "display",
+        "caller_number",
+        "callee_number",
+        "caller_name",
+        "callee_name",
+        "dialled",
+        "identity",
+        "diversion",
+    )
 )
 # Values of these keys are our own words, ids and paths, where digits are no number.
 TRACE_KEYS = frozenset(("exception", "stack"))
