@@ -1,0 +1,90 @@
+"""From a UDP socket through the real engine into a recording on disk."""
+
+from __future__ import annotations
+
+import json
+import queue
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from relay.call.ports import RecordingEnded, RecordingSpec, Side
+from relay.media.tap import TapReader
+from relay.recording.recorder import FileRecorder
+from relay.recording.wav import HEADER_OCTETS
+from tests.unit.media_rig import EVENTS, Rig, rig, until
+
+DEADLINE_S = 20
+PACKETS = 8  # 160 ms, sent at once: less than the arrival clock tolerates
+
+
+def wait_for_recorded(r: Rig, side: Side, count: int) -> None:
+    until(lambda: r.call.figures(side).recorded >= count)
+
+
+def record(r: Rig, directory: Path, during: list[tuple[Side, int, bytes]]) -> RecordingEnded:
+    """Record the rig's call while the given (side, payload type, payload) are sent."""
+    ended: queue.Queue[RecordingEnded] = queue.Queue()
+    recorder = FileRecorder(directory, TapReader(r.engine.taps), ended.put)
+    tap = r.call.record(True)
+    recorder.start(RecordingSpec("call-1", tap, "PCMU", True, datetime.now(UTC)))
+    for side, payload_type, payload in during:
+        sender, at = (r.callee, r.at_callee) if side.value else (r.caller, r.at_caller)
+        sender.send(at, sender.next_packet(payload_type, payload))
+    for side in Side:
+        wait_for_recorded(r, side, sum(1 for sent in during if sent[0] is side))
+    r.call.record(False)
+    recorder.stop("call-1", {side: r.call.figures(side).relayed for side in Side})
+    event = ended.get(timeout=DEADLINE_S)
+    assert recorder.close(DEADLINE_S)
+    return event
+
+
+def test_both_sides_of_a_relayed_call_are_on_disk(tmp_path: Path) -> None:
+    sent = [(side, 0, bytes([16 * side.value + n]) * 160) for n in range(PACKETS) for side in Side]
+    sent.append((Side.CALLER, EVENTS, b"\x05\x8a\x03\x20"))
+    with rig() as r:
+        r.describe()
+        event = record(r, tmp_path, sent)
+    assert event.problem is None
+    audio = Path(event.path).read_bytes()[HEADER_OCTETS:]
+    for side in Side:
+        expected = b"".join(payload for to, kind, payload in sent if (to, kind) == (side, 0))
+        assert expected in audio[side.value :: 2]
+        assert audio[side.value :: 2].replace(expected, b"").strip(b"\xff") == b""
+    ledger = json.loads(Path(event.path).with_suffix(".json").read_bytes())
+    assert ledger["complete"] is True
+    assert [ledger[side]["relayed"] for side in ("caller", "callee")] == [PACKETS + 1, PACKETS]
+    assert ledger["caller"]["other"] == 1
+
+
+def test_sprayed_packets_are_not_recorded(tmp_path: Path) -> None:
+    with rig() as r, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        r.describe()
+        stranger.bind(("127.4.9.9", 0))
+        for at in (r.at_caller, r.at_callee):
+            stranger.sendto(r.caller.next_packet(0, b"\x42" * 160), (at.host, at.port))
+        event = record(r, tmp_path, [(side, 0, b"\x01" * 160) for side in Side])
+    audio = Path(event.path).read_bytes()[HEADER_OCTETS:]
+    assert b"\x42" not in audio
+    assert audio.count(b"\x01") == 320
+    ledger = json.loads(Path(event.path).with_suffix(".json").read_bytes())
+    assert [ledger[side]["recorded"] for side in ("caller", "callee")] == [1, 1]
+
+
+def test_the_engine_stamps_packets_with_the_recorder_s_clock(tmp_path: Path) -> None:
+    """A stream is anchored at its arrival: silence before it is the time that passed."""
+    with rig() as r:
+        r.describe()
+        reader = TapReader(r.engine.taps)
+        began_ns = time.monotonic_ns()
+        tap = r.call.record(True)
+        reader.start(tap, 0, began_ns, True)
+        r.caller.send(r.at_caller, r.caller.next_packet(0, b"\x01" * 160))
+        wait_for_recorded(r, Side.CALLER, 1)
+        passed_ns = time.monotonic_ns() - began_ns
+        reader.stop(tap)
+        left = b"".join(block.data for block in reader.drain(time.monotonic_ns()))[0::2]
+    assert left.count(b"\x01") == 160
+    assert left.index(b"\x01") * 125_000 <= passed_ns
