@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True
+# cython: language_level=3, cdivision=True, boundscheck=False, wraparound=False
 """The media engine: worker threads that forward packets without the GIL.
 
 Only relay/media uses this module. Python opens, changes and closes calls here and reads
@@ -71,7 +71,7 @@ cdef int bind_pair(int32_t *fds, str host, int port) except -1:
         if fds[i] < 0:
             if i:
                 close(fds[0])
-            raise OSError(-fds[i], strerror(-fds[i]).decode(), f"{host} port {port + i}")
+            raise OSError(-fds[i], strerror(-fds[i]).decode(), f"{host}:{port}")
     return 0
 
 
@@ -209,7 +209,7 @@ cdef class Worker:
         w.nap_from = nap_from if nap_us > 0 else 0xFFFFFFFF
         self.tap = tap
         if tap is not None:
-            w.rules.tap = tap.ring
+            w.rules.tap = tap.c
         if len(latch_networks) > LATCH_NETWORKS:
             raise ValueError(f"more than {LATCH_NETWORKS} networks for latching")
         for i, (octets, bits) in enumerate(latch_networks):

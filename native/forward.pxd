@@ -63,12 +63,15 @@ cdef inline Drop rtp_source(
     learn[0] = False
     if relay_same_address(source, &leg.remote[<int>RTP]):
         return DROP_NONE
+    if relay_same_address(source, &leg.settings.remote[<int>RTP]):
+        learn[0] = True  # the signalled address wins, even over a learned one
+        return DROP_NONE
     if not leg.settings.symmetric or leg.settled:
         return DROP_WRONG_SOURCE if leg.remote[<int>RTP].length else DROP_NOT_DESCRIBED
+    if not latch_allowed(rules, source):
+        return DROP_LATCH_REFUSED
     learn[0] = True
-    if relay_same_address(source, &leg.settings.remote[<int>RTP]):
-        return DROP_NONE
-    return DROP_NONE if latch_allowed(rules, source) else DROP_LATCH_REFUSED
+    return DROP_NONE
 
 
 cdef inline void settle(
@@ -131,13 +134,13 @@ cdef inline Drop relay_rtp(
     drop = rtp_source(rules, leg, source, &learn)
     if drop != DROP_NONE:
         return drop
-    if leg.latched and leg.settled and view.ssrc != leg.latched_ssrc:
+    if leg.latched and leg.settled and not learn and view.ssrc != leg.latched_ssrc:
         return DROP_WRONG_SSRC
     if not (leg.settings.payload_types[view.payload_type >> 6] >> (view.payload_type & 63)) & 1:
         return DROP_PAYLOAD_TYPE
     if not leg.settings.may_send:
         return DROP_ON_HOLD
-    if not leg.settled:
+    if learn or not leg.settled:
         settle(rules, call, side, source, view.ssrc, learn)
     is_event = view.payload_type == leg.settings.telephone_event
     stats_feed(

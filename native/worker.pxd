@@ -16,7 +16,7 @@ from ring cimport (
 from sys cimport (
     close, epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address,
     relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
-    relay_sleep_until, relay_store_int, relay_watch,
+    relay_sleep_until, relay_store_int, relay_thread_name, relay_watch,
 )
 
 cdef enum:
@@ -104,7 +104,8 @@ cdef inline void leg_update(Leg *leg, const Settings *settings, uint64_t now_ns)
     leg.described = 1
     leg.armed_ns = now_ns
     leg.timeout_reported = 0
-    leg.stats.last_ns = 0  # a pause across an update is not a gap of the network
+    leg.stats.last_ns = 0  # a pause across an update is neither a gap of the network
+    leg.stats.transit_known = 0  # nor jitter
 
 
 cdef inline void run_commands(Worker *w) noexcept nogil:
@@ -153,7 +154,7 @@ cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
 
 
 cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
-    # One batch; the number of sockets that were ready.
+    # One batch; the number of sockets that were ready, or -1 when commands come first.
     cdef int i, size
     cdef uint64_t value
     cdef Port *port
@@ -162,7 +163,7 @@ cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
     if relay_load_pointer(&w.commands) != NULL:
         # What was asked for before these packets came applies to them. Nothing is lost:
         # epoll is level-triggered and returns the sockets again.
-        return 0
+        return -1
     for i in range(ready):
         port = <Port *>w.events[i].data.ptr
         if port == NULL:
@@ -208,7 +209,7 @@ cdef inline void worker_run(Worker *w) noexcept nogil:
         measure_rate(w, now_ns)
         w.wakeups += 1
         ready = poll_once(w, wait_ms(w, now_ns))
-        if w.busy and ready < BATCH:
+        if w.busy and 0 <= ready < BATCH:
             # Under load one wake-up serves many packets; what waited meanwhile comes at once.
             w.naps += 1
             relay_sleep_until(now_ns + w.nap_ns)
@@ -218,5 +219,6 @@ cdef inline void worker_run(Worker *w) noexcept nogil:
 
 
 cdef inline void *worker_main(void *data) noexcept nogil:
+    relay_thread_name(b"relay-media")
     worker_run(<Worker *>data)
     return NULL

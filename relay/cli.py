@@ -107,7 +107,7 @@ def demo() -> None:
     Needs the extra: pip install 'regional-voice-relay\\[probe]'.
     """
     try:
-        from relay.probe.demo import main as run_demo
+        from relay.probe.demo import run as run_demo
     except ImportError as error:
         _stderr().print(
             f"The demo needs a package that is missing ({error.name}): "

@@ -23,9 +23,10 @@ from relay.call.router import Router
 from relay.config import Config
 from relay.errors import RelayError
 from relay.media.engine import Engine
-from relay.media.limits import check_limits
-from relay.media.tap import open_tap
-from relay.recording.recorder import FileRecorder, repair_all, store_directory
+from relay.media.port_pool import check_limits
+from relay.media.tap import TapReader
+from relay.recording.recorder import FileRecorder
+from relay.recording.store import directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
 
 STATUS_EVERY_S = 60.0
@@ -61,9 +62,10 @@ class Server:
             self._on_media,
             latch_networks=config.region.networks,
         )
-        self._store = store_directory(config.recording.store)
+        self._store = directory_of(config.recording.store)
+        self._repair()
         self.recorder = FileRecorder(
-            self._store, open_tap(self.engine.taps), self._on_recording_ended
+            self._store, TapReader(self.engine.taps), self._on_recording_ended
         )
         self.calls = Calls(
             Router(config),
@@ -78,9 +80,7 @@ class Server:
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
-        self._repair()
         self.engine.start(self._loop)
-        self.recorder.start_writing()
         await self.endpoint.start()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
@@ -100,8 +100,14 @@ class Server:
         self._close()
 
     def _repair(self) -> None:
-        for path in repair_all(self._store):
-            self._log.warning("recording_repaired", path=str(path))
+        for found in repair_all(self._store):
+            self._log.warning(
+                "recording_repaired",
+                call=found.call_id,
+                path=str(found.path),
+                duration_s=round(found.duration_s, 3),
+                problem=found.problem,
+            )
 
     async def _drain(self) -> None:
         """New calls get 503; the running ones may end by themselves, then get a BYE."""

@@ -116,6 +116,7 @@ class Call:
         self.recording_mode = "do-not-record"
         self.admitted: tuple[str, ...] = ()
         self._recording = False
+        self._relayed_before: dict[Side, int] = {}
         self._alarm: Alarm | None = None
         self._cause = ""
         self._answered_at: float | None = None
@@ -281,6 +282,7 @@ class Call:
             self._recording = False
             self.recording_mode = "do-not-record"
             return
+        self._relayed_before = {side: self.media.figures(side).relayed for side in Side}
         tap = self.media.record(True)
         dual = self.recording_mode.endswith("-dual")
         spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
@@ -296,7 +298,11 @@ class Call:
             self.media.record(False)
         self.media.close()
         if self._recording:
-            relayed = {Side.CALLER: caller.relayed, Side.CALLEE: callee.relayed}
+            before = self._relayed_before
+            relayed = {
+                Side.CALLER: caller.relayed - before[Side.CALLER],
+                Side.CALLEE: callee.relayed - before[Side.CALLEE],
+            }
             self.calls.recorder.stop(self.id, relayed)
         talk_s = now - self._answered_at if self._answered_at is not None else 0.0
         self._log(
@@ -321,7 +327,8 @@ class Call:
 def _as_dict(figures: object) -> dict[str, object]:
     """The figures that say something, for the log."""
     names = figures.__slots__  # type: ignore[attr-defined]
-    return {name: value for name in names if (value := getattr(figures, name)) is not None}
+    found = {name: value for name in names if (value := getattr(figures, name)) is not None}
+    return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
 
 
 _ACTIONS: dict[Action, Callable[..., None]] = {

@@ -195,25 +195,32 @@ class Engine:
         self, worker: _native.Worker, number: int, binds: tuple[str, str]
     ) -> tuple[_native.CallFlows, tuple[int, int]]:
         now = time.monotonic()
-        problem: OSError | None = None
-        for _ in range(_BIND_TRIES):
-            first = self._pool.take(now)
-            try:
-                second = self._pool.take(now)
-            except NoMediaPorts:
-                self._pool.restore(first)
-                raise
-            try:
-                return worker.open(number, binds[0], first, binds[1], second), (first, second)
-            except OSError as error:
-                problem = error
-            if problem.errno != errno.EADDRINUSE:
-                self._pool.restore(first)
-                self._pool.restore(second)
-                break
-            self._pool.give_back(first, now)
-            self._pool.give_back(second, now)
-        raise NoMediaPorts(f"cannot bind media ports: {problem}") from problem
+        first, second = self._pool.take(now), 0
+        try:
+            second = self._pool.take(now)
+            for _ in range(_BIND_TRIES):
+                try:
+                    flows = worker.open(number, binds[0], first, binds[1], second)
+                    return flows, (first, second)
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise NoMediaPorts(f"cannot bind media ports: {error}") from error
+                    blocked = error.filename
+                # The blocked pair rests; the other one is kept and tried with the next.
+                if blocked == f"{binds[0]}:{first}":
+                    first = self._another(first, now)
+                else:
+                    second = self._another(second, now)
+            raise NoMediaPorts(f"{_BIND_TRIES} media ports in a row are held by other programs")
+        except NoMediaPorts:
+            for port in filter(None, (first, second)):
+                self._pool.restore(port)
+            raise
+
+    def _another(self, blocked: int, now: float) -> int:
+        port = self._pool.take(now)
+        self._pool.give_back(blocked, now)
+        return port
 
     def next_tap(self) -> int:
         """A tap number that no other call of this process has."""

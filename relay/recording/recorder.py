@@ -80,7 +80,11 @@ class FileRecorder:
             except FileExistsError:
                 continue
             entry.audio = path.name
-            ledger.begin(path, entry)
-            container = WavFile(sink, spec.codec, len(entry.channels))
+            try:
+                ledger.begin(path, entry)
+                container = WavFile(sink, spec.codec, len(entry.channels))
+            except OSError:
+                sink.close(b"")
+                raise
             return Opened(str(path), container, partial(ledger.finish, path, entry))
         raise FileExistsError(0, "too many recordings of one name")

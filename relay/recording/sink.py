@@ -41,6 +41,7 @@ class FileSink:
     def close(self, head: bytes) -> None:
         fd, self._fd = self._fd, -1
         try:
-            os.pwrite(fd, head, 0)
+            if head:
+                os.pwrite(fd, head, 0)
         finally:
             os.close(fd)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from errno import ENOTDIR
+from os import strerror
 from pathlib import Path
 
 from relay.call.ports import RecordingSpec
@@ -48,7 +50,10 @@ def make_directory(directory: Path) -> None:
     """Create it and what is missing above, mode 0700. Raises OSError."""
     if not directory.is_dir():
         make_directory(directory.parent)
-        directory.mkdir(mode=0o700, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(ENOTDIR, strerror(ENOTDIR), str(directory)) from None
 
 
 def candidates(directory: Path, spec: RecordingSpec) -> list[Path]:

@@ -128,7 +128,7 @@ def _carried(session: Session) -> MediaSection:
 
 def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:
     kind = _kind(local.host)
-    lines = []
+    lines: list[str] = []
     for line in session.lines:
         if line.startswith("o="):
             line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"

@@ -37,6 +37,7 @@ class MediaSection:
     protocol: str
     formats: tuple[str, ...]
     lines: list[str] = field(default_factory=list)
+    _codecs: dict[int, tuple[str, int]] | None = field(default=None, repr=False, compare=False)
 
     def m_line(self, port: int) -> str:
         """The m= line with another port."""
@@ -57,6 +58,11 @@ class MediaSection:
 
     def codecs(self) -> dict[int, tuple[str, int]]:
         """Payload type → (encoding name in upper case, clock in Hz), in order of preference."""
+        if self._codecs is None:
+            self._codecs = self._read_codecs()
+        return self._codecs
+
+    def _read_codecs(self) -> dict[int, tuple[str, int]]:
         mapped: dict[int, tuple[str, int]] = {}
         for line in self.lines:
             if line.startswith("a=rtpmap:"):
@@ -66,10 +72,10 @@ class MediaSection:
                 if _is_number(number, 3) and _is_number(clock, 7) and int(clock):
                     mapped[int(number)] = (name.upper(), int(clock))
         known: dict[int, tuple[str, int]] = {}
-        for number in self.payload_types():
-            codec = mapped.get(number) or STATIC.get(number)
+        for payload_type in self.payload_types():
+            codec = mapped.get(payload_type) or STATIC.get(payload_type)
             if codec is not None:
-                known[number] = codec
+                known[payload_type] = codec
         return known
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from relay.sip.machine import AckReceived, AckTimedOut, ServerTransaction, State, Transitions
 from relay.sip.machine import Action as A
 from relay.sip.machine import Event as E
+from relay.sip.machine import ServerTransaction, State, Transitions
 from relay.sip.message import Message, Request
+from relay.sip.outputs import AckReceived, AckTimedOut
 
 S = State
 

@@ -9,13 +9,13 @@ both lists, and time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
-from heapq import heapify, heappop, heappush
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from relay.sip.message import Message, Request, Response
+from relay.sip.outputs import Failed, Hop, Output, ResponseReceived, Send, TimedOut
+from relay.sip.timers import Timers, TimerStore
 
 
 class State(Enum):
@@ -93,181 +93,6 @@ class Action(Enum):
 
 
 Transitions = Mapping[tuple[State, Event], tuple[State, tuple[Action, ...]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Timers:
-    """Timer values in seconds (RFC 3261 table 4); all others follow from these three."""
-
-    t1_s: float = 0.5
-    t2_s: float = 4.0
-    t4_s: float = 5.0
-
-    @property
-    def give_up_s(self) -> float:
-        """64*T1: timers B, F, H, J, L, M, and the wait after a CANCEL."""
-        return 64 * self.t1_s
-
-    b_s = f_s = h_s = j_s = l_s = m_s = give_up_s
-
-    @property
-    def d_s(self) -> float:
-        """At least 32 s with the default T1; scales with T1 so that tests may be quick."""
-        return 64 * self.t1_s
-
-    @property
-    def i_s(self) -> float:
-        """T4, as timer K."""
-        return self.t4_s
-
-    k_s = i_s
-
-
-class Hop(NamedTuple):
-    """Where a message goes to or came from.
-
-    `transport` in lower case; `host` is an address without brackets; `link` numbers our
-    listener or connection, 0 = any that fits.
-    """
-
-    transport: str
-    host: str
-    port: int
-    link: int = 0
-
-    @property
-    def reliable(self) -> bool:
-        return self.transport != "udp"
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Octets for the transport. `tx` is to be named when sending fails."""
-
-    data: bytes
-    hop: Hop
-    tx: Transaction | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
-    """A new request; answer it with `TransactionLayer.respond(tx, …)`."""
-
-    tx: Transaction
-    request: Request
-    source: Hop
-
-
-@dataclass(frozen=True, slots=True)
-class CancelReceived:
-    """An unanswered INVITE was cancelled. The CANCEL has its 200 already; send the 487."""
-
-    invite_tx: Transaction
-    cancel_tx: Transaction
-    request: Request
-
-
-@dataclass(frozen=True, slots=True)
-class AckReceived:
-    """An ACK to a 2xx, or to nothing we know."""
-
-    request: Request
-    source: Hop
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
-    """A response to `tx.request`; 2xx of an INVITE as often as they arrive."""
-
-    tx: Transaction
-    response: Response
-
-
-@dataclass(frozen=True, slots=True)
-class StrayResponse:
-    """A 2xx to an INVITE whose transaction is gone: it still wants its ACK."""
-
-    response: Response
-    source: Hop
-
-
-@dataclass(frozen=True, slots=True)
-class TimedOut:
-    """Timer B or F: no final response. Treat as 408 (RFC 3261 section 8.1.3.1)."""
-
-    tx: Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class AckTimedOut:
-    """Timer H: our non-2xx was never acknowledged."""
-
-    tx: Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The transport failed. Treat as 503 (RFC 3261 section 8.1.3.1)."""
-
-    tx: Transaction
-
-
-Output = (
-    Send
-    | RequestReceived
-    | CancelReceived
-    | AckReceived
-    | ResponseReceived
-    | StrayResponse
-    | TimedOut
-    | AckTimedOut
-    | Failed
-)
-
-
-class TimerStore:
-    """One heap for all timers; a stopped one stays as a husk until it surfaces."""
-
-    __slots__ = ("_heap", "_husks", "_sequence")
-
-    def __init__(self) -> None:
-        self._heap: list[list[Any]] = []  # [due, sequence, transaction | None, event]
-        self._husks = 0
-        self._sequence = 0
-
-    def arm(self, due: float, tx: Transaction, event: Event) -> list[Any]:
-        self._sequence += 1
-        entry = [due, self._sequence, tx, event]
-        heappush(self._heap, entry)
-        return entry
-
-    def stop(self, entry: list[Any]) -> None:
-        if entry[2] is None:
-            return
-        entry[2] = None  # lets go of the transaction at once
-        self._husks += 1
-        if self._husks > 1024 and self._husks * 2 > len(self._heap):
-            self._heap = [kept for kept in self._heap if kept[2] is not None]
-            heapify(self._heap)
-            self._husks = 0
-
-    def next(self) -> float | None:
-        """When the earliest timer is due."""
-        heap = self._heap
-        while heap and heap[0][2] is None:
-            heappop(heap)
-            self._husks -= 1
-        return heap[0][0] if heap else None
-
-    def due(self, now: float) -> Iterator[tuple[Transaction, Event]]:
-        """Timers due by `now`, earliest first; those armed meanwhile count too."""
-        while True:
-            first = self.next()
-            if first is None or first > now:
-                return
-            entry = heappop(self._heap)
-            tx, entry[2] = entry[2], None
-            yield tx, entry[3]
 
 
 class Transaction:

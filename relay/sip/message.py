@@ -12,78 +12,12 @@ from typing import TypeVar, cast
 from relay.errors import LocalProtocolError, MalformedMessage
 from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, parse_number
 from relay.sip.headers import split_list as _split_list
+from relay.sip.reasons import REASONS
+
+__all__ = ["REASONS", "Headers", "Message", "Request", "Response"]
 
 T = TypeVar("T")
-
-REASONS: dict[int, str] = {
-    100: "Trying",
-    180: "Ringing",
-    181: "Call Is Being Forwarded",
-    182: "Queued",
-    183: "Session Progress",
-    199: "Early Dialog Terminated",
-    200: "OK",
-    202: "Accepted",
-    204: "No Notification",
-    300: "Multiple Choices",
-    301: "Moved Permanently",
-    302: "Moved Temporarily",
-    305: "Use Proxy",
-    380: "Alternative Service",
-    400: "Bad Request",
-    401: "Unauthorized",
-    402: "Payment Required",
-    403: "Forbidden",
-    404: "Not Found",
-    405: "Method Not Allowed",
-    406: "Not Acceptable",
-    407: "Proxy Authentication Required",
-    408: "Request Timeout",
-    410: "Gone",
-    412: "Conditional Request Failed",
-    413: "Request Entity Too Large",
-    414: "Request-URI Too Long",
-    415: "Unsupported Media Type",
-    416: "Unsupported URI Scheme",
-    420: "Bad Extension",
-    421: "Extension Required",
-    422: "Session Interval Too Small",
-    423: "Interval Too Brief",
-    428: "Use Identity Header",
-    433: "Anonymity Disallowed",
-    436: "Bad Identity Info",
-    438: "Invalid Identity Header",
-    439: "First Hop Lacks Outbound Support",
-    440: "Max-Breadth Exceeded",
-    469: "Bad Info Package",
-    480: "Temporarily Unavailable",
-    481: "Call/Transaction Does Not Exist",
-    482: "Loop Detected",
-    483: "Too Many Hops",
-    484: "Address Incomplete",
-    485: "Ambiguous",
-    486: "Busy Here",
-    487: "Request Terminated",
-    488: "Not Acceptable Here",
-    489: "Bad Event",
-    491: "Request Pending",
-    493: "Undecipherable",
-    494: "Security Agreement Required",
-    500: "Server Internal Error",
-    501: "Not Implemented",
-    502: "Bad Gateway",
-    503: "Service Unavailable",
-    504: "Server Time-out",
-    505: "Version Not Supported",
-    513: "Message Too Large",
-    580: "Precondition Failure",
-    600: "Busy Everywhere",
-    603: "Decline",
-    604: "Does Not Exist Anywhere",
-    606: "Not Acceptable",
-    607: "Unwanted",
-    608: "Rejected",
-}
+_MAX_HOPS = 128  # Via, Route, Record-Route: more than Max-Forwards allows is an attack
 
 
 class Headers:
@@ -239,7 +173,7 @@ class Message:
     def vias(self) -> list[Via]:
         """Every Via, topmost first."""
         values = self.headers.all("Via")
-        return [self.via] if len(values) == 1 else [Via.parse(value) for value in values]
+        return [self.via] if len(values) == 1 else [Via.parse(v) for v in _bounded(values)]
 
     def replace_via(self, via: Via) -> None:
         """Write `via` over the topmost one; those below stay."""
@@ -259,12 +193,13 @@ class Message:
     @property
     def routes(self) -> list[NameAddr]:
         """Route values, topmost first."""
-        return [NameAddr.parse(value) for value in self.headers.all("Route")]
+        return [NameAddr.parse(value) for value in _bounded(self.headers.all("Route"))]
 
     @property
     def record_routes(self) -> list[NameAddr]:
         """Record-Route values, topmost first."""
-        return [NameAddr.parse(value) for value in self.headers.all("Record-Route")]
+        values = _bounded(self.headers.all("Record-Route"))
+        return [NameAddr.parse(value) for value in values]
 
     @property
     def content_type(self) -> str | None:
@@ -303,6 +238,12 @@ class Message:
     def __repr__(self) -> str:
         # Numbers and names of people stay out of logs and tracebacks.
         return f"<{type(self).__name__} {self.headers.get('CSeq')}>"
+
+
+def _bounded(values: list[str]) -> list[str]:
+    if len(values) > _MAX_HOPS:
+        raise MalformedMessage("too many hops")
+    return values
 
 
 def _first_contact(raw: str) -> NameAddr | None:

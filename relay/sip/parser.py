@@ -14,9 +14,11 @@ from relay.sip.headers import CANONICAL, TOKEN, parse_number
 from relay.sip.message import Headers, Message, Request, Response
 from relay.sip.uri import SipUri, parse_uri
 
-_FOLD = re.compile(r"[ \t]*\r\n[ \t]+")
+# The look-behind keeps long runs of spaces linear: they are tried from their start only.
+_FOLD = re.compile(r"(?:(?<![ \t])[ \t]+)?(?:\r\n[ \t]+)+")
 _VERSION = re.compile(r"[Ss][Ii][Pp]/([0-9]{1,5}\.[0-9]{1,5})")
 _FIRST_LINE_OCTETS = 8192
+_MAX_FIELDS = 512  # bounds every later walk over the header fields
 _SINGLE = ("From", "To", "Call-ID", "CSeq", "Max-Forwards", "Content-Type")
 
 
@@ -70,6 +72,8 @@ def _parse_head(head: bytes) -> tuple[Request | Response, str | None]:
     if text.count("\r") != breaks or text.count("\n") != breaks:
         # A lone CR or LF is a line end to some other element: never let one through.
         raise MalformedMessage("CR or LF that is not part of CRLF")
+    if breaks > _MAX_FIELDS:
+        raise MalformedMessage("too many header fields")
     message = _parse_start_line(lines[0])
     fields: list[tuple[str, str]] = []
     known = CANONICAL

@@ -10,36 +10,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2s
-from secrets import token_bytes, token_hex
+from secrets import token_bytes
 
 from relay.errors import MalformedMessage
 from relay.sip.client import NonInviteClientTransaction
 from relay.sip.headers import Via
 from relay.sip.invite_client import InviteClientTransaction, same_hop_request
 from relay.sip.invite_server import InviteServerTransaction
-from relay.sip.machine import (
+from relay.sip.machine import ClientTransaction, Event, ServerTransaction, State, Transaction
+from relay.sip.matching import Key, is_unique, merge_key, new_branch, server_key
+from relay.sip.message import Message, Request, Response
+from relay.sip.outputs import (
     AckReceived,
     AckTimedOut,
     CancelReceived,
-    ClientTransaction,
-    Event,
     Failed,
     Hop,
     Output,
     RequestReceived,
     ResponseReceived,
     Send,
-    ServerTransaction,
-    State,
     StrayResponse,
     TimedOut,
-    Timers,
-    TimerStore,
-    Transaction,
 )
-from relay.sip.message import Message, Request, Response
 from relay.sip.parser import unsupported, validate
 from relay.sip.server import NonInviteServerTransaction
+from relay.sip.timers import Timers, TimerStore
 
 __all__ = [
     "AckReceived",
@@ -65,14 +61,6 @@ __all__ = [
     "Transaction",
     "TransactionLayer",
 ]
-
-COOKIE = "z9hG4bK"  # RFC 3261 section 8.1.1.7
-Key = tuple[str, ...]
-
-
-def new_branch() -> str:
-    """A branch that nobody can guess, so nobody can answer in another's place."""
-    return COOKIE + token_hex(12)
 
 
 class TransactionLayer:
@@ -219,7 +207,7 @@ class TransactionLayer:
     def _receive_ack(
         self, ack: Request, tx: ServerTransaction | None, source: Hop, now: float
     ) -> None:
-        if tx is not None and not _is_unique(ack.via.branch):
+        if tx is not None and not is_unique(ack.via.branch):
             # RFC 3261 section 17.2.3: without a branch the To tag tells whose ACK it is.
             answer = tx.response
             if answer is None or answer.to.tag != ack.to.tag:
@@ -368,39 +356,3 @@ class TransactionLayer:
         text = f"{request.headers.get('Call-ID')} {request.headers.get('From')}"
         octets = text.encode("utf-8", "surrogateescape")
         return blake2s(octets, digest_size=8, key=self._secret).hexdigest()
-
-
-def _is_unique(branch: str | None) -> bool:
-    # The bare cookie (RFC 4475 section 3.2.1) identifies nothing.
-    return branch is not None and branch.startswith(COOKIE) and len(branch) > len(COOKIE)
-
-
-def server_key(request: Request, via: Via, method: str) -> Key:
-    """What makes a server transaction (RFC 3261 section 17.2.3), before the Via is marked.
-
-    `method` is that of the transaction looked for; an ACK belongs to its INVITE. The second
-    form is for RFC 2543 peers. Raises MalformedMessage.
-    """
-    if method == "ACK":
-        method = "INVITE"
-    branch = via.branch
-    if branch is not None and _is_unique(branch):
-        return (branch, via.sent_by.lower(), method)
-    return (
-        request.uri,
-        request.from_.tag or "",
-        request.call_id,
-        str(request.cseq.number),
-        str(via),
-        method,
-    )
-
-
-def merge_key(request: Request) -> Key:
-    """Equal for copies of one request on several paths. Raises MalformedMessage."""
-    return (
-        request.call_id,
-        request.from_.tag or "",
-        str(request.cseq.number),
-        request.method,
-    )

@@ -108,10 +108,38 @@ def test_over_tcp_an_invite_is_sent_once() -> None:
 def test_a_provisional_stops_timers_a_and_b() -> None:
     layer, tx = _client()
     layer.receive(_answer(tx, 180), BOB, 0.1)
+    assert layer.next_timer() is None
+    layer.receive(_answer(tx, 183), BOB, 50.0)
     found = _drain_until(layer, 1000)
     assert _sends(found) == [0]
-    assert _others(found) == [(0, ResponseReceived)]
+    assert _others(found) == [(0, ResponseReceived), (0, ResponseReceived)]
     assert tx.state is State.PROCEEDING
+
+
+@pytest.mark.parametrize(("status", "state"), [(200, State.ACCEPTED), (486, State.COMPLETED)])
+@pytest.mark.parametrize("rings", [False, True])
+def test_a_final_answer_ends_every_earlier_timer(status: int, state: State, rings: bool) -> None:
+    layer, tx = _client()
+    assert isinstance(tx, InviteClientTransaction)
+    if rings:
+        layer.receive(_answer(tx, 180), BOB, 0.1)
+        layer.cancel(tx, 0.2)
+        layer.on_timer(0.2)
+    layer.drain()
+    layer.receive(_answer(tx, status), BOB, 0.3)
+    assert tx.state is state
+    assert [type(output) for output in layer.drain()][-1] is ResponseReceived
+    assert len(tx._running) == 1
+
+
+def test_a_refusal_after_ringing_is_acknowledged() -> None:
+    layer, tx = _client()
+    layer.receive(_answer(tx, 180), BOB, 0.1)
+    layer.drain()
+    layer.receive(_answer(tx, 486), BOB, 0.2)
+    (ack,) = _sent(layer)
+    assert isinstance(ack, Request)
+    assert ack.method == "ACK"
 
 
 def test_timers_follow_t1() -> None:
@@ -119,7 +147,7 @@ def test_timers_follow_t1() -> None:
     layer.request(request(), BOB, "127.2.0.1", 0.0)
     found = _drain_until(layer, 100)
     assert len(_sends(found)) == 7
-    assert _others(found) == [(pytest.approx(6.4), TimedOut)]
+    assert [(round(when, 6), kind) for when, kind in _others(found)] == [(6.4, TimedOut)]
 
 
 def test_a_refusal_is_acknowledged_each_time_until_timer_d() -> None:
@@ -486,7 +514,7 @@ def test_rfc_2543_peers_are_matched_by_their_headers(via: str) -> None:
     stranger = request("ACK", via=via, to="<sip:bob@biloxi.example.com>;tag=other")
     layer.receive(parse(stranger.encode()), ALICE, 0.4)
     assert [type(output) for output in layer.drain()] == [AckReceived]
-    assert received.tx.state is State.COMPLETED
+    assert layer.next_timer() is not None
     ack = request("ACK", via=via, to="<sip:bob@biloxi.example.com>;tag=b")
     layer.receive(parse(ack.encode()), ALICE, 0.5)
     assert received.tx.state is State.CONFIRMED
@@ -583,6 +611,51 @@ def test_a_failed_send_ends_the_client_transaction(method: str) -> None:
     assert isinstance(failed, Failed)
     assert failed.tx is tx
     assert (len(layer), layer.next_timer()) == (0, None)
+
+
+@pytest.mark.parametrize("status", [180, 486])
+def test_a_failure_after_an_answer_ends_the_invite_too(status: int) -> None:
+    layer, tx = _client()
+    layer.receive(_answer(tx, status), BOB, 0.1)
+    layer.drain()
+    layer.transport_failed(BOB, 0.2, tx)
+    assert [type(output) for output in layer.drain()] == [Failed]
+    assert (len(layer), layer.next_timer()) == (0, None)
+
+
+def test_a_failure_after_a_provisional_ends_the_options() -> None:
+    layer, tx = _client("OPTIONS")
+    layer.receive(_answer(tx, 100), BOB, 0.1)
+    layer.drain()
+    layer.transport_failed(BOB, 0.2, tx)
+    assert [type(output) for output in layer.drain()] == [Failed]
+    assert len(layer) == 0
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+@pytest.mark.parametrize("status", [None, 180, 486])
+def test_a_failed_answer_ends_the_server_transaction(method: str, status: int | None) -> None:
+    layer, received = _server(request(method, via=VIA))
+    if status is not None:
+        layer.respond(received.tx, received.request.response(status, to_tag="b"), 0.1)
+    layer.drain()
+    layer.transport_failed(received.tx.hop, 0.2, received.tx)
+    assert [type(output) for output in layer.drain()] == [Failed]
+    assert (len(layer), layer.next_timer()) == (0, None)
+
+
+@pytest.mark.parametrize("status", [180, 200, 404])
+def test_each_answer_to_options_is_sent_and_passed_up(status: int) -> None:
+    layer, received = _server(request("OPTIONS", via=VIA))
+    layer.respond(received.tx, received.request.response(100), 0.0)
+    layer.respond(received.tx, received.request.response(status, to_tag="b"), 0.1)
+    assert _statuses(layer) == [100, status]
+    client, tx = _client("OPTIONS")
+    client.receive(_answer(tx, 100), BOB, 0.1)
+    client.drain()
+    client.receive(_answer(tx, status), BOB, 0.2)
+    assert [type(output) for output in client.drain()] == [ResponseReceived]
+    assert (tx.state is State.COMPLETED) == (status >= 200)
 
 
 def test_a_lost_connection_ends_what_waits_on_it_and_nothing_else() -> None:

@@ -136,6 +136,7 @@ def rig(
     pairs: int = 64,
     workers: int = 1,
     nap_us: int = 1000,
+    quarantine_s: float = 6.0,
 ) -> Iterator[Rig]:
     """An engine with one open call whose legs are not described yet."""
     events: list[tuple[str, MediaEvent]] = []
@@ -150,6 +151,7 @@ def rig(
         on_event=lambda call_id, event: events.append((call_id, event)),
         latch_networks=[ipaddress.ip_network(network) for network in networks],
         nap_us=nap_us,
+        quarantine_s=quarantine_s,
     )
     callee_host = callee_host or host
     caller, callee = Peer(host), Peer(callee_host)

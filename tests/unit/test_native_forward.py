@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 
@@ -67,9 +68,9 @@ def test_a_call_between_ipv4_and_ipv6() -> None:
         assert r.caller.rtp.recv(4096) == back
         with pytest.raises(NotAcceptable, match="address family"):
             r.call.update(Side.CALLEE, r.caller.leg())
+        named = LegMedia(MediaAddress("pbx.example", 4000, 4001), frozenset({0}))
         with pytest.raises(NotAcceptable, match="not an IP address"):
-            bad = MediaAddress("pbx.example", 4000, 4001)
-            r.call.update(Side.CALLER, LegMedia(bad, frozenset({0})))
+            r.call.update(Side.CALLER, named)
 
 
 UNUSABLE = {
@@ -237,7 +238,7 @@ def test_a_forgotten_call_is_closed_by_the_collector() -> None:
 
 def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
     """rtpengine #887: the first half must not stay open when the second cannot be bound."""
-    with rig(pairs=8) as r:
+    with rig(pairs=8, quarantine_s=0.0) as r:
         until(lambda: r.engine.counters()["calls"] == 1)
         r.call.close()
         until(lambda: r.engine.counters()["calls"] == 0)
@@ -248,9 +249,10 @@ def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
             taken.append(holder)
         before = len(os.listdir("/proc/self/fd"))
         opened = []
-        with pytest.raises(NoMediaPorts):
-            while True:
+        with contextlib.suppress(NoMediaPorts):
+            while len(opened) < 3:
                 opened.append(r.engine.open("x", False, False))
+        assert len(opened) == 2  # four pairs are left whole
         for call in opened:
             for side in Side:
                 assert call.local(side).port % 4 != 0

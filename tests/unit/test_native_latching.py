@@ -98,6 +98,23 @@ def test_the_signalled_address_wins_once_it_has_spoken() -> None:
         thief.close()
 
 
+def test_the_signalled_address_wins_even_over_a_learned_one() -> None:
+    """A thief that was faster than the peer loses the stream to it, for good."""
+    with rig(LOOPBACK) as r:
+        r.call.update(Side.CALLER, r.caller.leg(symmetric=True))
+        r.call.update(Side.CALLEE, r.callee.leg())
+        thief = Peer(r.caller.host)
+        thief.send(r.at_caller)
+        r.callee.rtp.recv(4096)
+        sent = r.caller.send(r.at_caller)
+        assert r.callee.rtp.recv(4096) == sent
+        thief.send(r.at_caller)
+        r.wait_for_drop("wrong_source")
+        back = r.callee.send(r.at_callee)
+        assert r.caller.rtp.recv(4096) == back
+        thief.close()
+
+
 def test_only_an_update_allows_another_latch() -> None:
     with rig(LOOPBACK) as r:
         describe(r)

@@ -35,10 +35,57 @@ def test_folded_lines_are_joined_by_one_space() -> None:
     assert message.headers.get("s") == "one two three"
 
 
+def test_lines_of_white_space_alone_fold_too() -> None:
+    message = parse(b"OPTIONS sip:a SIP/2.0\r\nSubject:\r\n \r\n\t\r\n one\r\n \r\n two\r\n\r\n")
+    assert message.headers.items() == [("Subject", "one two")]
+
+
+SPACES = b" " * 250000
+
+
+@pytest.mark.timeout(20)  # a hang guard: unfolding by a quadratic pattern took 70 s
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"Subject: a" + SPACES + b"b\r\n c",
+        b"Subject: a\r\n" + SPACES + b"b",
+        b"Subject: a" + b"\r\n " * 20000,
+        b"Via: SIP/2.0/UDP h" + SPACES + b"x",
+        b"Via: SIP/2.0/UDP" + SPACES,
+        b"Via: " + b"SIP/2.0/UDP h;a=b," * 3000,
+        b"To: <sip:" + b"a:" * 30000 + b">",
+        b"To: <sip:a@b" + b";a" * 30000 + b"?>",
+        b'To: "' + b'\\"' * 30000,
+        b"Contact: " + b"<sip:a@b>," * 6000,
+        b"Record-Route: " + b"<sip:a@b>," * 6000,
+        b"a:\r\n" * 15000 + b"a:",
+        b"Content-Length: " + b"0" * 60000,
+    ],
+)
+def test_large_messages_cost_what_they_weigh(line: bytes) -> None:
+    base = request(via=VIA).encode().partition(b"\r\n\r\n")[0]
+    for data in (base + b"\r\n" + line, b"OPTIONS sip:a@b SIP/2.0\r\n" + line):
+        try:
+            message = parse(data + b"\r\n\r\n")
+        except MalformedMessage:
+            continue
+        assert isinstance(message, Request)
+        validate(message)
+
+
+@pytest.mark.parametrize("name", ["Via", "Record-Route"])
+def test_more_hops_than_a_message_can_make_are_refused(name: str) -> None:
+    message = request(via=VIA)
+    value = VIA if name == "Via" else "<sip:p;lr>"
+    message.headers.set(name, ", ".join([value] * 129))
+    assert validate(message) == 400
+
+
 @pytest.mark.parametrize(
     "data",
     [
         b"",
+        b"OPTIONS sip:a SIP/2.0\r\n" + b"X: y\r\n" * 513 + b"\r\n",
         b"\r\n\r\n",
         b"\x00" * 40,
         b"\r\n\r\n\r\n\r\n",

@@ -1,0 +1,384 @@
+"""The recorder from the tap to the disk: whole calls, and every way for a disk to be bad."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import queue
+import signal
+import stat
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from relay.call.ports import RecordingEnded, RecordingSpec, Side
+from relay.media.tap import TapReader, TapRing
+from relay.recording.recorder import FileRecorder
+from relay.recording.sink import FileSink
+from relay.recording.store import directory_of, repair_all, safe_name
+from relay.recording.wav import HEADER_OCTETS
+from tests.unit.rtp_packets import rtp
+
+MS = 1_000_000
+DUBLIN = timezone(timedelta(hours=1))
+STARTED = datetime(2026, 7, 3, 14, 5, 9, tzinfo=DUBLIN)
+DEADLINE_S = 20
+
+
+class Bench:
+    """A recorder with its tap, a clock that the test moves, and the events that came."""
+
+    def __init__(self, directory: Path, ring_octets: int = 1 << 20, **more: object) -> None:
+        self.ring = TapRing(ring_octets)
+        self.events: queue.Queue[tuple[RecordingEnded, str]] = queue.Queue()
+        self.now = 0
+        self.sent = {Side.CALLER: 0, Side.CALLEE: 0}
+        self.recorder = FileRecorder(
+            directory,
+            TapReader([self.ring]),
+            lambda event: self.events.put((event, threading.current_thread().name)),
+            now_ns=lambda: self.now,
+            **more,  # type: ignore[arg-type]
+        )
+
+    def start(self, call_id: str = "a1@pbx", tap: int = 1, codec: str = "PCMU",
+              dual: bool = True) -> None:  # fmt: skip
+        self.recorder.start(RecordingSpec(call_id, tap, codec, dual, STARTED))
+
+    def talk(self, packets: int, tap: int = 1, sides: tuple[int, ...] = (0, 1)) -> int:
+        """Both sides speak for `packets` * 20 ms; returns how many the ring took."""
+        first, taken = self.now // (20 * MS), 0
+        for n in range(first, first + packets):
+            self.now = n * 20 * MS
+            for side in sides:
+                packet = rtp(n, n * 160, bytes([1 + side]) * 160)
+                taken += self.ring.push(tap, side, self.now, packet)
+                self.sent[Side(side)] += 1
+        self.now += 20 * MS
+        return taken
+
+    def stop(self, call_id: str = "a1@pbx") -> None:
+        self.recorder.stop(call_id, self.sent)
+
+    def ended(self) -> RecordingEnded:
+        return self.events.get(timeout=DEADLINE_S)[0]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path / "store")
+    yield bench
+    assert bench.recorder.close(DEADLINE_S)
+
+
+def ledger_of(event: RecordingEnded) -> dict[str, object]:
+    loaded: dict[str, object] = json.loads(Path(event.path).with_suffix(".json").read_bytes())
+    return loaded
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for another thread or process, which cannot tell us, up to a deadline."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "it never came to that"
+        threading.Event().wait(0.005)
+
+
+def test_a_call_becomes_a_wav_and_a_ledger(bench: Bench, tmp_path: Path) -> None:
+    bench.start()
+    bench.talk(100)
+    bench.stop()
+    event, thread = bench.events.get(timeout=DEADLINE_S)
+    path = tmp_path / "store/2026/07/03/140509-a1@pbx.wav"
+    assert event == RecordingEnded("a1@pbx", str(path), 2.0, None)
+    assert thread == "recording-writer"
+    assert path.read_bytes()[HEADER_OCTETS:] == b"\x01\x02" * 16_000
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "140509-a1@pbx.json", "140509-a1@pbx.wav",
+    ]  # fmt: skip
+    ledger = ledger_of(event)
+    assert ledger["complete"] is True
+    assert ledger["problem"] is None
+    assert ledger["started"] == "2026-07-03T14:05:09+01:00"
+    assert ledger["ended"] == "2026-07-03T14:05:11+01:00"
+    assert ledger["channels"] == ["caller", "callee"]
+    assert ledger["caller"] == {
+        "relayed": 100, "recorded": 100, "late": 0, "duplicate": 0, "other": 0,
+        "stream_changes": 0, "timestamp_jumps": 0, "gaps": 0, "gap_s": 0.0,
+    }  # fmt: skip
+    for entry in (path, path.with_suffix(".json")):
+        assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    for folder in list(path.parents)[:4]:
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_gaps_are_listed_and_a_lost_recording_is_not_complete(bench: Bench) -> None:
+    bench.start()
+    bench.talk(10)
+    bench.talk(5, sides=(0,))
+    bench.talk(10)
+    bench.sent[Side.CALLEE] += 1  # relayed, and yet not in the recording
+    bench.stop()
+    ledger = ledger_of(bench.ended())
+    assert ledger["gaps"] == [{"side": "callee", "start_s": 0.2, "duration_s": 0.1}]
+    assert ledger["complete"] is False
+
+
+def test_mono_and_a_second_call_of_the_same_second_and_name(bench: Bench) -> None:
+    for tap in (1, 2):
+        bench.start(tap=tap, dual=False)
+        bench.talk(10, tap=tap, sides=(0,))
+        bench.stop()
+        event = bench.ended()
+        assert event.problem is None
+        name = Path(event.path).name
+        assert name == ("140509-a1@pbx.wav" if tap == 1 else "140509-a1@pbx-2.wav")
+        assert ledger_of(event)["channels"] == ["mixed"]
+        assert ledger_of(event)["audio"] == name
+
+
+def test_what_is_not_recorded_is_said(bench: Bench) -> None:
+    bench.start(codec="opus")
+    assert bench.ended() == RecordingEnded(
+        "a1@pbx", "", 0.0, "opus is not recorded: only PCMU and PCMA are"
+    )
+    bench.start()
+    bench.start(tap=2)
+    assert bench.ended().problem == "the call is being recorded already"
+    bench.start(call_id="b2")
+    assert bench.ended().problem == "tap 1 is being recorded already"
+    bench.stop()
+    assert bench.ended().problem is None
+    bench.stop()
+    bench.recorder.stop("never heard of", {})
+    assert bench.events.empty()
+
+
+def test_a_listener_that_fails_does_not_end_the_others(tmp_path: Path) -> None:
+    seen = threading.Event()
+
+    def listener(event: RecordingEnded) -> None:
+        if event.call_id == "good":
+            seen.set()
+        raise RuntimeError("a bug")
+
+    recorder = FileRecorder(tmp_path, TapReader([TapRing()]), listener)
+    for tap, call_id in enumerate(["bad", "good"]):
+        recorder.start(RecordingSpec(call_id, tap, "PCMU", True, STARTED))
+        recorder.stop(call_id, {})
+    assert seen.wait(DEADLINE_S)
+    assert recorder.close(DEADLINE_S)
+
+
+def test_closing_ends_what_runs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.start()
+    bench.talk(50)
+    assert bench.recorder.close(DEADLINE_S)
+    assert bench.ended().duration_s == 1.0
+
+
+@contextmanager
+def small_disk(directory: Path) -> Iterator[None]:
+    """A file system of 64 KiB at `directory` (needs root; the caller chooses)."""
+    directory.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)]
+    subprocess.run(mount, check=True, timeout=30)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True, timeout=30)
+
+
+def can_mount(directory: Path) -> bool:
+    try:
+        with small_disk(directory):
+            return True
+    except (OSError, subprocess.CalledProcessError):
+        return False
+
+
+class TightSink(FileSink):
+    """For those who may not mount: a disk of 48 KiB."""
+
+    room = 48 * 1024
+
+    def append(self, octets: bytes) -> None:
+        TightSink.room -= len(octets)
+        if TightSink.room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        super().append(octets)
+
+
+@pytest.mark.parametrize("disk", ["mounted", "injected"])
+def test_a_full_disk_ends_the_recording_with_an_event(tmp_path: Path, disk: str) -> None:
+    directory = tmp_path / "disk"
+    if disk == "mounted" and can_mount(tmp_path / "try"):
+        with small_disk(directory):
+            fill_the_disk(Bench(directory))
+    else:
+        TightSink.room = 48 * 1024
+        fill_the_disk(Bench(directory, open_sink=TightSink))
+
+
+def fill_the_disk(bench: Bench) -> None:
+    bench.start()
+    assert bench.talk(400) == 800  # 8 s, 128 kB: every packet was taken without delay
+    bench.stop()
+    event = bench.ended()
+    assert event.problem == "the recording could not be written: No space left on device"
+    assert 0 < event.duration_s < 8
+    octets = Path(event.path).read_bytes()
+    frames = int.from_bytes(octets[46:50], "little")
+    assert frames / 8000 == event.duration_s
+    assert octets[HEADER_OCTETS:][: 2 * frames] == b"\x01\x02" * frames
+    ledger = ledger_of(event)
+    assert ledger["complete"] is False
+    assert ledger["problem"] == event.problem
+    assert bench.recorder.close(DEADLINE_S)
+
+
+def test_a_directory_that_cannot_be_made_is_an_event(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    bench = Bench(tmp_path / "file/store")
+    bench.start()
+    assert bench.talk(10) == 20
+    problem = bench.ended().problem
+    assert problem is not None
+    assert "Not a directory" in problem
+    bench.stop()
+    assert bench.recorder.close(DEADLINE_S)
+    assert bench.events.empty()
+
+
+def test_a_slow_disk_stops_no_call(tmp_path: Path) -> None:
+    """The disk hangs: packets are still taken or refused at once, then counted as dropped."""
+    hanging, released = threading.Event(), threading.Event()
+
+    class HangingSink(FileSink):
+        def append(self, octets: bytes) -> None:
+            if len(octets) > HEADER_OCTETS and not released.is_set():
+                hanging.set()
+                assert released.wait(DEADLINE_S)
+            super().append(octets)
+
+    bench = Bench(tmp_path, ring_octets=1 << 16, open_sink=HangingSink)
+    bench.start()
+    taken = bench.talk(100)
+    assert hanging.wait(DEADLINE_S)
+    taken += bench.talk(500)
+    bench.stop()  # does not wait for the disk either
+    assert bench.ring.dropped > 0
+    assert bench.events.empty()
+    released.set()
+    event = bench.ended()
+    dropped = 1200 - taken
+    assert event.problem == f"{dropped} packets were not recorded: the disk was too slow"
+    assert event.duration_s == 12.0  # silence in place of what was dropped
+    ledger = ledger_of(event)
+    assert ledger["dropped"] == dropped
+    assert ledger["complete"] is False
+    assert ledger["caller"]["recorded"] + ledger["callee"]["recorded"] == taken  # type: ignore[index]
+    assert bench.recorder.close(DEADLINE_S)
+
+
+VICTIM = """
+import sys, time
+from datetime import datetime, timezone
+from pathlib import Path
+from relay.call.ports import RecordingSpec
+from relay.media.tap import TapReader, TapRing
+from relay.recording.recorder import FileRecorder
+from tests.unit.rtp_packets import rtp
+
+ring = TapRing()
+recorder = FileRecorder(Path(sys.argv[1]), TapReader([ring]), print)
+recorder.start(RecordingSpec("victim", 1, "PCMU", True, datetime.now(timezone.utc)))
+began = time.monotonic_ns()
+for n in range(100_000):
+    due = began + n * 20_000_000
+    time.sleep(max(0, due - time.monotonic_ns()) / 1e9)
+    for side in (0, 1):
+        ring.push(1, side, time.monotonic_ns(), rtp(n, n * 160, bytes([1 + side]) * 160))
+    print(n, flush=True)
+"""
+
+
+def test_killed_while_recording_all_but_the_last_second_is_there(tmp_path: Path) -> None:
+    """kill -9 in the third second: two are on the disk before and after the repair."""
+    command = [sys.executable, "-c", textwrap.dedent(VICTIM), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as victim:
+        assert victim.stdout is not None
+        for line in victim.stdout:
+            if int(line) == 150:  # it talks for 3 s of its own clock
+                victim.send_signal(signal.SIGKILL)
+                break
+    (path,) = tmp_path.glob("*/*/*/*.wav")
+    audio = path.read_bytes()[HEADER_OCTETS:]
+    spoken = (150 - 50) * 320
+    assert len(audio) >= spoken
+
+    (repaired,) = repair_all(tmp_path)
+    assert (repaired.call_id, repaired.problem) == ("victim", "interrupted")
+    assert repaired.duration_s == len(audio) // 2 / 8000
+    assert path.read_bytes()[HEADER_OCTETS:] == audio
+    assert int.from_bytes(path.read_bytes()[54:58], "little") == len(audio)
+    for channel in (0, 1):
+        heard = audio[channel::2]
+        assert heard.count(channel + 1) >= 0.9 * len(heard)
+    ledger = json.loads(path.with_suffix(".json").read_bytes())
+    assert (ledger["problem"], ledger["complete"]) == ("interrupted", False)
+    assert ledger["ended"] is not None
+    assert repair_all(tmp_path) == []
+
+
+def test_what_cannot_be_repaired_is_reported_and_left(tmp_path: Path) -> None:
+    day = tmp_path / "2026/07/03"
+    day.mkdir(parents=True)
+    (day / "a.json.open").write_bytes(b"{")
+    (day / "a.wav").write_bytes(b"RIFF")
+    (repaired,) = repair_all(tmp_path)
+    assert repaired.problem.startswith("interrupted, not repaired")
+    assert (day / "a.wav").read_bytes() == b"RIFF"
+
+
+def test_the_store_of_the_configuration() -> None:
+    assert directory_of("file:var/recordings") == Path("var/recordings")
+    assert directory_of("file:///srv/audio") == Path("/srv/audio")
+    for wrong in ("s3://bucket/x", "var/recordings", "file:", ""):
+        with pytest.raises(ValueError, match="file:var/recordings"):
+            directory_of(wrong)
+
+
+def test_names_of_calls_are_safe() -> None:
+    assert safe_name("../../etc/passwd\0") == "_.._etc_passwd_"
+    assert safe_name("") == "call"
+    assert len(safe_name("x" * 500)) == 80
+
+
+def test_two_hundred_calls_at_once_each_whole(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, ring_octets=8 << 20)
+    taps = range(1, 201)
+    for tap in taps:
+        bench.start(call_id=f"c{tap}", tap=tap)
+    for _ in range(5):
+        began = bench.now
+        for tap in taps:
+            bench.now = began
+            bench.talk(10, tap=tap)
+    bench.sent = {Side.CALLER: 50, Side.CALLEE: 50}
+    for tap in taps:
+        bench.stop(f"c{tap}")
+    events = [bench.ended() for _ in taps]
+    assert {event.problem for event in events} == {None}
+    assert all(ledger_of(event)["complete"] for event in events)
+    assert bench.recorder.close(DEADLINE_S)

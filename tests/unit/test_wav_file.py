@@ -1,0 +1,111 @@
+"""The WAV container: right headers, readable while open, repaired after a crash."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from relay.recording.sink import FileSink
+from relay.recording.wav import HEADER_OCTETS, WavFile, header, repair
+
+
+def fields(path: Path) -> dict[str, int]:
+    """The sizes and the format as a reader that walks the chunks sees them."""
+    octets = path.read_bytes()
+    assert octets[:4] == b"RIFF"
+    assert octets[8:12] == b"WAVE"
+    found = {"riff": struct.unpack("<I", octets[4:8])[0], "total": len(octets)}
+    at = 12
+    while at + 8 <= len(octets):
+        name, size = struct.unpack("<4sI", octets[at : at + 8])
+        if name == b"fmt ":
+            tag, channels, rate, octet_rate, align, bits = struct.unpack(
+                "<HHIIHH", octets[at + 8 : at + 24]
+            )
+            found |= {"tag": tag, "channels": channels, "rate": rate, "bits": bits}
+            assert (octet_rate, align) == (rate * channels, channels)
+        elif name == b"fact":
+            found["frames"] = struct.unpack("<I", octets[at + 8 : at + 12])[0]
+        elif name == b"data":
+            found["data"] = size
+        at += 8 + size + size % 2
+    return found
+
+
+@pytest.mark.parametrize(("codec", "tag"), [("PCMU", 7), ("PCMA", 6)])
+@pytest.mark.parametrize(("channels", "octets"), [(2, 1000), (1, 1000), (1, 1001)])
+def test_a_closed_file_has_true_sizes(
+    tmp_path: Path, codec: str, tag: int, channels: int, octets: int
+) -> None:
+    path = tmp_path / "a.wav"
+    wav = WavFile(FileSink(path), codec, channels)
+    wav.write(bytes(octets - 400))
+    wav.write(bytes(400))
+    wav.close()
+    total = HEADER_OCTETS + octets + octets % 2
+    assert fields(path) == {
+        "tag": tag, "channels": channels, "rate": 8000, "bits": 8, "total": total,
+        "riff": total - 8, "frames": octets // channels, "data": octets,
+    }  # fmt: skip
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert repair(path) == octets // channels / 8000
+    assert path.stat().st_size == total
+
+
+@pytest.mark.parametrize(("channels", "octets"), [(2, 1601), (2, 1600), (1, 801), (2, 0)])
+def test_a_file_whose_writer_died_is_repaired(tmp_path: Path, channels: int, octets: int) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(header("PCMU", channels, None) + b"\x11" * octets)
+    frames = octets // channels
+    assert repair(path) == frames / 8000
+    found = fields(path)
+    assert found["frames"] == frames
+    assert found["data"] == frames * channels
+    assert found["riff"] == found["total"] - 8
+    assert repair(path) == frames / 8000
+
+
+def test_other_files_are_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    for octets in (b"", b"RIFF", b"\0" * 100, header("PCMU", 2, None).replace(b"fact", b"junk")):
+        path.write_bytes(octets)
+        with pytest.raises(ValueError, match=r"a\.wav"):
+            repair(path)
+        assert path.read_bytes() == octets
+
+
+def test_sox_reads_a_closed_and_an_open_file(tmp_path: Path) -> None:
+    sox = shutil.which("sox")
+    assert sox, "this test needs sox (apt install sox)"
+    closed, still_open = tmp_path / "closed.wav", tmp_path / "open.wav"
+    for path in (closed, still_open):
+        wav = WavFile(FileSink(path), "PCMA", 2)
+        wav.write(bytes([0xD5, 0x35]) * 8000)
+        if path == closed:
+            wav.close()
+    for path in (closed, still_open):
+        command = [sox, str(path), "-t", "raw", "-e", "a-law", "-b", "8", "-"]
+        done = subprocess.run(command, capture_output=True, timeout=30, check=True)
+        assert done.stdout == bytes([0xD5, 0x35]) * 8000
+
+
+def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"precious")
+    with pytest.raises(FileExistsError):
+        FileSink(path)
+    assert path.read_bytes() == b"precious"
+
+
+def test_a_full_device_raises() -> None:
+    sink = object.__new__(FileSink)
+    sink._fd = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(OSError, match="No space left"):
+        sink.append(b"x")
+    sink.close(b"")
