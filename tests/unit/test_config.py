@@ -98,8 +98,16 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
         ("record-from-answer-dual", "record-from-awnser-dual", "did you mean 'record-from-answer-"),
         ("priority = 10", "prio = 10", "trunk[0].origination[0].prio is an unknown key"),
         ("weight = 10", "weight = 0", "trunk[0].origination[0].weight should be greater"),
-        ("sip:127.0.0.2:5080", "127.0.0.2:5080", "trunk[0].origination[0].uri: '127.0.0.2:5080' is"),
-        ("sip:127.0.0.2:5080", "sip:pbx.example", "trunk[0].origination[0].uri: 'pbx.example' is a"),
+        (
+            "sip:127.0.0.2:5080",
+            "127.0.0.2:5080",
+            "trunk[0].origination[0].uri: '127.0.0.2:5080' is",
+        ),
+        (
+            "sip:127.0.0.2:5080",
+            "sip:pbx.example",
+            "trunk[0].origination[0].uri: 'pbx.example' is a",
+        ),
         ("sip:127.0.0.2:5080", "sip:bob@127.0.0.2", "an origination URI is an address only"),
         ('to = "carrier"', 'to = "carier"', "route[0].to: there is no trunk 'carier': did you me"),
         ('from = "carrier"', 'from = "carriers"', "route[1].from: there is no trunk 'carriers'"),
@@ -144,7 +152,9 @@ def test_security_that_is_not_served_yet_is_never_ignored(old: str, new: str, ke
 
 
 def test_a_password_never_shows_even_when_it_is_the_mistake() -> None:
-    wrong = 'name = "acme"\ncredentials = [{ username = 7, password = 987654, pasword = "hunter2" }]'
+    wrong = (
+        'name = "acme"\ncredentials = [{ username = 7, password = 987654, pasword = "hunter2" }]'
+    )
     found = mistakes(changed(('name = "acme"', wrong)))
     assert any("trunk[0].credentials[0].pasword is an unknown key" in text for text in found)
     assert "hunter2" not in " ".join(found)
