@@ -22,7 +22,7 @@ MASK = "****"
 MAX_TEXT = 512  # characters of one value
 # Values of these keys name a person: a number in any notation, or a user's name.
 PERSONAL_KEYS = frozenset(
-    [
+    (
         "number",
         "caller",
         "callee",
@@ -38,10 +38,10 @@ PERSONAL_KEYS = frozenset(
         "dialled",
         "identity",
         "diversion",
-    ]
+    )
 )
 # Values of these keys are made by the relay itself: digits in them are no number.
-OUR_KEYS = frozenset(["call", "level", "timestamp"])
+OUR_KEYS = frozenset(("call", "level", "timestamp"))
 # Values of these keys have many lines.
 TRACE_KEYS = frozenset(("exception", "stack"))
 

@@ -24,6 +24,8 @@ STATIC = {
     15: ("G728", 8000),
     18: ("G729", 8000),
 }
+# Profiles that are carried; keyed ones (RTP/SAVP) are another part of the protocol.
+CARRIED = ("RTP/AVP", "RTP/AVPF")
 # Formats that are carried beside the voice and never are the call's codec.
 NOT_VOICE = ("TELEPHONE-EVENT", "CN", "RED")
 
@@ -80,8 +82,8 @@ class MediaSection:
 
     @property
     def is_voice(self) -> bool:
-        """Audio over RTP that is not refused."""
-        return self.media == "audio" and self.port != 0 and self.protocol.startswith("RTP/")
+        """Audio over plain RTP that is not refused."""
+        return self.media == "audio" and self.port != 0 and self.protocol in CARRIED
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Session:
             line = raw.removesuffix("\r")
             if not line:
                 continue
-            if len(line) < 2 or line[1] != "=" or not line[0].isalpha() or "\r" in line:
+            if len(line) < 2 or line[1] != "=" or not line[0].isalpha() or _ends_early(line):
                 raise MalformedSdp(f"SDP line {number} is not of the form x=value")
             session._take(line, number)
         if not session.lines or session.lines[0] != "v=0":
@@ -130,7 +132,7 @@ class Session:
         """One of DIRECTIONS; sendrecv unless said otherwise (RFC 8866 section 6.7)."""
         for lines in (section.lines, self.lines):
             for direction in DIRECTIONS:
-                if f"a={direction}" in lines:
+                if f"a={direction}" in lines or f"a={direction} " in lines:
                     return direction
         return "sendrecv"
 
@@ -170,6 +172,10 @@ def _section(line: str, number: int) -> MediaSection:
     if not _is_number(port, 5) or int(port) > 65535:
         raise MalformedSdp(f"SDP line {number}: the port is not 0 to 65535")
     return MediaSection(fields[0], int(port), fields[2], tuple(fields[3:]))
+
+
+def _ends_early(line: str) -> bool:
+    return "\r" in line or "\0" in line  # a lone CR or a NUL (RFC 8866 section 9)
 
 
 def _is_number(text: str, digits: int) -> bool:

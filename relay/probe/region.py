@@ -1,0 +1,78 @@
+"""Writes the configuration of a region for tests and measurements."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkSpec:
+    """A trunk at one address; `to` names the trunk that gets all of its calls."""
+
+    name: str
+    host: str
+    port: int
+    transport: str = "udp"
+    to: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def toml(self) -> str:
+        suffix = "" if self.transport == "udp" else f";transport={self.transport}"
+        values: dict[str, Any] = {
+            "calls_per_second": 10000,
+            "concurrent_calls": 10000,
+            **self.options,
+        }
+        lines = [
+            "[[trunk]]",
+            f'name = "{self.name}"',
+            f'allow = ["{self.host}/32"]',
+            f'origination = [{{ uri = "sip:{self.host}:{self.port}{suffix}" }}]',
+            *(f"{key} = {json.dumps(value)}" for key, value in values.items()),
+        ]
+        # "+*" is every number, "*" also what is none, as SIPp's default user "service".
+        for number in ("+*", "*") if self.to else ():
+            lines += ["[[route]]", f'from = "{self.name}"', f'number = "{number}"']
+            lines += [f'to = "{self.to}"']
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionSpec:
+    """One relay. `store` is where recordings go."""
+
+    host: str
+    port: int
+    trunks: tuple[TrunkSpec, ...]
+    store: Path
+    ports: str = "20000-39999"
+    workers: int = 1
+    idle_timeout_s: float = 60
+    log_level: str = "info"
+
+    def write(self, path: Path) -> Path:
+        """Write the TOML file and return its path."""
+        listen = ", ".join(f'"{kind}:{self.host}:{self.port}"' for kind in ("udp", "tcp"))
+        head = f"""
+[region]
+id = "t1"
+jurisdiction = "EU"
+networks = ["127.0.0.0/8"]
+[sip]
+listen = [{listen}]
+[media]
+address = "{self.host}"
+ports = "{self.ports}"
+workers = {self.workers}
+idle_timeout_s = {self.idle_timeout_s:g}
+[recording]
+store = "file:{self.store}"
+[log]
+format = "json"
+level = "{self.log_level}"
+"""
+        path.write_text("\n".join((head, *(trunk.toml() for trunk in self.trunks))) + "\n")
+        return path
