@@ -106,7 +106,7 @@ def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
     A peer may send what its partner listed, since the numbers cross unchanged; what it
     listed itself is let through too, because some phones send by their own numbers.
     """
-    section, partner = _carried(session), _carried(other)
+    section, partner = _carried(session, other)
     allowed = frozenset(partner.payload_types()) | frozenset(section.payload_types())
     codecs = {**partner.codecs(), **section.codecs(), **partner.codecs()}  # the partner's win
     events = [number for number, (name, _) in codecs.items() if name == "TELEPHONE-EVENT"]
@@ -124,10 +124,12 @@ def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
     )
 
 
-def _carried(session: Session) -> MediaSection:
-    index = session.voice()
-    assert index is not None, "check_offer or relay_answer comes first"
-    return session.sections[index]
+def _carried(session: Session, other: Session) -> tuple[MediaSection, MediaSection]:
+    """The stream that both sides use. A peer may have accepted others that were refused."""
+    for section, partner in zip(session.sections, other.sections, strict=False):
+        if section.is_voice and partner.is_voice:
+            return section, partner
+    raise AssertionError("check_offer and relay_answer come first")
 
 
 def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:

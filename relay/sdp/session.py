@@ -132,7 +132,7 @@ class Session:
         """One of DIRECTIONS; sendrecv unless said otherwise (RFC 8866 section 6.7)."""
         for lines in (section.lines, self.lines):
             for direction in DIRECTIONS:
-                if f"a={direction}" in lines or f"a={direction} " in lines:
+                if _attribute(lines, direction) is not None:
                     return direction
         return "sendrecv"
 
@@ -185,7 +185,7 @@ def _is_number(text: str, digits: int) -> bool:
 def _attribute(lines: list[str], name: str) -> str | None:
     flag, prefix = f"a={name}", f"a={name}:"
     for line in lines:
-        if line == flag:
+        if line.rstrip() == flag:
             return ""
         if line.startswith(prefix):
             return line[len(prefix) :].strip()
