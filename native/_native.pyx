@@ -212,7 +212,7 @@ cdef class Worker:
         w.nap_from = nap_from if nap_us > 0 else 0xFFFFFFFF
         self.tap = tap
         if tap is not None:
-            w.rules.tap = tap.c
+            w.rules.tap = tap.ring
         if len(latch_networks) > LATCH_NETWORKS:
             raise ValueError(f"more than {LATCH_NETWORKS} networks for latching")
         for i, (octets, bits) in enumerate(latch_networks):

@@ -114,6 +114,10 @@ class Headers:
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
+    def names(self) -> list[str]:
+        """The canonical name of each field in order."""
+        return [field[0] for field in self._fields]
+
     def items(self) -> list[tuple[str, str]]:
         """(canonical name, raw value) in order. The list is a copy."""
         return list(self._fields)

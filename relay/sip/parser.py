@@ -151,12 +151,16 @@ def validate(request: Request, supported: frozenset[str] = frozenset()) -> int |
     """
     if request.version != "2.0":
         return 505
-    names = [field[0] for field in request.headers._fields]
+    names = request.headers.names()
     present = set(names)
     if len(present) < len(names) and any(names.count(name) > 1 for name in _SINGLE):
         return 400
     try:
-        _ = (request.from_, request.to, request.call_id, request.contact, request.vias)
+        _ = (request.from_, request.to, request.call_id, request.via)
+        if len(present) < len(names) or "," in (request.headers.get("Via") or ""):
+            _ = request.vias
+        if "Contact" in present:
+            _ = request.contact
         if "Record-Route" in present:
             _ = request.record_routes
         if request.cseq.method != request.method:

@@ -285,8 +285,12 @@ class TransactionLayer:
         cseq = response.cseq
         branch = response.via.branch or ""
         _ = (response.to, response.from_, response.call_id)
-        _ = (response.contact, response.record_routes)
-        if len(response.headers.all("Via")) > 1:
+        names = response.headers.names()
+        if "Contact" in names:
+            _ = response.contact
+        if "Record-Route" in names:
+            _ = response.record_routes
+        if names.count("Via") > 1 or "," in (response.headers.get("Via") or ""):
             self.dropped += 1  # RFC 3261 section 8.1.3.3: meant for someone else
             return
         status = response.status
