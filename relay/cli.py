@@ -101,10 +101,9 @@ def serve(config: ConfigOption = None) -> None:
 
 @app.command(epilog="Example:  relay demo")
 def demo() -> None:
-    """Two real SIP phones call each other through a region of their own, and what each
-    side heard is checked.
+    """Let two real SIP phones call each other through a region, and check it.
 
-    Needs the extra: pip install 'regional-voice-relay\\[probe]'.
+    What each side heard is compared with what the other said. Needs the extra: pip install 'regional-voice-relay\\[probe]'.
     """
     try:
         from relay.probe.demo import run as run_demo

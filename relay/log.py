@@ -40,7 +40,9 @@ PERSONAL_KEYS = frozenset(
         "diversion",
     )
 )
-# Values of these keys are our own words, ids and paths, where digits are no number.
+# Values of these keys are made by the relay itself: digits in them are no number.
+OUR_KEYS = frozenset(("call", "level", "timestamp"))
+# Values of these keys have many lines.
 TRACE_KEYS = frozenset(("exception", "stack"))
 
 _PLUS = re.compile(r"\+\d(?:[-.() ]?\d){6,17}")
@@ -122,10 +124,10 @@ def _clean_text(key: str, value: str) -> str:
         return mask_number(value)
     if key in TRACE_KEYS:
         return mask_text(value)
-    if key in ("timestamp", "level"):
-        return value
     if "\n" in value.strip() or "\r" in value.strip():
         return f"<{len(value)} characters>"  # a SIP message or body: never part of an event
+    if key in OUR_KEYS:
+        return value[:MAX_TEXT]
     return mask_text(value[:MAX_TEXT])
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.description import LegMedia, MediaAddress
-from relay.sdp.session import MediaSection, Session, join
+from relay.sdp.session import DIRECTIONS, MediaSection, Session, join
 
 # Lines that name another path for the media, or keys that end at the relay.
 DROPPED = (
@@ -32,6 +32,9 @@ DROPPED = (
     "k=",
 )
 
+# What comes before c= among the session's lines (RFC 8866 section 9).
+BEFORE_CONNECTION = "vosiuep"
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -45,10 +48,11 @@ def check_offer(session: Session) -> None:
     """Raises NotAcceptable (488) when there is no audio that can be carried."""
     index = session.voice()
     if index is None:
+        others = [s.protocol for s in session.sections if s.media == "audio" and s.port]
+        if others:
+            raise NotAcceptable(f"{others[0]} is not carried: RTP/AVP is")
         raise NotAcceptable("there is no audio stream over RTP to carry")
     section = session.sections[index]
-    if section.protocol not in ("RTP/AVP", "RTP/AVPF"):
-        raise NotAcceptable(f"{section.protocol} is not carried: RTP/AVP is")
     if not section.payload_types():
         raise NotAcceptable("the audio stream has no payload types")
     _remote(session, section)
@@ -60,8 +64,8 @@ def relay_offer(session: Session, local: MediaAddress, origin: Origin) -> bytes:
     lines = _session_lines(session, local, origin)
     for index, section in enumerate(session.sections):
         if index == carried:
+            lines += _voice_lines(session, section, local)
             # Without mux in the answer RTCP goes to its own port (RFC 5761 section 5.1.1).
-            lines += _voice_lines(section, local)
             lines.append(f"a=rtcp:{local.rtcp_port}")
             if section.attribute("rtcp-mux") is not None:
                 lines.append("a=rtcp-mux")
@@ -88,7 +92,7 @@ def relay_answer(offer: Session, answer: Session, local: MediaAddress, origin: O
     lines = _session_lines(answer, local, origin)
     for index, offered in enumerate(offer.sections):
         if index == carried:
-            lines += _voice_lines(section, local)
+            lines += _voice_lines(answer, section, local)
             mux = offered.attribute("rtcp-mux") is not None
             lines.append("a=rtcp-mux" if mux else f"a=rtcp:{local.rtcp_port}")
         else:
@@ -102,50 +106,67 @@ def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
     A peer may send what its partner listed, since the numbers cross unchanged; what it
     listed itself is let through too, because some phones send by their own numbers.
     """
-    section, partner = _carried(session), _carried(other)
+    section, partner = _carried(session, other)
     allowed = frozenset(partner.payload_types()) | frozenset(section.payload_types())
-    codecs = {**section.codecs(), **partner.codecs()}
+    codecs = {**partner.codecs(), **section.codecs(), **partner.codecs()}  # the partner's win
     events = [number for number, (name, _) in codecs.items() if name == "TELEPHONE-EVENT"]
     clocks = [clock for name, clock in partner.codecs().values() if name != "TELEPHONE-EVENT"]
-    remote, held = _remote(session, section)
-    wanted, partner_wants = session.direction(section), other.direction(partner)
+    remote, _ = _remote(session, section)
+    wanted, partner_wants = _direction(session, section), _direction(other, partner)
     return LegMedia(
         remote=remote,
         payload_types=allowed,
         telephone_event=events[0] if events else None,
         clock_hz=clocks[0] if clocks else 8000,
         may_send=wanted in ("sendrecv", "sendonly") and partner_wants in ("sendrecv", "recvonly"),
-        may_receive=not held and wanted in ("sendrecv", "recvonly"),
+        may_receive=wanted in ("sendrecv", "recvonly"),
         symmetric=symmetric,
     )
 
 
-def _carried(session: Session) -> MediaSection:
-    index = session.voice()
-    assert index is not None, "check_offer or relay_answer comes first"
-    return session.sections[index]
+def _carried(session: Session, other: Session) -> tuple[MediaSection, MediaSection]:
+    """The stream that both sides use. A peer may have accepted others that were refused."""
+    for section, partner in zip(session.sections, other.sections, strict=False):
+        if section.is_voice and partner.is_voice:
+            return section, partner
+    raise AssertionError("check_offer and relay_answer come first")
 
 
 def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:
     kind = _kind(local.host)
     lines: list[str] = []
+    placed = False
     for line in session.lines:
         if line.startswith("o="):
             line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"
         elif line.startswith(DROPPED):
             continue
-        elif line.startswith("t=") and not any(kept.startswith("c=") for kept in lines):
+        elif line[0] not in BEFORE_CONNECTION and not placed:
             lines.append(f"c=IN {kind} {local.host}")
+            placed = True
         lines.append(line)
-    if not any(line.startswith("c=") for line in lines):
+    if not placed:
         lines.append(f"c=IN {kind} {local.host}")
     return lines
 
 
-def _voice_lines(section: MediaSection, local: MediaAddress) -> list[str]:
+def _voice_lines(session: Session, section: MediaSection, local: MediaAddress) -> list[str]:
     lines = [section.m_line(local.port)]
     lines += [line for line in section.lines if not line.startswith(DROPPED)]
+    direction = _direction(session, section)
+    if direction != session.direction(section):
+        # Our address hides the 0.0.0.0: the hold is said in today's words.
+        lines = [line for line in lines if line.rstrip()[2:] not in DIRECTIONS]
+        lines.append(f"a={direction}")
     return lines
+
+
+def _direction(session: Session, section: MediaSection) -> str:
+    """The direction, with a hold by 0.0.0.0 taken into account (RFC 3264 section 8.4)."""
+    direction = session.direction(section)
+    if _remote(session, section)[1]:
+        return "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
+    return direction
 
 
 def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | None, bool]:

@@ -24,6 +24,8 @@ STATIC = {
     15: ("G728", 8000),
     18: ("G729", 8000),
 }
+# Profiles that are carried; keyed ones (RTP/SAVP) are another part of the protocol.
+CARRIED = ("RTP/AVP", "RTP/AVPF")
 # Formats that are carried beside the voice and never are the call's codec.
 NOT_VOICE = ("TELEPHONE-EVENT", "CN", "RED")
 
@@ -80,8 +82,8 @@ class MediaSection:
 
     @property
     def is_voice(self) -> bool:
-        """Audio over RTP that is not refused."""
-        return self.media == "audio" and self.port != 0 and self.protocol.startswith("RTP/")
+        """Audio over plain RTP that is not refused."""
+        return self.media == "audio" and self.port != 0 and self.protocol in CARRIED
 
 
 @dataclass(slots=True)
@@ -102,7 +104,7 @@ class Session:
             line = raw.removesuffix("\r")
             if not line:
                 continue
-            if len(line) < 2 or line[1] != "=" or not line[0].isalpha() or "\r" in line:
+            if len(line) < 2 or line[1] != "=" or not line[0].isalpha() or _ends_early(line):
                 raise MalformedSdp(f"SDP line {number} is not of the form x=value")
             session._take(line, number)
         if not session.lines or session.lines[0] != "v=0":
@@ -130,7 +132,7 @@ class Session:
         """One of DIRECTIONS; sendrecv unless said otherwise (RFC 8866 section 6.7)."""
         for lines in (section.lines, self.lines):
             for direction in DIRECTIONS:
-                if f"a={direction}" in lines:
+                if _attribute(lines, direction) is not None:
                     return direction
         return "sendrecv"
 
@@ -172,6 +174,10 @@ def _section(line: str, number: int) -> MediaSection:
     return MediaSection(fields[0], int(port), fields[2], tuple(fields[3:]))
 
 
+def _ends_early(line: str) -> bool:
+    return "\r" in line or "\0" in line  # a lone CR or a NUL (RFC 8866 section 9)
+
+
 def _is_number(text: str, digits: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= digits
 
@@ -179,7 +185,7 @@ def _is_number(text: str, digits: int) -> bool:
 def _attribute(lines: list[str], name: str) -> str | None:
     flag, prefix = f"a={name}", f"a={name}:"
     for line in lines:
-        if line == flag:
+        if line.rstrip() == flag:
             return ""
         if line.startswith(prefix):
             return line[len(prefix) :].strip()

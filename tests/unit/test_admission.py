@@ -1,0 +1,107 @@
+"""Limits of a trunk, in virtual time."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.call.admission import Admission
+from relay.config import Config, Trunk, example
+from relay.errors import Refused
+
+
+def admission(calls_per_second: float, concurrent_calls: int) -> Admission:
+    trunks = tuple(
+        Trunk(name=name, calls_per_second=calls_per_second, concurrent_calls=concurrent_calls)
+        for name in ("acme", "carrier")
+    )
+    config: Config = example().model_copy(update={"trunk": trunks})
+    return Admission(config)
+
+
+def refused(limits: Admission, now: float, trunk: str = "acme") -> Refused:
+    with pytest.raises(Refused) as error:
+        limits.admit(trunk, now)
+    return error.value
+
+
+def test_the_call_beyond_concurrent_calls_is_refused_until_one_ends() -> None:
+    limits = admission(1000.0, 2)
+    limits.admit("acme", 0.0)
+    limits.admit("acme", 0.0)
+    error = refused(limits, 0.0)
+    assert error.status == 503
+    assert error.text == "concurrent_calls of trunk acme is 2"
+    assert error.retry_after_s is not None and error.retry_after_s >= 1
+    limits.release("acme")
+    limits.admit("acme", 0.0)
+    assert limits.active("acme") == 2
+
+
+def test_trunks_do_not_share_limits() -> None:
+    limits = admission(1.0, 1)
+    limits.admit("acme", 0.0)
+    limits.admit("carrier", 0.0)
+    assert refused(limits, 100.0).text.startswith("concurrent_calls of trunk acme")
+
+
+def test_calls_per_second_names_the_limit_and_when_to_come_back() -> None:
+    limits = admission(0.25, 100)
+    limits.admit("acme", 50.0)
+    error = refused(limits, 50.0)
+    assert error.status == 503
+    assert error.text == "calls_per_second of trunk acme is 0.25"
+    assert error.retry_after_s == 4
+    assert refused(limits, 53.0).retry_after_s == 1
+    limits.admit("acme", 54.0)
+
+
+def test_a_second_of_calls_may_come_at_once_and_no_more() -> None:
+    limits = admission(10.0, 1000)
+    for _ in range(10):
+        limits.admit("acme", 5.0)
+    refused(limits, 5.0)
+    for _ in range(10):
+        limits.admit("acme", 500.0)  # a long silence saves up one second only
+    refused(limits, 500.0)
+
+
+@pytest.mark.parametrize("rate", [3.0, 7.0, 10.0, 100.0])
+def test_calls_on_the_beat_of_the_limit_all_pass(rate: float) -> None:
+    limits = admission(rate, 100000)
+    start = 12345.678
+    for _ in range(int(rate)):
+        limits.admit("acme", start)
+    for number in range(1, 1000):
+        limits.admit("acme", start + number / rate)
+
+
+def test_over_a_minute_the_rate_holds() -> None:
+    limits = admission(20.0, 100000)
+    passed = 0
+    for tick in range(60 * 1000):
+        try:
+            limits.admit("acme", tick / 1000)
+            passed += 1
+        except Refused:
+            pass
+    assert 60 * 20 <= passed <= 61 * 20
+
+
+def test_a_refused_call_counts_nowhere() -> None:
+    limits = admission(1.0, 5)
+    limits.admit("acme", 0.0)
+    refused(limits, 0.0)
+    assert limits.active("acme") == 1
+
+
+def test_a_clock_that_stands_or_steps_back_gives_no_tokens() -> None:
+    limits = admission(1.0, 100)
+    limits.admit("acme", 10.0)
+    refused(limits, 9.0)
+    refused(limits, 10.5)
+    limits.admit("acme", 11.0)
+
+
+def test_a_release_too_many_is_a_bug() -> None:
+    with pytest.raises(AssertionError):
+        admission(1.0, 1).release("acme")

@@ -1,0 +1,133 @@
+"""The `relay` command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from relay import __version__
+from relay.cli import app
+from relay.config import Config, example
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "relay.example.toml"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
+        app, list(arguments)
+    )
+
+
+@pytest.fixture
+def mistaken(tmp_path: Path) -> Path:
+    path = tmp_path / "region.toml"
+    text = EXAMPLE.read_text("utf-8")
+    path.write_text(
+        text.replace("jurisdiction =", "jurisdicton =").replace('to = "carrier"', 'to = "carier"')
+    )
+    return path
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Stands for the server: keeps the configurations that it was run with."""
+    configs: list[Config] = []
+    server = ModuleType("relay.server")
+
+    def fake_run(config: Config) -> int:
+        configs.append(config)
+        return 7
+
+    server.run = fake_run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "relay.server", server)
+    return configs
+
+
+def test_version() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"relay {__version__}\n")
+
+
+@pytest.mark.parametrize("command", ["", "check", "serve", "demo"])
+def test_help_has_an_example(command: str) -> None:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    assert f"relay {command}".strip() in result.stdout
+    assert "Example" in result.stdout
+
+
+def test_check_sums_up_a_good_file() -> None:
+    result = run("check", "--config", str(EXAMPLE))
+    assert result.exit_code == 0, result.output
+    for text in ("no mistakes", "ie1", "acme", "sip:127.0.0.3:5070", "+35315550100", "[http]"):
+        assert text in result.stdout
+
+
+def test_check_explains_every_mistake_and_exits_with_2(mistaken: Path) -> None:
+    result = run("check", "--config", str(mistaken))
+    assert result.exit_code == 2
+    assert f"{mistaken}: 3 mistakes" in result.stderr
+    assert "region.jurisdicton is an unknown key: did you mean 'jurisdiction'?" in result.stderr
+    assert "route[0].to: there is no trunk 'carier': did you mean 'carrier'?" in result.stderr
+
+
+def test_check_as_json(mistaken: Path) -> None:
+    good = json.loads(run("check", "--config", str(EXAMPLE), "--json").stdout)
+    assert good["ok"] is True and good["mistakes"] == [] and good["concurrent_calls"] == 2000
+    result = run("check", "--config", str(mistaken), "--json")
+    assert result.exit_code == 2
+    bad = json.loads(result.stdout)
+    assert bad["ok"] is False and bad["file"] == str(mistaken) and len(bad["mistakes"]) == 3
+
+
+def test_check_without_a_file_checks_the_embedded_example() -> None:
+    result = run("check")
+    assert result.exit_code == 0
+    assert "embedded" in result.stdout
+
+
+def test_check_of_a_missing_file(tmp_path: Path) -> None:
+    result = run("check", "-c", str(tmp_path / "none.toml"))
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr
+
+
+def test_serve_refuses_what_check_refuses(mistaken: Path, served: list[Config]) -> None:
+    result = run("serve", "--config", str(mistaken))
+    assert result.exit_code == 2
+    assert result.stderr == run("check", "--config", str(mistaken)).stderr
+    assert not served
+
+
+def test_serve_runs_the_server_and_ends_with_its_exit_code(served: list[Config]) -> None:
+    result = run("serve", "--config", str(EXAMPLE))
+    assert result.exit_code == 7
+    assert served == [example()]
+    assert "sip:+15550100@127.0.0.1:5060;transport=udp" in result.stderr
+    assert "acme" in result.stderr and "127.0.0.2/32" in result.stderr
+
+
+def test_serve_without_a_file_serves_the_laptop_region(served: list[Config]) -> None:
+    run("serve")
+    assert served == [example()]
+
+
+def test_demo_ends_with_the_exit_code_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    demo = ModuleType("relay.probe.demo")
+    demo.run = lambda: 3  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "relay.probe.demo", demo)
+    assert run("demo").exit_code == 3
+
+
+def test_demo_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "relay.probe.demo", None)
+    result = run("demo")
+    assert result.exit_code == 1
+    assert "regional-voice-relay[probe]" in result.stderr
+    assert "Traceback" not in result.output

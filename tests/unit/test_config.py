@@ -1,0 +1,248 @@
+"""Configurations: what is accepted, and how each mistake is explained."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+
+import relay
+from relay.config import Config, Listen, example, load, notes, read, secret
+from relay.errors import ConfigError
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = (ROOT / "relay.example.toml").read_text("utf-8")
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as raised:
+        read(text, "region.toml")
+    assert raised.value.file == "region.toml"
+    return raised.value.mistakes
+
+
+def changed(*pairs: tuple[str, str]) -> str:
+    text = EXAMPLE
+    for old, new in pairs:
+        assert old in text, f"{old!r} is not in the example"
+        text = text.replace(old, new, 1)
+    return text
+
+
+def test_the_packaged_example_is_the_one_at_the_top() -> None:
+    assert (Path(relay.__file__).parent / "example.toml").read_text("utf-8") == EXAMPLE
+
+
+def test_the_example_is_a_laptop_region() -> None:
+    config = example()
+    assert config == load(ROOT / "relay.example.toml")
+    assert config.region.id == "ie1"
+    assert [str(listen) for listen in config.sip.listen] == [
+        "udp:127.0.0.1:5060",
+        "tcp:127.0.0.1:5060",
+    ]
+    assert config.media.ports == (20000, 39999)
+    assert config.media.calls_that_fit == 5000
+    assert config.media.idle_timeout_s == 60
+    assert [trunk.name for trunk in config.trunk] == ["acme", "carrier"]
+    assert config.trunk[0].allow == (ipaddress.ip_network("127.0.0.2/32"),)
+    assert config.trunk[0].recording == "record-from-answer-dual"
+    assert config.trunk[1].recording == "do-not-record"
+    assert config.trunk[1].origination[0].priority == 10
+    assert config.route[0].from_ == "acme"
+    assert not config.trunk[0].symmetric_rtp
+
+
+def test_sections_of_later_versions_are_noted() -> None:
+    assert [note for note in notes(example()) if "not used" in note] == [
+        "[database] is accepted but not used by this version",
+        "[http] is accepted but not used by this version",
+    ]
+
+
+def test_a_pool_smaller_than_the_limits_is_noted() -> None:
+    config = read(changed(('"20000-39999"', '"20000-20399"')), "region.toml")
+    assert any("holds 100 calls" in note and "2000" in note for note in notes(config))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("[region]", "[regoin]", "regoin is an unknown key: did you mean 'region'?"),
+        ("[region]", "[regoin]", "[region] is missing"),
+        ("jurisdiction =", "jurisdicton =", "region.jurisdicton is an unknown key: did you mean"),
+        ("jurisdiction =", "jurisdicton =", "region.jurisdiction is missing"),
+        ('"::1/128"', '"::1/129"', "region.networks[1]: '::1/129' is not a network"),
+        ("127.0.0.2/32", "127.0.0.2/24", "trunk[0].allow[0]: '127.0.0.2/24' has bits beyond"),
+        ("127.0.0.2/32", "127.0.0.2/24", "did you mean 127.0.0.0/24?"),
+        ('"udp:127.0.0.1:5060"', '"udp:localhost:5060"', "sip.listen[0]: 'localhost' is not an IP"),
+        ('"udp:127.0.0.1:5060"', '"udp:127.0.0.1:70000"', "the port is not 1 to 65535"),
+        ('"udp:127.0.0.1:5060"', '"udp:::1"', "sip.listen[0]: 'udp:::1' is not of the form"),
+        ('"udp:127.0.0.1:5060"', '"sctp:127.0.0.1"', "sip.listen[0]: sctp: is no transport"),
+        ('"tcp:127.0.0.1:5060"', '"udp:127.0.0.1:5060"', "sip.listen[1]: udp:127.0.0.1:5060 is li"),
+        ('"udp:127.0.0.1:5060"', '"udp:0.0.0.0:5060"', "set sip.advertise"),
+        ('address = "127.0.0.1"', 'address = "0.0.0.0"', "media.address: 0.0.0.0 is no address"),
+        ('"20000-39999"', '"39999-20000"', "media.ports: '39999-20000' ends before it begins"),
+        ('"20000-39999"', '"80-39999"', "media.ports: '80-39999' is not within 1024-65535"),
+        ('"20000-39999"', '"20000-70000"', "media.ports: '20000-70000' is not within"),
+        ('"20000-39999"', '"20000"', "media.ports: '20000' is not a range"),
+        ('"20000-39999"', '"20000-20002"', "one call needs four ports"),
+        ('"20000-39999"', '"5000-5999"', "media.ports: 5000-5999 overlaps sip.listen[0]"),
+        ('"20000-39999"', "20000", "media.ports: is written as text"),
+        ("workers = 1", 'workers = "1"', "media.workers should be a valid integer (it is '1')"),
+        ("workers = 1", "workers = 0", "media.workers should be greater than or equal to 1"),
+        ("calls_per_second = 100", "calls_per_secnd = 100", "did you mean 'calls_per_second'?"),
+        ("calls_per_second = 100", "calls_per_second = true", "trunk[0].calls_per_second should"),
+        ("concurrent_calls = 2000", "concurrent_calls = -1", "trunk[0].concurrent_calls should be"),
+        ("record-from-answer-dual", "record-from-awnser-dual", "did you mean 'record-from-answer-"),
+        ("priority = 10", "prio = 10", "trunk[0].origination[0].prio is an unknown key"),
+        ("weight = 10", "weight = 0", "trunk[0].origination[0].weight should be greater"),
+        (
+            "sip:127.0.0.2:5080",
+            "127.0.0.2:5080",
+            "trunk[0].origination[0].uri: '127.0.0.2:5080' is",
+        ),
+        (
+            "sip:127.0.0.2:5080",
+            "sip:pbx.example",
+            "trunk[0].origination[0].uri: 'pbx.example' is a",
+        ),
+        ("sip:127.0.0.2:5080", "sip:bob@127.0.0.2", "an origination URI is an address only"),
+        ('to = "carrier"', 'to = "carier"', "route[0].to: there is no trunk 'carier': did you me"),
+        ('from = "carrier"', 'from = "carriers"', "route[1].from: there is no trunk 'carriers'"),
+        ('number = "+*"', 'number = "+35*3"', "route[0].number: '+35*3': * stands only at the end"),
+        ('number = "+*"', 'number = "+353x"', "route[0].number: '+353x' is not + and up to 15"),
+        ('name = "carrier"', 'name = "acme"', "trunk[1].name: 'acme' is trunk[0] already"),
+        ('name = "acme"', 'name = "a cme"', "trunk[0].name: 'a cme' may hold letters"),
+        ("127.0.0.3/32", "127.0.0.2/32", "trunk[1].allow[0]: 127.0.0.2/32 is listed in trunk[0]"),
+        ("file:var/recordings", "var/recordings", "recording.store: 'var/recordings' is not of"),
+        ("[[route]]", "[route]", "is not TOML"),
+    ],
+)
+def test_a_mistake_names_its_key_and_what_is_near(old: str, new: str, expected: str) -> None:
+    found = mistakes(changed((old, new)))
+    assert any(expected in mistake for mistake in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("udp:127.0.0.1:5060", "tls:127.0.0.1:5061", "sip.listen[0]"),
+        ("udp:127.0.0.1:5060", "ws:127.0.0.1:8080", "sip.listen[0]"),
+        ("udp:127.0.0.1:5060", "wss:127.0.0.1:8443", "sip.listen[0]"),
+        ('name = "acme"', 'name = "acme"\nsecure = true', "trunk[0].secure"),
+        ('name = "acme"', 'name = "acme"\nsrtp = "required"', "trunk[0].srtp"),
+        (
+            'name = "acme"',
+            'name = "acme"\ncredentials = [{ username = "a", password = "hunter2" }]',
+            "trunk[0].credentials",
+        ),
+        ("sip:127.0.0.2:5080", "sips:127.0.0.2:5061", "trunk[0].origination[0].uri"),
+        ("sip:127.0.0.2:5080", "sip:127.0.0.2;transport=tls", "trunk[0].origination[0].uri"),
+        ("file:var/recordings", "s3://bucket/prefix", "recording.store"),
+        ("[recording]", '[recording.s3]\nbucket = "b"\n[recording]', "recording.s3"),
+    ],
+)
+def test_security_that_is_not_served_yet_is_never_ignored(old: str, new: str, key: str) -> None:
+    found = mistakes(changed((old, new)))
+    told = [mistake for mistake in found if mistake.startswith(key)]
+    assert told and "not supported by this version" in told[0], found
+    assert "hunter2" not in " ".join(found)
+
+
+def test_a_password_never_shows_even_when_it_is_the_mistake() -> None:
+    wrong = (
+        'name = "acme"\ncredentials = [{ username = 7, password = 987654, pasword = "hunter2" }]'
+    )
+    found = mistakes(changed(('name = "acme"', wrong)))
+    assert any("trunk[0].credentials[0].pasword is an unknown key" in text for text in found)
+    assert "hunter2" not in " ".join(found)
+    assert "987654" not in " ".join(found)
+
+
+def test_nothing_outside_the_region_may_be_configured() -> None:
+    found = mistakes(
+        changed(
+            ('"127.0.0.0/8", "::1/128"', '"127.0.0.0/31", "127.0.0.3/32"'),
+            ("# advertise", "advertise"),  # the address behind a NAT is ours all the same
+        )
+    )
+    assert found == [
+        "trunk[0].allow[0]: 127.0.0.2/32 is outside region.networks of ie1",
+        "trunk[0].origination[0].uri: 127.0.0.2 is outside region.networks of ie1",
+    ]
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    found = mistakes(
+        changed(
+            ("jurisdiction =", "jurisdicton ="),
+            ('"20000-39999"', '"9-8"'),
+            ("record-from-answer-dual", "always"),
+            ('to = "carrier"', 'to = "carier"'),
+            ("[http]", "[htp]"),
+        )
+    )
+    keys = ("htp", "region.jurisdicton", "media.ports", "trunk[0].recording", "route[0].to")
+    for key in keys:
+        assert any(mistake.startswith(key) for mistake in found), (key, found)
+
+
+def test_a_network_within_anothers_is_no_mistake() -> None:
+    assert read(changed(("127.0.0.2/32", "127.0.0.0/24")), "region.toml").trunk[0].allow
+
+
+def test_a_route_needs_somewhere_to_go() -> None:
+    off = 'origination = [{ uri = "sip:127.0.0.3:5070", enabled = false }]'
+    found = mistakes(changed(('origination = [{ uri = "sip:127.0.0.3:5070" }]', off)))
+    assert found == ["route[0].to: trunk 'carrier' has no enabled origination"]
+
+
+def test_the_same_route_twice() -> None:
+    again = EXAMPLE + '\n[[route]]\nfrom = "acme"\nnumber = "+*"\nto = "acme"\n'
+    assert mistakes(again) == ["route[2].number: '+*' from 'acme' is route[0] already"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "region = 1\nsip = []\ntrunk = 5\nroute = 'x'", "[[region]]\n[trunk]\n", "trunk = [1, 2]"],
+)
+def test_shapes_that_make_no_sense_are_mistakes_too(text: str) -> None:
+    assert "[media] is missing" in mistakes(text)
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        load(tmp_path / "binary.toml")
+
+
+def test_concurrent_calls_counts_a_call_on_both_trunks() -> None:
+    assert example().concurrent_calls == 2000
+    small = read(changed(("concurrent_calls = 2000", "concurrent_calls = 10")), "region.toml")
+    assert small.concurrent_calls == 10
+    hairpin = EXAMPLE + '\n[[route]]\nfrom = "acme"\nnumber = "+1*"\nto = "acme"\n'
+    assert read(hairpin, "region.toml").concurrent_calls == 4000
+
+
+def test_listen_is_written_as_it_is_read() -> None:
+    for text in ("udp:127.0.0.1:5060", "tcp:[::1]:5061"):
+        assert str(Listen.parse(text)) == text
+    assert Listen.parse("udp:127.0.0.1").port == 5060
+
+
+def test_a_configuration_is_frozen() -> None:
+    config: Config = example()
+    with pytest.raises(ValueError, match="frozen"):
+        config.sip.advertise = "127.0.0.9"  # type: ignore[misc]
+
+
+def test_secrets_come_from_the_environment() -> None:
+    assert secret("env:ACME", {"ACME": "s3cret"}) == "s3cret"
+    assert secret("plain", {}) == "plain"
+    for text in ("env:MISSING", "env:", "env:a b"):
+        with pytest.raises(ValueError, match="environment variable"):
+            secret(text, {})
