@@ -292,6 +292,35 @@ def test_an_abandoned_engine_is_collected_with_its_calls_and_thread() -> None:
     until(lambda: len(os.listdir("/proc/self/task")) == before)
 
 
+def test_a_closed_call_is_forgotten_although_a_child_process_holds_its_sockets() -> None:
+    """epoll follows the open socket, not the descriptor: a fork must not revive a call."""
+    with rig() as r:
+        r.describe()
+        kept = r.engine.open("kept", False, False)
+        kept.update(Side.CALLER, r.caller.leg())
+        kept.update(Side.CALLEE, r.callee.leg())
+        r.caller.send(r.at_caller)
+        r.callee.rtp.recv(4096)
+        mine, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(theirs)
+            os.read(mine, 1)  # until the parent closes its end
+            os._exit(0)
+        gone = r.at_caller
+        r.call.close()
+        until(lambda: r.engine.counters()["calls"] == 1)
+        before = r.engine.counters()["received"]
+        r.caller.send(gone)
+        sent = r.caller.send(kept.local(Side.CALLER))
+        assert r.callee.rtp.recv(4096) == sent
+        until(lambda: r.engine.counters()["relayed"] == 2)
+        assert r.engine.counters()["received"] == before + 1
+        os.close(theirs)
+        os.close(mine)
+        os.waitpid(child, 0)
+
+
 def test_two_workers_share_the_calls() -> None:
     with rig(workers=2) as r:
         r.describe()
