@@ -133,6 +133,13 @@ cdef extern from *:
         return epoll_ctl(poll, EPOLL_CTL_ADD, fd, &e);
     }
 
+    /* Closing is not enough to leave an epoll: a forked child may hold the socket still. */
+    static inline void relay_forget(int poll, int fd) {
+        struct epoll_event unused = {0};
+        epoll_ctl(poll, EPOLL_CTL_DEL, fd, &unused);
+        close(fd);
+    }
+
     /* A thread that takes no signal: those are the interpreter's. 0 or an errno. */
     static inline int relay_thread_start(pthread_t *thread, void *(*body)(void *), void *data) {
         sigset_t all, before;
@@ -186,6 +193,7 @@ cdef extern from *:
     int relay_send(int fd, const uint8_t *data, int size, const relay_address *to) noexcept nogil
     int relay_bind(const relay_address *at) noexcept nogil
     int relay_watch(int poll, int fd, void *data) noexcept nogil
+    void relay_forget(int poll, int fd) noexcept nogil
     int relay_thread_start(pthread_t *thread, thread_body body, void *data) noexcept nogil
     void relay_thread_name(const char *name) noexcept nogil
     int pthread_join(pthread_t thread, void **result) noexcept nogil

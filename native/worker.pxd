@@ -14,7 +14,7 @@ from ring cimport (
     commands_take, event_plain,
 )
 from sys cimport (
-    close, epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address,
+    epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address, relay_forget,
     relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
     relay_sleep_until, relay_store_int, relay_thread_name, relay_watch,
 )
@@ -79,7 +79,7 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
     else:
         w.calls = call.next
     for i in range(4):
-        close(call.legs[i >> 1].fd[i & 1])  # leaves epoll by itself
+        relay_forget(w.poll, call.legs[i >> 1].fd[i & 1])
     w.call_count -= 1
     call.closed_ns = relay_now_ns()
     relay_store_int(&call.closed, 1)

@@ -279,17 +279,53 @@ def test_recording_copies_what_is_relayed_from_then_on() -> None:
         assert r.engine.open("second", False, False).record(True) != tap
 
 
-def test_an_abandoned_engine_is_collected_with_its_calls_and_thread() -> None:
-    """A reference cycle around engine, calls and callback must not crash the collector."""
-    before = len(os.listdir("/proc/self/task"))
+def abandon_engine() -> None:
     calls: list[EngineCall] = []
     engine = Engine(fresh_host(), None, (20000, 20020), 1, 60.0, on_event=lambda *_: calls.clear())
     engine.start()
     calls.append(engine.open("a", False, False))
     calls[0].record(True)
-    del engine, calls
+
+
+def test_an_abandoned_engine_is_collected_with_its_calls_and_thread() -> None:
+    """A reference cycle around engine, calls and callback must not crash the collector."""
+    before = len(os.listdir("/proc/self/task"))
+    abandon_engine()
     gc.collect()
     until(lambda: len(os.listdir("/proc/self/task")) == before)
+
+
+def test_a_closed_call_is_forgotten_although_a_child_process_holds_its_sockets() -> None:
+    """epoll follows the open socket, not the descriptor: a fork must not revive a call."""
+    with rig() as r:
+        r.describe()
+        kept = r.engine.open("kept", False, False)
+        kept.update(Side.CALLER, r.caller.leg())
+        kept.update(Side.CALLEE, r.callee.leg())
+        r.caller.send(r.at_caller)
+        r.callee.rtp.recv(4096)
+        mine, theirs = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(theirs)
+            os.read(mine, 1)  # until the parent closes its end
+            os._exit(0)
+        gone = r.at_caller
+        r.call.close()
+        until(lambda: r.engine.counters()["calls"] == 1)
+        before = r.engine.counters()
+        r.caller.send(gone)
+        for number in range(20):
+            sent = r.caller.send(kept.local(Side.CALLER))
+            assert r.callee.rtp.recv(4096) == sent
+            until(lambda wanted=number + 2: r.engine.counters()["relayed"] == wanted)  # type: ignore[misc]
+        after = r.engine.counters()
+        assert after["received"] - before["received"] == 20
+        # Else the worker would be told of the forgotten socket again and again.
+        assert after["wakeups"] - before["wakeups"] < 100
+        os.close(theirs)
+        os.close(mine)
+        os.waitpid(child, 0)
 
 
 def test_two_workers_share_the_calls() -> None:
