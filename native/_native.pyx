@@ -5,6 +5,7 @@ Only relay/media uses this module. Python opens, changes and closes calls here a
 figures and events; nothing in Python runs per packet.
 """
 
+cimport cython
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strerror
@@ -75,6 +76,7 @@ cdef int bind_pair(int32_t *fds, str host, int port) except -1:
     return 0
 
 
+@cython.no_gc_clear  # __dealloc__ needs the worker, also when a cycle is collected
 cdef class CallFlows:
     """Both flows of one call. Made by `Worker.open`; freed when its worker let go of it."""
 
@@ -180,6 +182,7 @@ cdef object endpoint_of(const relay_address *address):
     return None if host is None else (host, relay_address_port(address))
 
 
+@cython.no_gc_clear  # the thread uses the tap until __dealloc__ has stopped it
 cdef class Worker:
     """One native thread with its calls, sockets and epoll.
 

@@ -110,14 +110,16 @@ cdef extern from *:
                            to->length);
     }
 
-    /* A bound non-blocking UDP socket, or -errno. */
+    /* A bound non-blocking UDP socket, or -errno. What it may queue is limited: more than a
+     * second of audio is of no use, and strangers must not fill the kernel's memory. */
     static inline int relay_bind(const relay_address *at) {
-        int one = 1;
+        int one = 1, queue_octets = 32768;
         int fd = socket(at->any.sa_family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
             return -errno;
         if (at->any.sa_family == AF_INET6)
             setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof one);
+        setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &queue_octets, sizeof queue_octets);
         if (bind(fd, &at->any, at->length) < 0) {
             int problem = errno;
             close(fd);

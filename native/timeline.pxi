@@ -14,34 +14,34 @@ g711_init()
 cdef class TapRing:
     """One worker's ring; `capacity` octets, rounded up to a power of two."""
 
-    cdef TapRingC *c
+    cdef TapRingC *ring
 
     def __cinit__(self, size_t capacity=8 << 20):
-        self.c = tap_create(capacity)
-        if self.c == NULL:
+        self.ring = tap_create(capacity)
+        if self.ring == NULL:
             raise MemoryError
 
     def __dealloc__(self):
-        tap_destroy(self.c)
+        tap_destroy(self.ring)
 
     def push(self, uint32_t tap, uint8_t side, uint64_t now_ns, const uint8_t[::1] packet):
         """As a worker does, for tests: False when refused. One thread at a time."""
-        return bool(tap_push(self.c, tap, side, now_ns,
+        return bool(tap_push(self.ring, tap, side, now_ns,
                              &packet[0] if packet.shape[0] else NULL, packet.shape[0]))
 
     @property
     def capacity(self):
-        return self.c.mask + 1
+        return self.ring.mask + 1
 
     @property
     def dropped(self):
         """Packets refused since the start."""
-        return tap_load(&self.c.dropped)
+        return tap_load(&self.ring.dropped)
 
     @property
     def used(self):
         """Octets waiting for the reader."""
-        return tap_load(&self.c.head) - tap_load(&self.c.tail)
+        return tap_load(&self.ring.head) - tap_load(&self.ring.tail)
 
 
 cdef class Totals:
@@ -97,7 +97,7 @@ cdef class TapReader:
         if self.sources == NULL or self.slots == NULL:
             raise MemoryError
         for i in range(self.source_count):
-            self.sources[i] = (<TapRing?> rings[i]).c
+            self.sources[i] = (<TapRing?> rings[i]).ring
 
     def __dealloc__(self):
         cdef Timeline *t

@@ -22,7 +22,7 @@ MASK = "****"
 MAX_TEXT = 512  # characters of one value
 # Values of these keys name a person: a number in any notation, or a user's name.
 PERSONAL_KEYS = frozenset(
-    [
+    (
         "number",
         "caller",
         "callee",
@@ -38,7 +38,7 @@ PERSONAL_KEYS = frozenset(
         "dialled",
         "identity",
         "diversion",
-    ]
+    )
 )
 # Values of these keys are our own words, ids and paths, where digits are no number.
 TRACE_KEYS = frozenset(("exception", "stack"))

@@ -157,7 +157,8 @@ def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | Non
     if len(fields) != 3 or fields[0] != "IN" or fields[1] not in ("IP4", "IP6"):
         raise MalformedSdp("the c= line is not of the form IN IP4 address")
     try:
-        address = ipaddress.ip_address(fields[2].partition("/")[0])
+        # Brackets do not belong here, but load generators write them.
+        address = ipaddress.ip_address(fields[2].partition("/")[0].strip("[]"))
     except ValueError:
         raise NotAcceptable("the c= line names a host: an IP address is needed") from None
     if address.is_unspecified:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 
@@ -10,7 +11,7 @@ import pytest
 
 from relay.call.ports import LegMedia, MediaAddress, Side
 from relay.errors import NoMediaPorts, NotAcceptable
-from relay.media.engine import Engine
+from relay.media.engine import Engine, EngineCall
 from relay.rtp import packet, rtcp
 from tests.unit.media_rig import EVENTS, Peer, Rig, fresh_host, rig, until
 
@@ -260,6 +261,35 @@ def test_a_failed_second_bind_leaks_no_socket_and_the_port_is_skipped() -> None:
         until(lambda: len(os.listdir("/proc/self/fd")) == before)
         for holder in taken:
             holder.close()
+
+
+def test_recording_copies_what_is_relayed_from_then_on() -> None:
+    with rig() as r:
+        r.describe()
+        r.caller.send(r.at_caller)
+        r.wait_for_relayed(1)
+        tap = r.call.record(True)
+        r.caller.send(r.at_caller)
+        r.callee.send(r.at_callee)
+        until(lambda: r.engine.counters()["recorded"] == 2)
+        assert r.call.record(False) == tap
+        r.caller.send(r.at_caller)
+        r.wait_for_relayed(3)
+        assert [r.call.figures(side).recorded for side in Side] == [1, 1]
+        assert r.engine.open("second", False, False).record(True) != tap
+
+
+def test_an_abandoned_engine_is_collected_with_its_calls_and_thread() -> None:
+    """A reference cycle around engine, calls and callback must not crash the collector."""
+    before = len(os.listdir("/proc/self/task"))
+    calls: list[EngineCall] = []
+    engine = Engine(fresh_host(), None, (20000, 20020), 1, 60.0, on_event=lambda *_: calls.clear())
+    engine.start()
+    calls.append(engine.open("a", False, False))
+    calls[0].record(True)
+    del engine, calls
+    gc.collect()
+    until(lambda: len(os.listdir("/proc/self/task")) == before)
 
 
 def test_two_workers_share_the_calls() -> None:
