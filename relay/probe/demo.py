@@ -105,7 +105,7 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
     endpoints: dict[str, Endpoint] = {}
     try:
         await asyncio.to_thread(relay.wait, "serving")
-        steps.next(f"the PBX and the carrier start")
+        steps.next("the PBX and the carrier start")
         for name, user, address, ring_s in (
             ("caller", CALLER, setup.pbx, 0.0),
             ("callee", CALLED, setup.carrier, 1.0),
