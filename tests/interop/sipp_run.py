@@ -113,14 +113,15 @@ def answering(scenario: str, own: Party, *arguments: str) -> Iterator[Sipp]:
 def wait_listening(own: Party, sipp: Sipp, deadline_s: float = 10.0) -> None:
     """Until a UDP or TCP socket has this port."""
     deadline = time.monotonic() + deadline_s
-    while not _listens(own):
+    while not listens(own):
         assert sipp.process is not None
         assert sipp.process.poll() is None, sipp.wait().errors
         assert time.monotonic() < deadline, f"nothing listens at {own}"
         time.sleep(0.02)  # polls for the socket
 
 
-def _listens(own: Party) -> bool:
+def listens(own: Party) -> bool:
+    """Is there a UDP or TCP socket with this address now?"""
     octets = bytes(int(part) for part in own.host.split("."))
     wanted = f"{int.from_bytes(octets, 'little'):08X}:{own.port:04X} "
     return any(wanted in Path(f"/proc/net/{kind}").read_text() for kind in ("udp", "tcp"))

@@ -37,8 +37,8 @@ def test_caller_on_tcp_callee_on_udp(tmp_path: Path) -> None:
 
 
 def test_rtp_is_echoed_through_the_relay(tmp_path: Path) -> None:
-    """`uac_pcap` plays Debian's G.711 pcap; the callee's -rtp_echo sends all of it back."""
-    with region(tmp_path) as r, answering("uas", r.carrier, "-rtp_echo", "-mp", "16000"):
+    """The caller plays Debian's G.711 pcap; the callee's -rtp_echo sends all of it back."""
+    with region(tmp_path) as r, answering("uas_pcma", r.carrier, "-rtp_echo", "-mp", "16000"):
         result = call("pcap", r.pbx, r.relay, pcap=str(PCAPS / "g711a.pcap"))
         assert_all(result)
         ended = r.ended()
