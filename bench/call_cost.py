@@ -36,10 +36,11 @@ PEERS: dict[str, Callable[[], AbstractContextManager[int]]] = {
 
 def measure(peer: str, calls: int, rate: int) -> dict[str, float]:
     """One run: milliseconds of CPU per call, and what SIPp counted."""
+    target = common.CALLEE if peer == "kamailio" else common.RELAY
     with common.callee(), PEERS[peer]() as pid:
-        common.calls(WARM_UP, rate, HOLD_MS)
+        common.calls(WARM_UP, rate, HOLD_MS, target)
         before = common.cpu_s(pid)
-        counters = common.calls(calls, rate, HOLD_MS)
+        counters = common.calls(calls, rate, HOLD_MS, target)
         used = common.cpu_s(pid) - before
     return {
         "ms_per_call": round(used * 1000 / max(1, counters["successful"]), 3),

@@ -141,8 +141,11 @@ def wait_bound(host: str, port: int, deadline_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def calls(count: int, rate: int, hold_ms: int, to: tuple[str, int] = RELAY) -> dict[str, int]:
-    """Complete calls from CALLER at a bounded rate; SIPp's counters."""
+def calls(count: int, rate: int, hold_ms: int, target: tuple[str, int] = RELAY) -> dict[str, int]:
+    """Complete calls from CALLER to RELAY at a bounded rate; SIPp's counters.
+
+    `target` is what answers: the relay itself, or who is behind a proxy.
+    """
     host, port = CALLER
     sipp = Sipp(
         *(
@@ -158,6 +161,6 @@ def calls(count: int, rate: int, hold_ms: int, to: tuple[str, int] = RELAY) -> d
             "+35315550199",
         ),
         *("-m", str(count), "-r", str(rate), "-l", str(count), "-d", str(hold_ms)),
-        f"{to[0]}:{to[1]}",
+        *("-key", "target", f"{target[0]}:{target[1]}", f"{RELAY[0]}:{RELAY[1]}"),
     )
     return sipp.wait(count / rate + hold_ms / 1000 + 60)

@@ -57,8 +57,8 @@ class Steps:
     def __init__(self, console: Console) -> None:
         self.progress = Progress(
             SpinnerColumn(finished_text="[green]✓"),
-            TextColumn("{task.description}"),
             TimeElapsedColumn(),
+            TextColumn("{task.description}"),
             console=console,
         )
         self._task: Any = None
@@ -88,7 +88,7 @@ def run(example: Path | None = None, output: Path = Path("var")) -> int:
         except RelayError as error:
             console.print(f"\n[red]✗ The demonstration stopped:[/red] {error}", markup=True)
             return 1
-        return 0 if demo_report.show(console, evidence, scratch) else 1
+        return 0 if demo_report.show(console, evidence) else 1
 
 
 async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, steps: Steps) -> None:
@@ -105,7 +105,7 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
     endpoints: dict[str, Endpoint] = {}
     try:
         await asyncio.to_thread(relay.wait, "serving")
-        steps.next(f"the PBX starts ({setup.pbx}), the carrier starts ({setup.carrier})")
+        steps.next("the PBX and the carrier start")
         for name, user, address, ring_s in (
             ("caller", CALLER, setup.pbx, 0.0),
             ("callee", CALLED, setup.carrier, 1.0),

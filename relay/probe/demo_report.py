@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from relay.probe.audio import similarity, waveform_png
-from relay.probe.recording_file import split_channels
+from relay.probe.audio import Samples, read_wav, similarity, waveform_png
 
 if TYPE_CHECKING:
     from relay.probe.demo import Evidence
@@ -36,12 +35,12 @@ class Check(NamedTuple):
     text: str
 
 
-def show(console: Console, evidence: Evidence, scratch: Path) -> bool:
+def show(console: Console, evidence: Evidence) -> bool:
     """Print everything; True when every check held."""
     console.print()
     console.print(timeline(evidence))
     console.print(streams(evidence))
-    checks = list(judge(evidence, scratch))
+    checks = list(judge(evidence))
     if evidence.recording is not None:
         console.print(f"Recording  {evidence.recording}", soft_wrap=True)
         console.print(f"Ledger     {evidence.recording.with_suffix('.json')}", soft_wrap=True)
@@ -106,7 +105,7 @@ def picture(recording: Path) -> Path:
     return png
 
 
-def judge(evidence: Evidence, scratch: Path) -> Iterator[Check]:
+def judge(evidence: Evidence) -> Iterator[Check]:
     """Every claim of the demonstration."""
     for event, label in TIMELINE:
         yield Check(bool(evidence.line(event)), f"{label} was logged")
@@ -124,7 +123,9 @@ def judge(evidence: Evidence, scratch: Path) -> Iterator[Check]:
     if evidence.recording is None:
         yield Check(False, "there is a recording")
         return
-    channels = dict(zip(OTHER, split_channels(evidence.recording, scratch), strict=True))
+    samples = read_wav(evidence.recording).samples
+    yield Check(len(samples) == len(OTHER), "the recording has two channels")
+    channels = dict(zip(OTHER, samples, strict=False))
     for side, channel in channels.items():
         yield _same(f"the recording has the {side} on its side", channel, evidence.said[side])
         crossed = similarity(channel, evidence.said[OTHER[side]])
@@ -134,8 +135,8 @@ def judge(evidence: Evidence, scratch: Path) -> Iterator[Check]:
     yield Check(bool(ledger["complete"]), f"the ledger says that it is complete ({gaps})")
 
 
-def _same(text: str, heard: Path, source: Path) -> Check:
-    if not heard.exists():
+def _same(text: str, heard: Samples | Path, source: Path) -> Check:
+    if isinstance(heard, Path) and not heard.exists():
         return Check(False, f"{text}: nothing was recorded")
     value = similarity(heard, source)
     return Check(value >= SAME, f"{text} (similarity {value:.2f})")

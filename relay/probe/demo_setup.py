@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import relay
-from relay.probe.remote import ProbeError
+from relay.probe.wav_file import ProbeError
 
-EXAMPLE = Path(relay.__file__).parent.parent / "relay.example.toml"
+EXAMPLE = Path(relay.__file__).parent / "example.toml"
 Address = tuple[str, int]
 
 

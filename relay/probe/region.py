@@ -10,7 +10,10 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class TrunkSpec:
-    """A trunk at one address; `to` names the trunk that gets all of its calls."""
+    """A trunk at one address; `to` names the trunk that gets its calls to `numbers`.
+
+    "+*" is every number, "*" also what is none, as SIPp's default user "service".
+    """
 
     name: str
     host: str
@@ -18,6 +21,7 @@ class TrunkSpec:
     transport: str = "udp"
     to: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    numbers: tuple[str, ...] = ("+*", "*")
 
     def toml(self) -> str:
         suffix = "" if self.transport == "udp" else f";transport={self.transport}"
@@ -33,8 +37,7 @@ class TrunkSpec:
             f'origination = [{{ uri = "sip:{self.host}:{self.port}{suffix}" }}]',
             *(f"{key} = {json.dumps(value)}" for key, value in values.items()),
         ]
-        # "+*" is every number, "*" also what is none, as SIPp's default user "service".
-        for number in ("+*", "*") if self.to else ():
+        for number in self.numbers if self.to else ():
             lines += ["[[route]]", f'from = "{self.name}"', f'number = "{number}"']
             lines += [f'to = "{self.to}"']
         return "\n".join(lines)
@@ -48,7 +51,7 @@ class RegionSpec:
     port: int
     trunks: tuple[TrunkSpec, ...]
     store: Path
-    ports: str = "20000-39999"
+    ports: str = "20000-31999"  # below the ports that the kernel hands out
     workers: int = 1
     idle_timeout_s: float = 60
     log_level: str = "info"

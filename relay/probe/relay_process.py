@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from relay.probe.remote import ProbeError
+from relay.probe.wav_file import ProbeError
 
 POLL_S = 0.02
 Line = dict[str, Any]

@@ -9,13 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from relay.errors import RelayError
+from relay.probe.wav_file import ProbeError
 
 Event = dict[str, Any]
-
-
-class ProbeError(RelayError):
-    """An endpoint of ours did not do what it was told, or not in time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""Against the software of others: SIPp, Kamailio, baresip, pjsua2. Each really runs."""

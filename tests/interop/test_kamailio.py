@@ -1,0 +1,69 @@
+"""Kamailio as an outbound proxy that records its route, before a SIPp callee."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.interop.region import Party, free_port, need, parties, region
+from tests.interop.sipp_run import answering, assert_all, call, listens
+
+CONFIG = Path(__file__).parent / "kamailio.cfg"
+
+
+@contextmanager
+def kamailio(own: Party, callee: Party, transport: str, directory: Path) -> Iterator[None]:
+    """A proxy at `own` that passes everything to `callee`."""
+    config = directory / "kamailio.cfg"
+    text = CONFIG.read_text().replace("@own@", str(own)).replace("@next@", str(callee))
+    config.write_text(text.replace("@transport@", transport))
+    log = directory / "kamailio.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *("kamailio", "-DD", "-E", "-f", str(config), "-m", "32"),
+                *("-Y", str(directory), "-P", str(directory / "kamailio.pid")),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while not listens(own):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)  # polls for the socket
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("callee_scenario", "caller_scenario"),
+    [("uas_strict", "uac_route"), ("uas_bye", "uac_gets_bye"), ("uas_busy", "uac_refused")],
+)
+def test_the_recorded_route_is_followed(
+    tmp_path: Path, transport: str, callee_scenario: str, caller_scenario: str
+) -> None:
+    """ACK and BYE go through the proxy, which refuses what has no route set."""
+    need("sipp", "kamailio")
+    everyone = parties()
+    carrier = everyone[2]
+    proxy = Party(carrier.host, free_port(carrier.host))
+    kind = ("-t", "t1" if transport == "tcp" else "u1")
+    with (
+        region(tmp_path, transport, outbound=proxy, everyone=everyone) as r,
+        kamailio(proxy, carrier, transport, tmp_path),
+        answering(callee_scenario, carrier, "-m", "1", *kind) as callee,
+    ):
+        values = {"status": "486", "header": "CSeq:", "pattern": "."}
+        assert_all(call(caller_scenario, r.pbx, r.relay, *kind, **values))
+        assert_all(callee.wait())
+        r.ended()

@@ -1,0 +1,101 @@
+"""SIPp calls SIPp through the relay: over UDP and TCP, with media, at every ending."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.interop.region import need, region
+from tests.interop.sipp_run import PCAPS, answering, assert_all, call, refused
+
+TRANSPORT = {"udp": "u1", "tcp": "t1"}
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    need("sipp")
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_sipp_as_it_is(tmp_path: Path, transport: str) -> None:
+    """`-sn uac` against `-sn uas`, nothing tailored to the relay."""
+    kind = ("-t", TRANSPORT[transport])
+    with (
+        region(tmp_path, transport) as r,
+        answering("uas", r.carrier, *kind) as callee,
+    ):
+        assert_all(call("uac", r.pbx, r.relay, *kind, "-d", "200", calls=20), 20)
+        r.ended(20)
+        assert callee.process is not None and callee.process.poll() is None
+
+
+def test_caller_on_tcp_callee_on_udp(tmp_path: Path) -> None:
+    """The two legs need not share a transport."""
+    with region(tmp_path, "udp") as r, answering("uas", r.carrier):
+        assert_all(call("uac", r.pbx, r.relay, "-t", "t1", "-d", "100", calls=5), 5)
+
+
+def test_rtp_is_echoed_through_the_relay(tmp_path: Path) -> None:
+    """The caller plays Debian's G.711 pcap; the callee's -rtp_echo sends all of it back."""
+    with region(tmp_path) as r, answering("uas_pcma", r.carrier, "-rtp_echo", "-mp", "16000"):
+        result = call("pcap", r.pbx, r.relay, pcap=str(PCAPS / "g711a.pcap"))
+        assert_all(result)
+        ended = r.ended()
+        assert ended["caller"]["relayed"] > 100
+        assert ended["caller"]["lost"] == 0
+        assert ended["callee"]["relayed"] > 100
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status"), [("uas_busy", 486), ("uas_not_found", 404), ("uas_declined", 603)]
+)
+def test_a_refusal_of_the_callee_reaches_the_caller(
+    tmp_path: Path, scenario: str, status: int
+) -> None:
+    """Same code on the other leg; SIPp's ACK ends it (RFC 3261 section 17.1.1.3)."""
+    with region(tmp_path) as r, answering(scenario, r.carrier, "-m", "1") as callee:
+        assert_all(refused(status, r.pbx, r.relay))
+        assert_all(callee.wait())
+        r.ended()
+
+
+def test_cancel_while_ringing(tmp_path: Path) -> None:
+    """The callee sees CANCEL and answers 487; the caller gets 200 and 487."""
+    with region(tmp_path) as r, answering("uas_cancelled", r.carrier, "-m", "1") as callee:
+        assert_all(call("uac_cancel", r.pbx, r.relay))
+        assert_all(callee.wait())
+        r.ended()
+
+
+def test_callee_hangs_up(tmp_path: Path) -> None:
+    """A BYE from the callee ends the caller's leg."""
+    with region(tmp_path) as r, answering("uas_bye", r.carrier, "-m", "1") as callee:
+        assert_all(call("uac_gets_bye", r.pbx, r.relay))
+        assert_all(callee.wait())
+        r.ended()
+
+
+def test_hold_passes(tmp_path: Path) -> None:
+    """A re-INVITE with a=sendonly reaches the callee, its a=recvonly comes back."""
+    with region(tmp_path) as r, answering("uas_hold", r.carrier, "-m", "1") as callee:
+        assert_all(call("uac_hold", r.pbx, r.relay))
+        assert_all(callee.wait())
+        r.ended()
+
+
+def test_repeated_messages_change_nothing(tmp_path: Path) -> None:
+    """INVITE, ACK and BYE each sent twice or late: one call, one answer to each."""
+    with region(tmp_path) as r, answering("uas_strict", r.carrier, "-m", "1") as callee:
+        assert_all(call("uac_repeats", r.pbx, r.relay))
+        assert_all(callee.wait())
+        assert len(r.process.find("call_started")) == 1
+        r.ended()
+
+
+def test_many_at_a_time(tmp_path: Path) -> None:
+    """A hundred calls stand at once; all end as they should, and none is left over."""
+    with region(tmp_path) as r, answering("uas", r.carrier):
+        assert_all(call("uac", r.pbx, r.relay, "-d", "3000", calls=100, rate=40), 100)
+        r.ended(100)
+        assert len(r.process.find("call_started")) == 100
