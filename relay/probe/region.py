@@ -27,7 +27,7 @@ class TrunkSpec:
         suffix = "" if self.transport == "udp" else f";transport={self.transport}"
         values: dict[str, Any] = {
             "calls_per_second": 10000,
-            "concurrent_calls": 10000,
+            "concurrent_calls": 2500,
             **self.options,
         }
         lines = [

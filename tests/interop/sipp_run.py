@@ -134,12 +134,12 @@ def call(
     *arguments: str,
     calls: int = 1,
     rate: int = 10,
-    **values: str,
+    values: dict[str, str] | None = None,
 ) -> Result:
     """Make calls through the relay and wait for their end."""
     number = () if "-s" in arguments else ("-s", "+35315550199")
     load = ("-m", str(calls), "-r", str(rate), *number, *arguments, str(relay))
-    return Sipp(scenario, own, load, values).start().wait(DEADLINE_S + calls / rate)
+    return Sipp(scenario, own, load, values or {}).start().wait(DEADLINE_S + calls / rate)
 
 
 def refused(
@@ -151,9 +151,7 @@ def refused(
         own,
         relay,
         *arguments,
-        status=str(status),
-        header=f"{header}:",
-        pattern=pattern,
+        values={"status": str(status), "header": f"{header}:", "pattern": pattern},
     )
 
 

@@ -21,6 +21,7 @@ def kamailio(own: Party, callee: Party, transport: str, directory: Path) -> Iter
     """A proxy at `own` that passes everything to `callee`."""
     config = directory / "kamailio.cfg"
     text = CONFIG.read_text().replace("@own@", str(own)).replace("@next@", str(callee))
+    text = text.replace("@host@", own.host)
     config.write_text(text.replace("@transport@", transport))
     log = directory / "kamailio.log"
     with log.open("wb") as output:
@@ -64,6 +65,6 @@ def test_the_recorded_route_is_followed(
         answering(callee_scenario, carrier, "-m", "1", *kind) as callee,
     ):
         values = {"status": "486", "header": "CSeq:", "pattern": "."}
-        assert_all(call(caller_scenario, r.pbx, r.relay, *kind, **values))
+        assert_all(call(caller_scenario, r.pbx, r.relay, *kind, values=values))
         assert_all(callee.wait())
         r.ended()

@@ -39,7 +39,7 @@ def test_caller_on_tcp_callee_on_udp(tmp_path: Path) -> None:
 def test_rtp_is_echoed_through_the_relay(tmp_path: Path) -> None:
     """The caller plays Debian's G.711 pcap; the callee's -rtp_echo sends all of it back."""
     with region(tmp_path) as r, answering("uas_pcma", r.carrier, "-rtp_echo", "-mp", "16000"):
-        result = call("pcap", r.pbx, r.relay, pcap=str(PCAPS / "g711a.pcap"))
+        result = call("pcap", r.pbx, r.relay, values={"pcap": str(PCAPS / "g711a.pcap")})
         assert_all(result)
         ended = r.ended()
         assert ended["caller"]["relayed"] > 100
@@ -81,15 +81,6 @@ def test_hold_passes(tmp_path: Path) -> None:
     with region(tmp_path) as r, answering("uas_hold", r.carrier, "-m", "1") as callee:
         assert_all(call("uac_hold", r.pbx, r.relay))
         assert_all(callee.wait())
-        r.ended()
-
-
-def test_repeated_messages_change_nothing(tmp_path: Path) -> None:
-    """INVITE, ACK and BYE each sent twice or late: one call, one answer to each."""
-    with region(tmp_path) as r, answering("uas_strict", r.carrier, "-m", "1") as callee:
-        assert_all(call("uac_repeats", r.pbx, r.relay))
-        assert_all(callee.wait())
-        assert len(r.process.find("call_started")) == 1
         r.ended()
 
 
