@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 from itertools import count
 from typing import Protocol
 
@@ -45,11 +46,11 @@ class Alarms:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def on_timer(self, now: float) -> None:
-        """Wake every owner whose deadline has passed."""
+    def due(self, now: float) -> Iterator[Owner]:
+        """Every owner whose deadline has passed; those set meanwhile count too."""
         heap = self._heap
         while heap and heap[0][0] <= now:
             alarm = heapq.heappop(heap)[2]
             owner, alarm.owner = alarm.owner, None
             if owner is not None:
-                owner.on_timer(now)
+                yield owner

@@ -115,6 +115,7 @@ class Call:
         self.negotiation: Negotiation
         self.recording_mode = "do-not-record"
         self.admitted: tuple[str, ...] = ()
+        self._rang: set[tuple[int, bool]] = set()
         self._recording = False
         self._relayed_before: dict[Side, int] = {}
         self._alarm: Alarm | None = None
@@ -172,7 +173,9 @@ class Call:
     def _ring_caller(self, event: e.Rang, now: float) -> None:
         sdp = self._answer_for_caller(event.sdp)
         self.caller.ring(event.branch, event.status, event.reason, sdp)
-        self._log("call_ringing", status=event.status, early_media=bool(sdp))
+        if (event.status, bool(sdp)) not in self._rang:  # a callee may repeat it for minutes
+            self._rang.add((event.status, bool(sdp)))
+            self._log("call_ringing", status=event.status, early_media=bool(sdp))
 
     def _answer_for_caller(self, sdp: bytes) -> bytes:
         """An answer in a 18x that cannot be carried is left out; the 2xx decides."""
@@ -242,7 +245,8 @@ class Call:
             response.headers.add(name, value)
         invite.reject(response)
         self.caller.leave()
-        self._cause = self._cause or f"{status} {response.reason}"
+        # Not the peer's own phrase: it may hold anything, and this goes to the log.
+        self._cause = self._cause or f"{status} {REASONS.get(status, '')}".rstrip()
 
     def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
         self._cause = self._cause or type(event).__name__

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.call.events import Answered, Rang, Rejected
-from relay.call.invite import OutgoingInvite
+from relay.call.invite import MOST_BRANCHES, OutgoingInvite
 from relay.call.leg import Leg
 from relay.call.ports import Side
 from relay.errors import MalformedMessage
@@ -25,13 +25,14 @@ MAPPED = {401: 502, 407: 502}
 class CalleeLeg(Leg):
     """One INVITE, perhaps several early dialogs, one that is answered."""
 
-    __slots__ = ("_ack_waits", "delayed_offer", "invite")
+    __slots__ = ("_ack_waits", "_branches", "delayed_offer", "invite")
 
     def __init__(self, call: Call, trunk: str) -> None:
         super().__init__(call, Side.CALLEE, trunk, call.calls.token())
         self.invite: OutgoingInvite | None = None
         self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
         self._ack_waits = False
+        self._branches: set[str] = set()  # early dialogs, by the callee's tag
 
     def start(self, invite: Request, target: SipUri, delayed_offer: bool) -> None:
         """Send the INVITE. With a delayed offer our ACK waits for the caller's."""
@@ -60,6 +61,9 @@ class CalleeLeg(Leg):
 
     def on_progress(self, response: Response, now: float) -> None:
         branch = response.to.tag or ""
+        if branch not in self._branches and len(self._branches) >= MOST_BRANCHES:
+            return  # each costs a tag towards the caller
+        self._branches.add(branch)
         self.call.feed(Rang(branch, response.status, response.reason, response.body), now)
 
     def on_accepted(self, response: Response, now: float) -> None:

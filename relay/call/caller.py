@@ -40,6 +40,9 @@ class CallerLeg(Leg):
         self.dialog = Dialog.uas(self.invite.request, self.local_tag, self.contact)
         self.invite.accept(self.local_tag, sdp, now)
 
+    def is_from_peer(self, request: Request) -> bool:
+        return request.from_.tag == self.invite.request.from_.tag
+
     def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
         """A caller may end an early dialog with BYE (RFC 3261 section 15)."""
         if request.method != "BYE":

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
 from relay.call.call import Call
-from relay.call.events import Stopped
 from relay.call.invite import IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
@@ -67,14 +66,14 @@ class Calls:
         """Whether anything at all is answered: a trunk's address, or a dialog's peer."""
         if self.router.identify(source.host) is not None:
             return True
-        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        leg = self._leg(request)
         return leg is not None and self._may_use(leg, source)
 
     def on_request(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
         """A request other than ACK and CANCEL that started a server transaction."""
         try:
-            if (tag := request.to.tag) is not None:
-                self._in_dialog(tx, request, tag, source, now)
+            if request.to.tag is not None:
+                self._in_dialog(tx, request, source, now)
             else:
                 self._out_of_dialog(tx, request, source, now)
         except RelayError as error:
@@ -83,7 +82,7 @@ class Calls:
 
     def on_ack(self, request: Request, source: Hop, now: float) -> None:
         """The ACK to a 2xx; one that fits nothing is ignored (RFC 3261 section 17)."""
-        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        leg = self._leg(request)
         if leg is not None and self._may_use(leg, source):
             leg.receive_ack(request, now)
 
@@ -108,11 +107,6 @@ class Calls:
             duration_s=round(ended.duration_s, 3),
             problem=ended.problem,
         )
-
-    def stop(self, now: float) -> None:
-        """End every call; new ones have been refused since `stopping` was set."""
-        for call in list(self.active.values()):
-            call.feed(Stopped(), now)
 
     # --- from the legs
 
@@ -162,10 +156,13 @@ class Calls:
 
     # --- inside
 
-    def _in_dialog(
-        self, tx: Transaction, request: Request, tag: str, source: Hop, now: float
-    ) -> None:
-        leg = self._legs.get((request.call_id, tag))
+    def _leg(self, request: Request) -> Leg | None:
+        """The leg in whose dialog a request is."""
+        leg = self._legs.get((request.call_id, request.to.tag or ""))
+        return leg if leg is not None and leg.is_from_peer(request) else None
+
+    def _in_dialog(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
+        leg = self._leg(request)
         if leg is None:
             raise Refused(481, "no such call")
         if not self._may_use(leg, source):

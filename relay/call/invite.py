@@ -100,6 +100,10 @@ class IncomingInvite:
         return response
 
 
+# Phones that one INVITE may ring or find answering; of a flood of tags the rest is ignored.
+MOST_BRANCHES = 32
+
+
 class InviteListener(Protocol):
     """Who hears what became of our INVITE."""
 
@@ -159,6 +163,8 @@ class OutgoingInvite:
         elif status < 300:
             tag = response.to.tag or ""
             if tag not in self._acks:
+                if len(self._acks) >= MOST_BRANCHES:
+                    return
                 self._acks[tag] = None  # the ACK may have to wait for the other leg's
                 self.final = True
                 self._listener.on_accepted(response, now)

@@ -115,6 +115,10 @@ class Leg:
 
     # --- receiving
 
+    def is_from_peer(self, request: Request) -> bool:
+        """Both tags make a dialog (RFC 3261 section 12.2.2): all of a fork know ours."""
+        return self.dialog is None or request.from_.tag == self.dialog.remote_tag
+
     def on_request(self, tx: Transaction, request: Request, now: float) -> None:
         """A request in this leg's dialog, except ACK and CANCEL."""
         if self.dialog is None:

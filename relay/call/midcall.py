@@ -147,7 +147,8 @@ class MidCall:
         if not self._offered:
             self._acknowledge(b"")
             self._close()
-        self._asked.call.not_acknowledged(self._asked.side, now)
+        if not self._asked.acknowledged():
+            self._asked.call.not_acknowledged(self._asked.side, now)
 
     # --- inside
 

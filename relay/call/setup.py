@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -11,7 +12,8 @@ from relay.call.caller import CallerLeg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
-from relay.errors import Refused, RelayError
+from relay.errors import Refused
+from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
 from relay.sip.transaction import Hop, Transaction
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from relay.config import Trunk
 
 MAX_FORWARDS = 70
+# What a number may hold once its escapes are decoded: it goes into our request line, where
+# a line break, a space or an @ would make another request of it.
+_DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
 # What may cross from leg to leg; everything else stays (topology hiding).
 PASSED_ON = ("Subject", "Priority", "Date", "User-to-User", "Accept-Language", "Privacy")
 # These carry an identity: the number crosses, the address behind it does not.
@@ -44,9 +49,10 @@ def set_up(
             admitted.append(route.to)
         call.admitted = tuple(admitted)
         _open(calls, call, tx, request, source, trunk, target, route.to, now)
-    except RelayError:
-        for name in admitted:
-            calls.admission.release(name)
+    except Exception:
+        if call.id not in calls.active:  # else it gives back when it ends
+            for name in admitted:
+                calls.admission.release(name)
         raise
 
 
@@ -57,6 +63,7 @@ def _check(calls: Calls, request: Request) -> None:
         raise Refused(482, "this call has come back to where it started")
     if request.contact is None:
         raise Refused(400, "an INVITE needs a Contact")
+    Dialog.uas(request, "").next_hop_uri()  # else no BYE of ours could ever leave
     if request.body and request.content_type != "application/sdp":
         raise Refused(415, "an INVITE carries application/sdp or nothing")
 
@@ -64,10 +71,13 @@ def _check(calls: Calls, request: Request) -> None:
 def _dialled(request: Request) -> str:
     uri = parse_uri(request.uri)
     if not isinstance(uri, SipUri):
-        raise Refused(416, f"a {uri.scheme}: address cannot be called here")
+        raise Refused(416, "only a sip: address can be called here")
     if not uri.user:
         raise Refused(484, "the address has no number")
-    return unquote(uri.user)
+    number = unquote(uri.user)
+    if _DIALLED.fullmatch(number) is None:
+        raise Refused(404, "no route to this number")
+    return number
 
 
 def _open(
@@ -92,7 +102,7 @@ def _open(
         call.callee = CalleeLeg(call, callee_trunk)
         call.callee.contact = calls.signalling.contact(target, None)
         invite = invite_for(call, request, target, offer)
-    except RelayError:
+    except Exception:
         call.media.close()
         raise
     call.caller = CallerLeg(call, trunk.name, tx, request, source)

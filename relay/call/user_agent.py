@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from relay.call.calls import Calls
+from relay.call.events import Stopped
 from relay.call.ports import MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
@@ -81,18 +82,19 @@ class UserAgent:
         self._now = now
         if address is None:
             self.counters["unresolved"] += 1
-            lookup.fail()
+            self._guard(lookup.fail)
         else:
-            lookup.go(address)
+            self._guard(lookup.go, address)
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         self._now = now
-        self.calls.on_media(call_id, event, now)
+        self._guard(self.calls.on_media, call_id, event, now)
 
     def stop(self, now: float) -> None:
         """End every call with BYE, CANCEL or 503."""
         self._now = now
-        self.calls.stop(now)
+        for call in list(self.calls.active.values()):
+            self._guard(call.feed, Stopped(), now)
 
     def next_timer(self) -> float | None:
         """When `on_timer` is due, in monotonic seconds."""
@@ -104,7 +106,8 @@ class UserAgent:
     def on_timer(self, now: float) -> None:
         self._now = now
         self._layer.on_timer(now)
-        self.calls.alarms.on_timer(now)
+        for owner in self.calls.alarms.due(now):
+            self._guard(owner.on_timer, now)
 
     # --- out
 
@@ -115,15 +118,23 @@ class UserAgent:
             for output in outputs:
                 if isinstance(output, layer.Send):
                     todo.append(output)
-                    continue
-                try:
-                    self._deliver(output)
-                except Exception as bug:  # one call's bug must not stop the others
-                    self.counters["bugs"] += 1
-                    self._on_bug(bug)
+                elif not self._guard(self._deliver, output) and isinstance(
+                    output, layer.RequestReceived
+                ):
+                    self._guard(self.respond, output.tx, output.request.response(500))
         todo += self._lookups
         self._lookups.clear()
         return todo
+
+    def _guard(self, step: Callable[..., None], *args: object) -> bool:
+        """False after a bug: that of one call must not stop the others."""
+        try:
+            step(*args)
+        except Exception as bug:
+            self.counters["bugs"] += 1
+            self._on_bug(bug)
+            return False
+        return True
 
     def _deliver(self, output: layer.Output) -> None:
         now, calls = self._now, self.calls

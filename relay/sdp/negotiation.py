@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.description import LegMedia, MediaAddress
-from relay.sdp.session import DIRECTIONS, MediaSection, Session, join
+from relay.sdp.session import DIRECTIONS, KEYED, MediaSection, Session, join
 
 # Lines that name another path for the media, or keys that end at the relay.
 DROPPED = (
@@ -51,7 +51,8 @@ def check_offer(session: Session) -> None:
     if index is None:
         others = [s.protocol for s in session.sections if s.media == "audio" and s.port]
         if others:
-            raise NotAcceptable(f"{others[0]} is not carried: RTP/AVP is")
+            named = others[0] if others[0] in KEYED else "this profile"  # texts reach the log
+            raise NotAcceptable(f"{named} is not carried: RTP/AVP is")
         raise NotAcceptable("there is no audio stream over RTP to carry")
     section = session.sections[index]
     if not section.payload_types():

@@ -26,6 +26,12 @@ STATIC = {
 }
 # Profiles that are carried; keyed ones (RTP/SAVP) are another part of the protocol.
 CARRIED = ("RTP/AVP", "RTP/AVPF")
+KEYED = ("RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
+# Encoding names that are called by name; a peer may write anything into its own.
+_NAMED = """PCMU PCMA G722 G723 G726-16 G726-24 G726-32 G726-40 G728 G729 G729E GSM GSM-EFR ILBC
+    SPEEX OPUS AMR AMR-WB EVS L16 LPC DVI4 QCELP SILK G7221"""
+NAMED = frozenset(_NAMED.split())
+OTHER_CODEC = "OTHER"
 # Formats that are carried beside the voice and never are the call's codec.
 NOT_VOICE = ("TELEPHONE-EVENT", "CN", "RED")
 
@@ -153,7 +159,8 @@ class Session:
         if index is None:
             return ""
         codecs = self.sections[index].codecs().values()
-        return next((name for name, _ in codecs if name not in NOT_VOICE), "")
+        found = next((name for name, _ in codecs if name not in NOT_VOICE), "")
+        return found if found in NAMED or not found else OTHER_CODEC
 
     def _take(self, line: str, number: int) -> None:
         if line[0] == "m":

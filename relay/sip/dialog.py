@@ -112,8 +112,8 @@ class Dialog:
     def refresh_target(self, message: Message) -> None:
         """A target refresh (re-INVITE, UPDATE, or their 2xx) moves the remote target."""
         contact = message.contact
-        if contact is not None:
-            self.target = contact.uri
+        if contact is not None and isinstance(contact.uri, SipUri):
+            self.target = contact.uri  # any other one could not be sent to: the old one stays
 
     def receive(self, request: Request) -> None:
         """Check and keep the CSeq of a request inside the dialog (section 12.2.2).

@@ -21,17 +21,18 @@ def is_unique(branch: str | None) -> bool:
     return branch is not None and branch.startswith(COOKIE) and len(branch) > len(COOKIE)
 
 
-def server_key(request: Request, via: Via, method: str) -> Key:
+def server_key(request: Request, via: Via, method: str, source: str) -> Key:
     """What makes a server transaction (RFC 3261 section 17.2.3), before the Via is marked.
 
-    `method` is that of the transaction looked for; an ACK belongs to its INVITE. The second
-    form is for RFC 2543 peers. Raises MalformedMessage.
+    `method` is that of the transaction looked for; an ACK belongs to its INVITE. `source` is
+    the address that it came from: many stacks count their branches, and nobody may cancel
+    the call of another. The second form is for RFC 2543 peers. Raises MalformedMessage.
     """
     if method == "ACK":
         method = "INVITE"
     branch = via.branch
     if branch is not None and is_unique(branch):
-        return (branch, via.sent_by.lower(), method)
+        return (branch, via.sent_by.lower(), method, source)
     return (
         request.uri,
         request.from_.tag or "",
@@ -39,6 +40,7 @@ def server_key(request: Request, via: Via, method: str) -> Key:
         str(request.cseq.number),
         str(via),
         method,
+        source,
     )
 
 

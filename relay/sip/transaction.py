@@ -195,7 +195,7 @@ class TransactionLayer:
 
     def _receive_request(self, request: Request, source: Hop, now: float) -> None:
         via = request.via
-        key = server_key(request, via, request.method)
+        key = server_key(request, via, request.method, source.host)
         tx = self._servers.get(key)
         if request.method == "ACK":
             self._receive_ack(request, tx, source, now)
@@ -232,7 +232,7 @@ class TransactionLayer:
         else:
             tx = self._start_server(NonInviteServerTransaction, request, hop, key)
         if request.method == "CANCEL":
-            self._receive_cancel(tx, request, via, now)
+            self._receive_cancel(tx, request, key, now)
         elif self._is_merged(tx, request):
             tx.announced = False
             tag = self._stateless_tag(request)
@@ -242,10 +242,10 @@ class TransactionLayer:
                 self.respond(tx, request.response(100), now)
             self._outputs.append(RequestReceived(tx, request, source))
 
-    def _receive_cancel(self, tx: ServerTransaction, cancel: Request, via: Via, now: float) -> None:
+    def _receive_cancel(self, tx: ServerTransaction, cancel: Request, key: Key, now: float) -> None:
         """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""
         tx.announced = False
-        invite = self._servers.get(server_key(cancel, via, "INVITE"))
+        invite = self._servers.get((*key[:-2], "INVITE", key[-1]))
         tag = self._stateless_tag(cancel)
         if invite is None:
             self.respond(tx, cancel.response(481, None, tag), now)
