@@ -155,6 +155,7 @@ cdef class CallFlows:
             "packets": leg.stats.packets,
             "octets": leg.stats.octets,
             "relayed": leg.relayed,
+            "relayed_on_tap": relay_load64(&leg.relayed_on_tap),
             "recorded": leg.recorded,
             "expected": stats_expected(&leg.stats),
             "lost": lost,

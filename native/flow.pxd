@@ -42,7 +42,8 @@ cdef struct Leg:
     uint64_t usable_ns          # last packet that was accepted
     uint64_t relayed_ns
     uint64_t relayed
-    uint64_t recorded
+    uint64_t relayed_on_tap     # while it was recorded, from the command that began it
+    uint64_t recorded           # of those, what the tap took
     uint64_t rtcp_packets
     uint64_t rtcp_relayed
     Stats stats

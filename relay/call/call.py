@@ -116,7 +116,6 @@ class Call:
         self.recording_mode = "do-not-record"
         self.admitted: tuple[str, ...] = ()
         self._recording = False
-        self._relayed_before: dict[Side, int] = {}
         self._alarm: Alarm | None = None
         self._cause = ""
         self._answered_at: float | None = None
@@ -282,7 +281,6 @@ class Call:
             self._recording = False
             self.recording_mode = "do-not-record"
             return
-        self._relayed_before = {side: self.media.figures(side).relayed for side in Side}
         tap = self.media.record(True)
         dual = self.recording_mode.endswith("-dual")
         spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
@@ -298,11 +296,7 @@ class Call:
             self.media.record(False)
         self.media.close()
         if self._recording:
-            before = self._relayed_before
-            relayed = {
-                Side.CALLER: caller.relayed - before[Side.CALLER],
-                Side.CALLEE: callee.relayed - before[Side.CALLEE],
-            }
+            relayed = {Side.CALLER: caller.relayed_on_tap, Side.CALLEE: callee.relayed_on_tap}
             self.calls.recorder.stop(self.id, relayed)
         talk_s = now - self._answered_at if self._answered_at is not None else 0.0
         self._log(

@@ -44,6 +44,7 @@ class StreamFigures:
     largest_gap_ms: float = 0.0
     mos: float | None = None
     drops: dict[str, int] = field(default_factory=dict)
+    relayed_on_tap: int = 0  # while it was recorded, by the engine's own count
     recorded: int = 0
     reason_for_silence: str | None = None
 

@@ -101,6 +101,7 @@ class EngineCall:
             largest_gap_ms=raw["largest_gap_ms"],
             mos=mos(raw["lost"], raw["expected"], raw["jitter_ms"]) if raw["packets"] else None,
             drops=raw["drops"],
+            relayed_on_tap=raw["relayed_on_tap"],
             recorded=raw["recorded"],
             reason_for_silence=reason_for_silence(raw),
         )
