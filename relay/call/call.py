@@ -19,12 +19,14 @@ from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
     CallMedia,
+    DropBurst,
     DtmfPressed,
     FirstPacket,
     Latched,
     MediaEvent,
     RecordingSpec,
     Side,
+    StreamChanged,
 )
 from relay.call.refusal import refuse
 from relay.errors import NotAcceptable, RelayError
@@ -163,6 +165,10 @@ class Call:
             self._log("media_latched", side=side, host=event.host, port=event.port)
         elif isinstance(event, FirstPacket):
             self._log("media_started", side=side)
+        elif isinstance(event, DropBurst):
+            self._log("media_drops", side=side, reason=event.reason, count=event.count)
+        elif isinstance(event, StreamChanged):
+            self._log("media_stream_changed", side=side)
         else:
             self.feed(e.SilentTooLong(event.side), now)
 

@@ -106,7 +106,26 @@ class MediaTimeout:
     side: Side
 
 
-MediaEvent = FirstPacket | Latched | DtmfPressed | MediaTimeout
+@dataclass(frozen=True, slots=True)
+class DropBurst:
+    """Many packets of this side were dropped for one reason; told at most once a minute.
+
+    `count` is that reason's so far, `reason` a name of `StreamFigures.drops`.
+    """
+
+    side: Side
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChanged:
+    """This side goes on with another SSRC (a transfer, a restart of its endpoint)."""
+
+    side: Side
+
+
+MediaEvent = FirstPacket | Latched | DtmfPressed | DropBurst | StreamChanged | MediaTimeout
 
 
 @dataclass(frozen=True, slots=True)

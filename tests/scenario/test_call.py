@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.call.call import TRANSITIONS, State
-from relay.call.ports import DtmfPressed, MediaTimeout, Side
+from relay.call.ports import DropBurst, DtmfPressed, MediaTimeout, Side, StreamChanged
 from relay.sip.message import Request
 from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World, sdp
 
@@ -296,6 +296,18 @@ def test_keys_are_reported() -> None:
     call_id = next(iter(world.calls.active))
     world.relay.on_media(call_id, DtmfPressed(Side.CALLER, "5", 120), world.now)
     assert world.journal.last("dtmf") == {"side": "caller", "key": "5", "duration_ms": 120}
+
+
+def test_what_an_operator_should_know_of_the_media_is_logged_and_changes_nothing() -> None:
+    world = World()
+    answered(world)
+    call_id = next(iter(world.calls.active))
+    world.relay.on_media(call_id, DropBurst(Side.CALLEE, "wrong_source", 50), world.now)
+    world.relay.on_media(call_id, StreamChanged(Side.CALLER), world.now)
+    drops = {"side": "callee", "reason": "wrong_source", "count": 50}
+    assert world.journal.last("media_drops") == drops
+    assert world.journal.last("media_stream_changed") == {"side": "caller"}
+    assert not world.calls.idle
 
 
 @pytest.mark.parametrize(
