@@ -10,6 +10,7 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strerror
 
+from bursts cimport Bursts as BurstsState, bursts_feed
 from dtmf cimport Dtmf as DtmfState, DtmfPress, dtmf_feed, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Settings
 from packet cimport (
@@ -155,6 +156,7 @@ cdef class CallFlows:
             "packets": leg.stats.packets,
             "octets": leg.stats.octets,
             "relayed": leg.relayed,
+            "relayed_on_tap": relay_load64(&leg.relayed_on_tap),
             "recorded": leg.recorded,
             "expected": stats_expected(&leg.stats),
             "lost": lost,
@@ -311,7 +313,7 @@ cdef class Worker:
         return flows
 
     def events(self):
-        """Take what the worker reported: (kind, call, side, key, duration_ms, source)."""
+        """Take what the worker reported: (kind, call, side, key, amount, source)."""
         cdef uint64_t read = self.state.rules.events.read
         cdef uint64_t written = relay_load64(&self.state.rules.events.written)
         cdef Event *event
@@ -319,7 +321,7 @@ cdef class Worker:
         while read != written:
             event = &self.state.rules.events.places[read & (EVENT_PLACES - 1)]
             taken.append((
-                event.kind, event.number, event.side, event.key, event.duration_ms,
+                event.kind, event.number, event.side, event.key, event.amount,
                 endpoint_of(&event.source),
             ))
             read += 1

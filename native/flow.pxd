@@ -5,6 +5,7 @@
 
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t, uint64_t
 
+from bursts cimport Bursts
 from dtmf cimport Dtmf
 from packet cimport DROP_COUNT
 from stats cimport Stats
@@ -42,12 +43,15 @@ cdef struct Leg:
     uint64_t usable_ns          # last packet that was accepted
     uint64_t relayed_ns
     uint64_t relayed
-    uint64_t recorded
+    uint64_t relayed_on_tap     # while it was recorded, from the command that began it
+    uint64_t recorded           # of those, what the tap took
     uint64_t rtcp_packets
     uint64_t rtcp_relayed
     Stats stats
     Dtmf dtmf
+    uint64_t changed_ns         # when another SSRC was last reported
     uint64_t drops[<int>DROP_COUNT]
+    Bursts bursts
     uint64_t dropped_ns         # the last RTP drop: when, why, and from where
     uint32_t last_drop
     relay_address stranger      # the last wrong source

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from bursts cimport bursts_feed
 from dtmf cimport DtmfPress, dtmf_feed
 from flow cimport RTCP, RTP, Call, Leg, Port
 from packet cimport (
@@ -11,16 +12,18 @@ from packet cimport (
     KIND_RTP, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_view,
 )
 from ring cimport (
-    EVENT_DTMF, EVENT_FIRST_PACKET, EventRing, event_latched, event_plain,
+    EVENT_CHANGED, EVENT_DROPS, EVENT_DTMF, EVENT_FIRST_PACKET, EventRing, event_latched,
+    event_plain,
 )
 from stats cimport stats_feed
 from sys cimport (
-    relay_address, relay_inside, relay_same_address, relay_same_host, relay_send,
+    relay_address, relay_inside, relay_same_address, relay_same_host, relay_send, relay_store64,
 )
 from tap cimport TapRingC, tap_push
 
 cdef enum:
     LATCH_NETWORKS = 64
+    CHANGE_NS = 10000000000     # a side's new SSRC is told at most once in this time
 
 
 cdef struct Network:
@@ -104,6 +107,15 @@ cdef inline Drop send_rtp(Leg *other, const uint8_t *data, int size) noexcept no
     return DROP_NONE
 
 
+cdef inline void report_change(
+    Rules *rules, Call *call, uint8_t side, uint64_t now_ns
+) noexcept nogil:
+    cdef Leg *leg = &call.legs[side]
+    if leg.changed_ns == 0 or now_ns - leg.changed_ns >= CHANGE_NS:
+        leg.changed_ns = now_ns
+        event_plain(&rules.events, EVENT_CHANGED, call.number, side, 0, 0)
+
+
 cdef inline void report_presses(
     Rules *rules, Call *call, uint8_t side, const DtmfPress *presses, int count
 ) noexcept nogil:
@@ -143,6 +155,8 @@ cdef inline Drop relay_rtp(
     if learn or not leg.settled:
         settle(rules, call, side, source, view.ssrc, learn)
     is_event = view.payload_type == leg.settings.telephone_event
+    if leg.stats.started and view.ssrc != leg.stats.ssrc:
+        report_change(rules, call, side, now_ns)
     stats_feed(
         &leg.stats, view.ssrc, view.sequence, view.timestamp, view.payload_octets, now_ns,
         leg.settings.clock_hz, not is_event,
@@ -171,6 +185,8 @@ cdef inline Drop relay_rtp(
         if tap_push(rules.tap, call.tap, side, now_ns, data, <size_t>size):
             leg.recorded += 1
             rules.totals.recorded += 1
+        # Counted last: who reads this figure finds at least so many packets in the tap.
+        relay_store64(&leg.relayed_on_tap, leg.relayed_on_tap + 1)
     return DROP_NONE
 
 
@@ -237,6 +253,11 @@ cdef inline void relay_datagram(
         return
     leg.drops[<int>drop] += 1
     rules.totals.drops[<int>drop] += 1
+    if bursts_feed(&leg.bursts, leg.drops, drop, now_ns):
+        event_plain(
+            &rules.events, EVENT_DROPS, port.call.number, port.side, drop,
+            <uint32_t>leg.drops[<int>drop],
+        )
     if port.component == RTP and kind == KIND_RTP:
         leg.last_drop = drop
         leg.dropped_ns = now_ns

@@ -68,3 +68,16 @@ cdef class Dtmf:
         if dtmf_silent(&self.state, now_ns, press):
             return [(press[0].event, press[0].ticks)]
         return []
+
+
+cdef class DropBursts:
+    """Drops of one leg, fed by hand."""
+
+    cdef BurstsState state
+    cdef uint64_t drops[<int>DROP_COUNT]
+
+    def feed(self, str reason, uint64_t now_ns):
+        """Count one drop; True when it makes a burst."""
+        cdef int code = DROP_NAMES.index(reason)
+        self.drops[code] += 1
+        return bool(bursts_feed(&self.state, self.drops, code, now_ns))

@@ -61,14 +61,16 @@ cdef enum EventKind:
     EVENT_LATCHED
     EVENT_DTMF
     EVENT_TIMEOUT
+    EVENT_DROPS
+    EVENT_CHANGED
 
 
 cdef struct Event:
     uint64_t number             # of the call
     uint32_t kind
     uint32_t side
-    uint32_t key
-    uint32_t duration_ms
+    uint32_t key                # pressed, or the drop code
+    uint32_t amount             # milliseconds of a press, or packets dropped
     relay_address source
 
 
@@ -95,7 +97,7 @@ cdef inline void event_publish(EventRing *ring) noexcept nogil:
 
 
 cdef inline void event_plain(
-    EventRing *ring, int kind, uint64_t number, uint32_t side, uint32_t key, uint32_t duration_ms
+    EventRing *ring, int kind, uint64_t number, uint32_t side, uint32_t key, uint32_t amount
 ) noexcept nogil:
     cdef Event *event = event_claim(ring)
     if event == NULL:
@@ -104,7 +106,7 @@ cdef inline void event_plain(
     event.number = number
     event.side = side
     event.key = key
-    event.duration_ms = duration_ms
+    event.amount = amount
     event.source.length = 0
     event_publish(ring)
 
@@ -119,6 +121,6 @@ cdef inline void event_latched(
     event.number = number
     event.side = side
     event.key = 0
-    event.duration_ms = 0
+    event.amount = 0
     event.source = source[0]
     event_publish(ring)

@@ -16,7 +16,7 @@ from ring cimport (
 from sys cimport (
     epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address, relay_forget,
     relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
-    relay_sleep_until, relay_store_int, relay_thread_name, relay_watch,
+    relay_sleep_until, relay_store64, relay_store_int, relay_thread_name, relay_watch,
 )
 
 cdef enum:
@@ -108,6 +108,15 @@ cdef inline void leg_update(Leg *leg, const Settings *settings, uint64_t now_ns)
     leg.stats.transit_known = 0  # nor jitter
 
 
+cdef inline void call_record(Call *call, uint32_t tap, bint on) noexcept nogil:
+    cdef int side
+    if on and not call.recording:
+        for side in range(2):
+            relay_store64(&call.legs[side].relayed_on_tap, 0)
+    call.tap = tap
+    call.recording = on
+
+
 cdef inline void run_commands(Worker *w) noexcept nogil:
     cdef Command *command = commands_take(&w.commands)
     cdef Command *done
@@ -117,8 +126,7 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
         elif command.kind == COMMAND_UPDATE:
             leg_update(&command.call.legs[command.side], &command.settings, relay_now_ns())
         elif command.kind == COMMAND_RECORD:
-            command.call.tap = command.tap
-            command.call.recording = command.on
+            call_record(command.call, command.tap, command.on)
         elif command.kind == COMMAND_CLOSE:
             call_close(w, command.call)
         done = command

@@ -85,6 +85,9 @@ class Dtmf:
     ) -> list[tuple[int, int]]: ...
     def on_timer(self, now_ns: int) -> list[tuple[int, int]]: ...
 
+class DropBursts:
+    def feed(self, reason: str, now_ns: int) -> bool: ...
+
 class Totals:
     """The counts of a recording that ended; pairs are (caller, callee)."""
 

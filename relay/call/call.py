@@ -19,12 +19,14 @@ from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
     CallMedia,
+    DropBurst,
     DtmfPressed,
     FirstPacket,
     Latched,
     MediaEvent,
     RecordingSpec,
     Side,
+    StreamChanged,
 )
 from relay.call.refusal import refuse
 from relay.errors import NotAcceptable, RelayError
@@ -117,7 +119,6 @@ class Call:
         self.admitted: tuple[str, ...] = ()
         self._rang: set[tuple[int, bool]] = set()
         self._recording = False
-        self._relayed_before: dict[Side, int] = {}
         self._alarm: Alarm | None = None
         self._cause = ""
         self._answered_at: float | None = None
@@ -165,6 +166,10 @@ class Call:
             self._log("media_latched", side=side, host=event.host, port=event.port)
         elif isinstance(event, FirstPacket):
             self._log("media_started", side=side)
+        elif isinstance(event, DropBurst):
+            self._log("media_drops", side=side, reason=event.reason, count=event.count)
+        elif isinstance(event, StreamChanged):
+            self._log("media_stream_changed", side=side)
         else:
             self.feed(e.SilentTooLong(event.side), now)
 
@@ -286,7 +291,6 @@ class Call:
             self._recording = False
             self.recording_mode = "do-not-record"
             return
-        self._relayed_before = {side: self.media.figures(side).relayed for side in Side}
         tap = self.media.record(True)
         dual = self.recording_mode.endswith("-dual")
         spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
@@ -302,11 +306,7 @@ class Call:
             self.media.record(False)
         self.media.close()
         if self._recording:
-            before = self._relayed_before
-            relayed = {
-                Side.CALLER: caller.relayed - before[Side.CALLER],
-                Side.CALLEE: callee.relayed - before[Side.CALLEE],
-            }
+            relayed = {Side.CALLER: caller.relayed_on_tap, Side.CALLEE: callee.relayed_on_tap}
             self.calls.recorder.stop(self.id, relayed)
         talk_s = now - self._answered_at if self._answered_at is not None else 0.0
         self._log(

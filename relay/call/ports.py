@@ -44,6 +44,7 @@ class StreamFigures:
     largest_gap_ms: float = 0.0
     mos: float | None = None
     drops: dict[str, int] = field(default_factory=dict)
+    relayed_on_tap: int = 0  # while it was recorded, by the engine's own count
     recorded: int = 0
     reason_for_silence: str | None = None
 
@@ -105,7 +106,26 @@ class MediaTimeout:
     side: Side
 
 
-MediaEvent = FirstPacket | Latched | DtmfPressed | MediaTimeout
+@dataclass(frozen=True, slots=True)
+class DropBurst:
+    """Many packets of this side were dropped for one reason; told at most once a minute.
+
+    `count` is that reason's so far, `reason` a name of `StreamFigures.drops`.
+    """
+
+    side: Side
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamChanged:
+    """This side goes on with another SSRC (a transfer, a restart of its endpoint)."""
+
+    side: Side
+
+
+MediaEvent = FirstPacket | Latched | DtmfPressed | DropBurst | StreamChanged | MediaTimeout
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from relay import _native
 from relay.call.ports import (
+    DropBurst,
     DtmfPressed,
     FirstPacket,
     Latched,
@@ -24,6 +25,7 @@ from relay.call.ports import (
     MediaEvent,
     MediaTimeout,
     Side,
+    StreamChanged,
     StreamFigures,
 )
 from relay.errors import NoMediaPorts, NotAcceptable
@@ -33,7 +35,7 @@ from relay.rtp.dtmf import KEYS
 from relay.rtp.stats import mos
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT = 1, 2, 3, 4
+_FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT, _DROPS, _CHANGED = range(1, 7)
 _BIND_TRIES = 50  # ports that other programs hold are passed over
 _SIDES = (Side.CALLER, Side.CALLEE)
 
@@ -101,6 +103,7 @@ class EngineCall:
             largest_gap_ms=raw["largest_gap_ms"],
             mos=mos(raw["lost"], raw["expected"], raw["jitter_ms"]) if raw["packets"] else None,
             drops=raw["drops"],
+            relayed_on_tap=raw["relayed_on_tap"],
             recorded=raw["recorded"],
             reason_for_silence=reason_for_silence(raw),
         )
@@ -240,11 +243,11 @@ class Engine:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
         for worker in self._workers:
-            for kind, number, side, key, duration_ms, source in worker.events():
+            for kind, number, side, key, amount, source in worker.events():
                 call_id = self._call_ids.get(number)
                 if call_id is None:
                     continue  # closed meanwhile
-                self._on_event(call_id, _event(kind, _SIDES[side], key, duration_ms, source))
+                self._on_event(call_id, _event(kind, _SIDES[side], key, amount, source))
 
     def counters(self) -> Mapping[str, int]:
         """Totals since the start, added over the workers, and the state of the port pool."""
@@ -268,13 +271,17 @@ class Engine:
 
 
 def _event(
-    kind: int, side: Side, key: int, duration_ms: int, source: tuple[str, int] | None
+    kind: int, side: Side, key: int, amount: int, source: tuple[str, int] | None
 ) -> MediaEvent:
     if kind == _FIRST_PACKET:
         return FirstPacket(side)
     if kind == _LATCHED and source is not None:
         return Latched(side, *source)
     if kind == _DTMF:
-        return DtmfPressed(side, KEYS[key], duration_ms)
+        return DtmfPressed(side, KEYS[key], amount)
+    if kind == _DROPS:
+        return DropBurst(side, _native.DROP_NAMES[key], amount)
+    if kind == _CHANGED:
+        return StreamChanged(side)
     assert kind == _TIMEOUT, f"the engine reported an unknown event {kind}"
     return MediaTimeout(side)

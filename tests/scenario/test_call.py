@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.call.call import TRANSITIONS, State
-from relay.call.ports import DtmfPressed, MediaTimeout, Side
+from relay.call.ports import DropBurst, DtmfPressed, MediaTimeout, Side, StreamChanged
 from relay.sip.message import Request
 from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World, sdp
 
@@ -298,6 +298,18 @@ def test_keys_are_reported() -> None:
     assert world.journal.last("dtmf") == {"side": "caller", "key": "5", "duration_ms": 120}
 
 
+def test_what_an_operator_should_know_of_the_media_is_logged_and_changes_nothing() -> None:
+    world = World()
+    answered(world)
+    call_id = next(iter(world.calls.active))
+    world.relay.on_media(call_id, DropBurst(Side.CALLEE, "wrong_source", 50), world.now)
+    world.relay.on_media(call_id, StreamChanged(Side.CALLER), world.now)
+    drops = {"side": "callee", "reason": "wrong_source", "count": 50}
+    assert world.journal.last("media_drops") == drops
+    assert world.journal.last("media_stream_changed") == {"side": "caller"}
+    assert not world.calls.idle
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [("do-not-record", 0), ("record-from-ringing-dual", 1), ("record-from-answer", 1)],
@@ -310,6 +322,8 @@ def test_recording_follows_the_trunk(mode: str, expected: int) -> None:
     world.run_until(lambda: world.calls.idle)
     assert len(world.recorder.stopped) == expected
     assert all(spec.dual == mode.endswith("-dual") for spec in world.recorder.started)
+    # What the ledger is held against is the engine's own count, not all that was relayed.
+    assert world.recorder.relayed == [{Side.CALLER: 40, Side.CALLEE: 41}] * expected
 
 
 def test_a_codec_that_cannot_be_recorded_is_an_event() -> None:

@@ -70,7 +70,7 @@ class FakeCallMedia:
         self.updates[side].append(leg)
 
     def figures(self, side: Side) -> StreamFigures:
-        return StreamFigures(packets=50, octets=8600, relayed=50)
+        return StreamFigures(packets=50, octets=8600, relayed=50, relayed_on_tap=40 + side.value)
 
     def record(self, on: bool) -> int:
         self.recording = on
@@ -102,12 +102,14 @@ class FakeRecorder:
     def __init__(self) -> None:
         self.started: list[RecordingSpec] = []
         self.stopped: list[str] = []
+        self.relayed: list[dict[Side, int]] = []
 
     def start(self, spec: RecordingSpec) -> None:
         self.started.append(spec)
 
     def stop(self, call_id: str, relayed: dict[Side, int]) -> None:
         self.stopped.append(call_id)
+        self.relayed.append(relayed)
 
 
 class Journal:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 import struct
 
-from relay.call.ports import DtmfPressed, FirstPacket, MediaEvent, MediaTimeout, Side
+from relay import _native
+from relay.call.ports import (
+    DtmfPressed,
+    FirstPacket,
+    MediaEvent,
+    MediaTimeout,
+    Side,
+    StreamChanged,
+)
 from relay.media.engine import Engine
 from relay.rtp import packet
 from tests.unit.media_rig import DEADLINE_S, EVENTS, Peer, Rig, fresh_host, rig
@@ -73,6 +81,52 @@ def test_the_first_packet_of_each_side_is_reported_once() -> None:
         assert r.events == [
             ("call-1", FirstPacket(Side.CALLER)),
             ("call-1", FirstPacket(Side.CALLEE)),
+        ]
+
+
+def test_many_drops_for_one_reason_are_one_event() -> None:
+    with rig() as r:
+        r.describe()
+        for _ in range(60):
+            r.callee.send(r.at_callee, b"\x80\x00")
+            r.caller.send(r.at_caller, b"\x80\x00")
+            r.caller.send(r.at_caller, bytes(20))
+            r.wait_for_drop("short")
+            r.wait_for_drop("stun")
+        r.wait_for_drop("short", count=60)
+        r.wait_for_drop("stun", count=60)
+        r.wait_for_drop("short", Side.CALLEE, 60)
+        r.engine.drain()
+        assert sorted((e.side.value, e.reason, e.count) for _, e in r.events) == [  # type: ignore[union-attr]
+            (0, "short", 50),
+            (0, "stun", 50),
+            (1, "short", 50),
+        ]
+
+
+def test_drops_are_told_once_a_minute_and_only_when_they_are_many() -> None:
+    second = 1_000_000_000
+    leg = _native.DropBursts()
+    told = [n for n in range(300) if leg.feed("wrong_source", (n + 1) * second)]
+    assert told == [49, 109, 169, 229, 289]
+    rare = _native.DropBursts()
+    assert not any(rare.feed("on_hold", (n + 1) * 2 * second) for n in range(300))
+
+
+def test_another_ssrc_is_reported_once_however_often_it_changes() -> None:
+    with rig() as r:
+        r.describe()
+        first = r.caller.ssrc
+        for ssrc in (first, first, first + 1, first, first + 1):
+            r.caller.ssrc = ssrc
+            sent = r.caller.send(r.at_caller)
+            assert r.callee.rtp.recv(4096) == sent
+        r.wait_for(StreamChanged(Side.CALLER))
+        r.wait_for_relayed(5)
+        r.engine.drain()
+        assert r.events == [
+            ("call-1", FirstPacket(Side.CALLER)),
+            ("call-1", StreamChanged(Side.CALLER)),
         ]
 
 

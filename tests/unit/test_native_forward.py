@@ -276,6 +276,11 @@ def test_recording_copies_what_is_relayed_from_then_on() -> None:
         r.caller.send(r.at_caller)
         r.wait_for_relayed(3)
         assert [r.call.figures(side).recorded for side in Side] == [1, 1]
+        assert [r.call.figures(side).relayed_on_tap for side in Side] == [1, 1]
+        r.call.record(True)  # the count starts over
+        r.caller.send(r.at_caller)
+        until(lambda: r.engine.counters()["recorded"] == 3)
+        until(lambda: [r.call.figures(side).relayed_on_tap for side in Side] == [1, 0])
         assert r.engine.open("second", False, False).record(True) != tap
 
 

@@ -35,7 +35,7 @@ def record(r: Rig, directory: Path, during: list[tuple[Side, int, bytes]]) -> Re
     for side in Side:
         wait_for_recorded(r, side, sum(1 for sent in during if sent[0] is side))
     r.call.record(False)
-    recorder.stop("call-1", {side: r.call.figures(side).relayed for side in Side})
+    recorder.stop("call-1", {side: r.call.figures(side).relayed_on_tap for side in Side})
     event = ended.get(timeout=DEADLINE_S)
     assert recorder.close(DEADLINE_S)
     return event
@@ -57,6 +57,19 @@ def test_both_sides_of_a_relayed_call_are_on_disk(tmp_path: Path) -> None:
     assert ledger["complete"] is True
     assert [ledger[side]["relayed"] for side in ("caller", "callee")] == [PACKETS + 1, PACKETS]
     assert ledger["caller"]["other"] == 1
+
+
+def test_a_recording_that_begins_in_the_middle_of_a_stream_is_complete(tmp_path: Path) -> None:
+    """What was relayed before the record command took effect is not missed by the ledger."""
+    with rig() as r:
+        r.describe()
+        for _ in range(5):
+            r.caller.send(r.at_caller)
+            r.callee.rtp.recv(4096)
+        event = record(r, tmp_path, [(side, 0, b"\x01" * 160) for side in Side])
+    ledger = json.loads(Path(event.path).with_suffix(".json").read_bytes())
+    assert ledger["complete"] is True
+    assert [ledger[side]["relayed"] for side in ("caller", "callee")] == [1, 1]
 
 
 def test_sprayed_packets_are_not_recorded(tmp_path: Path) -> None:
