@@ -103,7 +103,8 @@ def serve(config: ConfigOption = None) -> None:
 def demo() -> None:
     """Let two real SIP phones call each other through a region, and check it.
 
-    What each side heard is compared with what the other said. Needs the extra: pip install 'regional-voice-relay\\[probe]'.
+    What each side heard is compared with what the other said. Needs the extra:
+    pip install 'regional-voice-relay\\[probe]'.
     """
     try:
         from relay.probe.demo import run as run_demo

@@ -45,6 +45,7 @@ OUR_KEYS = frozenset(("call", "level", "timestamp"))
 # Values of these keys have many lines.
 TRACE_KEYS = frozenset(("exception", "stack"))
 
+_SUSPECT = re.compile(r"\d\D{0,2}\d\D{0,2}\d|@|tel:", re.IGNORECASE)
 _PLUS = re.compile(r"\+\d(?:[-.() ]?\d){6,17}")
 _USER = re.compile(r"\b(sips?:|tel:)([^@\s<>;\"']+)(?=@)|\btel:(\+?[\d.()-]{3,})", re.IGNORECASE)
 _LONG = re.compile(r"(?<![\w.:+/-])\d{7,15}(?![\w.:/-])")
@@ -64,6 +65,8 @@ def mask_number(number: str) -> str:
 
 def mask_text(text: str) -> str:
     """Text with every number and SIP user in it masked."""
+    if _SUSPECT.search(text) is None:
+        return text  # nearly every value: no three digits, no URI
     text = _USER.sub(_masked_user, text)
     text = _PLUS.sub(lambda match: mask_number(match[0]), text)
     return _LONG.sub(lambda match: mask_number(match[0]), text)

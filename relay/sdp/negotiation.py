@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.description import LegMedia, MediaAddress
@@ -174,6 +175,15 @@ def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | Non
     connection = session.connection(section)
     if connection is None:
         raise MalformedSdp("SDP has no c= line for its audio")
+    host = _host(connection)
+    if host is None:
+        return None, True
+    return MediaAddress(host, section.port, _rtcp_port(section)), False
+
+
+@lru_cache(maxsize=4096)  # a trunk's calls repeat its few addresses
+def _host(connection: str) -> str | None:
+    """The address of a c= line; None for the unspecified one."""
     fields = connection.split()
     if len(fields) != 3 or fields[0] != "IN" or fields[1] not in ("IP4", "IP6"):
         raise MalformedSdp("the c= line is not of the form IN IP4 address")
@@ -183,11 +193,10 @@ def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | Non
     except ValueError:
         raise NotAcceptable("the c= line names a host: an IP address is needed") from None
     if address.is_unspecified:
-        return None, True
+        return None
     if address.is_multicast:
         raise NotAcceptable("the c= line is a multicast address")
-    host = str(address)
-    return MediaAddress(host, section.port, _rtcp_port(section)), False
+    return str(address)
 
 
 def _rtcp_port(section: MediaSection) -> int:

@@ -39,7 +39,9 @@ class MediaSection:
     protocol: str
     formats: tuple[str, ...]
     lines: list[str] = field(default_factory=list)
+    # Read when first asked for, and kept: lines do not change once a session is parsed.
     _codecs: dict[int, tuple[str, int]] | None = field(default=None, repr=False, compare=False)
+    _attributes: dict[str, str] | None = field(default=None, repr=False, compare=False)
 
     def m_line(self, port: int) -> str:
         """The m= line with another port."""
@@ -47,7 +49,9 @@ class MediaSection:
 
     def attribute(self, name: str) -> str | None:
         """The value of the first `a=name:value`; "" for a flag, None when absent."""
-        return _attribute(self.lines, name)
+        if self._attributes is None:
+            self._attributes = _attributes(self.lines)
+        return self._attributes.get(name)
 
     def connection(self) -> str | None:
         """The value of this section's own c= line."""
@@ -92,6 +96,7 @@ class Session:
 
     lines: list[str]
     sections: list[MediaSection]
+    _attributes: dict[str, str] | None = field(default=None, repr=False, compare=False)
 
     @staticmethod
     def parse(body: bytes) -> Session:
@@ -122,7 +127,9 @@ class Session:
 
     def attribute(self, name: str) -> str | None:
         """A session-level attribute."""
-        return _attribute(self.lines, name)
+        if self._attributes is None:
+            self._attributes = _attributes(self.lines)
+        return self._attributes.get(name)
 
     def connection(self, section: MediaSection) -> str | None:
         """The c= value that holds for a section: its own, else the session's."""
@@ -130,9 +137,9 @@ class Session:
 
     def direction(self, section: MediaSection) -> str:
         """One of DIRECTIONS; sendrecv unless said otherwise (RFC 8866 section 6.7)."""
-        for lines in (section.lines, self.lines):
+        for level in (section, self):
             for direction in DIRECTIONS:
-                if _attribute(lines, direction) is not None:
+                if level.attribute(direction) is not None:
                     return direction
         return "sendrecv"
 
@@ -182,14 +189,14 @@ def _is_number(text: str, digits: int) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= digits
 
 
-def _attribute(lines: list[str], name: str) -> str | None:
-    flag, prefix = f"a={name}", f"a={name}:"
+def _attributes(lines: list[str]) -> dict[str, str]:
+    """Name → value of each first a= line."""
+    found: dict[str, str] = {}
     for line in lines:
-        if line.rstrip() == flag:
-            return ""
-        if line.startswith(prefix):
-            return line[len(prefix) :].strip()
-    return None
+        if line.startswith("a="):
+            name, _, value = line[2:].partition(":")
+            found.setdefault(name.rstrip(), value.strip())
+    return found
 
 
 def _connection(lines: list[str]) -> str | None:

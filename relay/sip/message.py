@@ -7,6 +7,7 @@ Typed values are parsed when first read and kept for as long as the raw value st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import TypeVar, cast
 
 from relay.errors import LocalProtocolError, MalformedMessage
@@ -127,6 +128,11 @@ class Headers:
         return Headers.of_canonical(list(self._fields))
 
 
+# The messages of a dialog repeat their values, which are immutable once parsed.
+_name_addr = lru_cache(maxsize=4096)(NameAddr.parse)
+_cseq = lru_cache(maxsize=1024)(CSeq.parse)
+
+
 class Message:
     """What requests and responses share. Typed getters raise MalformedMessage."""
 
@@ -158,15 +164,15 @@ class Message:
 
     @property
     def cseq(self) -> CSeq:
-        return self._read("CSeq", CSeq.parse)
+        return self._read("CSeq", _cseq)
 
     @property
     def from_(self) -> NameAddr:
-        return self._read("From", NameAddr.parse)
+        return self._read("From", _name_addr)
 
     @property
     def to(self) -> NameAddr:
-        return self._read("To", NameAddr.parse)
+        return self._read("To", _name_addr)
 
     @property
     def via(self) -> Via:
@@ -197,13 +203,13 @@ class Message:
     @property
     def routes(self) -> list[NameAddr]:
         """Route values, topmost first."""
-        return [NameAddr.parse(value) for value in _bounded(self.headers.all("Route"))]
+        return [_name_addr(value) for value in _bounded(self.headers.all("Route"))]
 
     @property
     def record_routes(self) -> list[NameAddr]:
         """Record-Route values, topmost first."""
         values = _bounded(self.headers.all("Record-Route"))
-        return [NameAddr.parse(value) for value in values]
+        return [_name_addr(value) for value in values]
 
     @property
     def content_type(self) -> str | None:
@@ -252,7 +258,7 @@ def _bounded(values: list[str]) -> list[str]:
 
 def _first_contact(raw: str) -> NameAddr | None:
     first = _first(raw)
-    return None if first == "*" else NameAddr.parse(first)
+    return None if first == "*" else _name_addr(first)
 
 
 def _first_via(raw: str) -> Via:
