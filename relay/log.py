@@ -108,17 +108,22 @@ def configure(log: Log, stream: TextIO | None = None) -> None:
     )
 
 
+_NUMERIC = (int, float)
+_BINARY = (bytes, bytearray, memoryview)
+_MANY = (list, tuple, set, frozenset)
+
+
 def _clean(key: str, value: Any) -> Any:
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"<{len(value)} octets>"
     if isinstance(value, str):
         return _clean_text(key, value)
+    if value is None or isinstance(value, _NUMERIC):
+        return mask_number(str(value)) if key in PERSONAL_KEYS and value else value
+    if isinstance(value, _BINARY):
+        return f"<{len(value)} octets>"
     if isinstance(value, Mapping):
         return {str(name): _clean(str(name), item) for name, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, _MANY):
         return [_clean(key, item) for item in value]
-    if value is None or isinstance(value, bool | int | float):
-        return mask_number(str(value)) if key in PERSONAL_KEYS and value else value
     return _clean_text(key, str(value))
 
 
@@ -127,7 +132,7 @@ def _clean_text(key: str, value: str) -> str:
         return mask_number(value)
     if key in TRACE_KEYS:
         return mask_text(value)
-    if "\n" in value.strip() or "\r" in value.strip():
+    if ("\n" in value or "\r" in value) and len(value.strip().splitlines()) > 1:
         return f"<{len(value)} characters>"  # a SIP message or body: never part of an event
     if key in OUR_KEYS:
         return value[:MAX_TEXT]
