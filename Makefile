@@ -37,7 +37,7 @@ bench: setup-test $(BUILT) ## all figures, one JSON line each, also in build/ben
 	$(PY) -m bench
 
 fuzz: setup-test $(BUILT) ## fuzz the parsers for FUZZ_SECONDS
-	FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m pytest tests/fuzz --timeout 0
+	RELAY_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m pytest tests/fuzz --timeout 0
 
 debug-test: setup-debug ## the native tests under AddressSanitizer and UBSan
 	.ci/debug-test

@@ -12,10 +12,11 @@ import socket
 import time
 
 from bench.common import CALLEE, CALLER, RELAY
+from bench.relay_cost import PEER
 
 WINDOW = 20  # calls being set up at a time
 DEADLINE_S = 60.0
-MEDIA = "127.5.10.4"  # both ends' RTP, so that one generator can play them all
+MEDIA = PEER  # both ends' RTP: where the load generator of bench (a) is
 Leg = tuple[int, int]  # the own RTP port, the relay's
 
 SDP = (

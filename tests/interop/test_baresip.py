@@ -1,0 +1,133 @@
+"""baresip as callee and as caller; the pjsua2 endpoint on the other side listens.
+
+baresip sends its RTP from 127.0.0.1 whatever address its SDP names, as a phone behind a NAT
+would: its trunk has `symmetric_rtp`, so these calls also show that the source is learned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from relay.probe.audio import similarity, speak
+from relay.probe.remote import Endpoint, Setup
+from tests.interop.region import Party, Region, need, region
+from tests.interop.sipp_run import listens
+
+SAME = 0.9
+NATTED = {"symmetric_rtp": True}
+NUMBER = "+35315550199"
+CONFIG = """
+sip_listen {own}
+module_path {modules}
+module g711.so
+module aufile.so
+module_tmp account.so
+module_app menu.so
+audio_source aufile,{voice}
+rtp_ports 30000-30100
+"""
+MODULES = Path("/usr/lib/baresip/modules")
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    need("baresip", "espeak-ng")
+    assert importlib.util.find_spec("pjsua2") is not None, "make test installs it"
+
+
+@pytest.fixture(scope="module")
+def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("voice") / "baresip.wav"
+    speak("Good afternoon, this is the other phone. Everything works as it should.", "en-gb", path)
+    return path
+
+
+@contextmanager
+def baresip(own: Party, voice: Path, directory: Path, dial: str = "") -> Iterator[None]:
+    """A baresip that answers by itself, or dials."""
+    home = directory / "baresip"
+    home.mkdir()
+    (home / "config").write_text(CONFIG.format(own=own, voice=voice, modules=MODULES))
+    account = f"<sip:{NUMBER}@{own}>;regint=0;answermode=auto;audio_codecs=PCMU"
+    (home / "accounts").write_text(account + "\n")
+    (home / "contacts").touch()
+    commands = ("-e", f"d {dial}") if dial else ()
+    log = home / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            ["baresip", "-4", "-f", str(home), "-n", own.host, *commands],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+async def _until_listening(own: Party, deadline_s: float = 15.0) -> None:
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + deadline_s
+    while not await asyncio.to_thread(listens, own):
+        assert loop.time() < deadline, f"baresip does not listen at {own}"
+
+
+async def _hear(endpoint: Endpoint) -> None:
+    """Both are in the call; stay until what baresip says has been heard, then hang up."""
+    await endpoint.wait("state", 20, state="confirmed")
+    await endpoint.wait("played", 30)  # it plays the same file, so it is as long
+    await endpoint.send("hangup")
+    await endpoint.wait("bye")
+
+
+def test_baresip_answers(tmp_path: Path, voice: Path) -> None:
+    """The PBX (pjsua2) hears what baresip plays."""
+    heard = tmp_path / "heard.wav"
+
+    async def steps(r: Region) -> None:
+        await _until_listening(r.carrier)
+        setup = Setup("caller", r.pbx.host, r.pbx.port, play=voice, record=heard)
+        caller = await Endpoint.start(setup)
+        try:
+            await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}")
+            await _hear(caller)
+        finally:
+            await caller.stop()
+
+    with region(tmp_path, carrier=NATTED) as r, baresip(r.carrier, voice, tmp_path):
+        asyncio.run(steps(r))
+        assert r.ended()["cause"] == "caller hung up"
+    assert similarity(heard, voice) > SAME
+
+
+def test_baresip_calls(tmp_path: Path, voice: Path) -> None:
+    """The carrier (pjsua2) hears baresip, and hangs up."""
+    heard = tmp_path / "heard.wav"
+
+    async def steps(r: Region) -> None:
+        setup = Setup("callee", r.carrier.host, r.carrier.port, play=voice, record=heard)
+        callee = await Endpoint.start(setup)
+        try:
+            with baresip(r.pbx, voice, tmp_path, dial=f"sip:{NUMBER}@{r.relay}"):
+                await _hear(callee)
+                await asyncio.to_thread(r.ended)
+        finally:
+            await callee.stop()
+
+    with region(tmp_path, pbx=NATTED) as r:
+        asyncio.run(steps(r))
+        assert r.ended()["cause"] == "callee hung up"
+    assert similarity(heard, voice) > SAME
