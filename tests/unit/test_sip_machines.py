@@ -1,14 +1,18 @@
-"""The tables of the transaction machines are sound, and drawn in docs/state-machines.md.
+"""The tables of the transactions and of the call are sound; docs/state-machines.md shows them.
 
 `python -m tests.unit.test_sip_machines` writes the page anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from enum import Enum
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from relay.call import call, events
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
 
@@ -37,6 +41,9 @@ MACHINES: list[tuple[str, str, type[Transaction]]] = [
     ),
 ]
 
+CALL_SOURCE = """The two legs of a call together; `relay/call/call.py`. Its events are classes of
+`relay/call/events.py`: what the legs, the engine and the clock report."""
+
 HEAD = """# State machines
 
 Drawn from the `TRANSITIONS` tables by `python -m tests.unit.test_sip_machines`; a test fails
@@ -49,14 +56,39 @@ def draw() -> str:
     """The page: one mermaid diagram a machine."""
     parts = [HEAD]
     for name, source, machine in MACHINES:
-        parts.append(f"\n## {name} transaction\n{source}\n\n```mermaid\nstateDiagram-v2")
-        parts.append(f"    [*] --> {machine.START.value}")
-        for (state, event), (target, actions) in machine.TRANSITIONS.items():
-            doing = ", ".join(action.value.replace("_", " ") for action in actions)
-            label = f"{event.value} / {doing}" if doing else event.value
-            parts.append(f"    {state.value} --> {target.value}: {label}")
-        parts.append(f"    {State.TERMINATED.value} --> [*]\n```")
+        arrows = (
+            (state.value, target.value, event.value, actions)
+            for (state, event), (target, actions) in machine.TRANSITIONS.items()
+        )
+        title = f"{name} transaction"
+        end = State.TERMINATED.value
+        parts += _diagram(title, source, machine.START.value, end, arrows)
+    steps = (
+        (_title(state), _title(target), event.__name__, actions)
+        for (state, event), (target, actions) in call.TRANSITIONS.items()
+    )
+    start, end = _title(call.State.CALLING), _title(call.State.ENDED)
+    parts += _diagram("Call", CALL_SOURCE, start, end, steps)
     return "\n".join(parts) + "\n"
+
+
+def _diagram(
+    title: str,
+    source: str,
+    start: str,
+    end: str,
+    arrows: Iterable[tuple[str, str, str, tuple[Enum, ...]]],
+) -> list[str]:
+    parts = [f"\n## {title}\n{source}\n\n```mermaid\nstateDiagram-v2", f"    [*] --> {start}"]
+    for state, target, event, actions in arrows:
+        doing = ", ".join(action.name.lower().replace("_", " ") for action in actions)
+        label = f"{event} / {doing}" if doing else event
+        parts.append(f"    {state} --> {target}: {label}")
+    return [*parts, f"    {end} --> [*]\n```"]
+
+
+def _title(state: Enum) -> str:
+    return state.name.title()
 
 
 def _reachable(start: State, table: Transitions) -> set[State]:
@@ -93,6 +125,31 @@ def test_every_timer_that_is_armed_is_answered(machine: type[Transaction]) -> No
     answered = {event.name.removeprefix("TIMER_").lower()[:1] for event in timers}
     assert armed == answered
     assert Event.TIMER_CANCELLED not in timers or machine.START is State.CALLING
+
+
+def test_every_state_of_a_call_is_reached_and_ends() -> None:
+    reached: dict[call.State, set[call.State]] = {}
+    for start in call.State:
+        found = {start}
+        for _ in call.State:
+            found |= {to for (at, _), (to, _) in call.TRANSITIONS.items() if at in found}
+        reached[start] = found
+    assert reached[call.State.CALLING] == set(call.State)
+    assert all(call.State.ENDED in found for found in reached.values())
+    assert reached[call.State.ENDED] == {call.State.ENDED}
+
+
+def test_every_event_and_every_action_of_a_call_is_used() -> None:
+    table = call.TRANSITIONS
+    assert {event for _, event in table} == set(get_args(events.CallEvent))
+    assert {action for _, actions in table.values() for action in actions} == set(call.Action)
+    assert all(target is call.State.ENDED for target, done in table.values() if _finishes(done))
+    assert all(_finishes(done) for target, done in table.values() if target is call.State.ENDED)
+
+
+def _finishes(actions: tuple[call.Action, ...]) -> bool:
+    """Counters, ports and the recording are let go of exactly once: at the end."""
+    return call.Action.FINISH in actions
 
 
 def test_the_page_is_current() -> None:
