@@ -78,7 +78,7 @@ class Calls:
                 self._out_of_dialog(tx, request, source, now)
         except RelayError as error:
             self.signalling.respond(tx, refusal(request, error, self.token()))
-            self._count_refusal(request, error)
+            self._count_refusal(request, error, source)
 
     def on_ack(self, request: Request, source: Hop, now: float) -> None:
         """The ACK to a 2xx; one that fits nothing is ignored (RFC 3261 section 17)."""
@@ -188,8 +188,10 @@ class Calls:
             return True
         return leg.dialog is not None and leg.dialog.next_hop_uri().host == source.host
 
-    def _count_refusal(self, request: Request, error: RelayError) -> None:
+    def _count_refusal(self, request: Request, error: RelayError, source: Hop) -> None:
         status = error.status if isinstance(error, Refused) else error.status_hint
         self.counters[f"refused_{status}"] += 1
         if request.method == "INVITE" and request.to.tag is None:
-            self.journal.event("call_refused", "-", status=status, text=str(error))
+            self.journal.event(
+                "call_refused", "-", status=status, text=str(error), source=source.host
+            )

@@ -413,6 +413,8 @@ class TestRefusals:
         world = World()
         world.pbx.call(number="nobody")
         assert self.refused(world) == [404]
+        told = world.journal.last("call_refused")
+        assert (told["status"], told["source"]) == (404, PBX)  # whose mistake it is
 
     def test_ports_run_out(self) -> None:
         world = World(ports=0)

@@ -1,0 +1,76 @@
+"""What the pages say exists: files, log events, drop codes, counters, make targets."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from relay import _native
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/operating.md")
+OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
+SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "relay").rglob("*.py"))}
+
+_PATH = re.compile(r"`([a-z_0-9./]+(?:\.(?:md|py|pxd|pxi|toml|png)|/[a-z_0-9]+))`|\]\(([^)#:]+)\)")
+_EVENT = re.compile(r'(?:\b_log|\.event|\b_?log(?:ger)?\.(?:info|warning|error))\(\s*"([a-z_]+)"')
+_COUNTER = re.compile(r'(?:counters\[|_count(?:ed)?\()f?"([a-z_]+)')
+_CODE = re.compile(r"`([a-z_]+)`")
+# Their names are chosen by an expression in call/calls.py.
+CHOSEN = ("recording_saved", "recording_failed")
+# Written from a full run of `make bench`, which no test repeats.
+MEASURED = "docs/performance.md"
+
+
+def _section(heading: str) -> str:
+    """The text of operating.md below a heading, up to the next one."""
+    found = re.search(rf"^## {re.escape(heading)}$(.*?)(?=^## |\Z)", OPERATING, re.M | re.S)
+    assert found is not None, heading
+    return found[1]
+
+
+def _first_column(text: str) -> set[str]:
+    """The `names` in the first column of a section's table."""
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in _CODE.findall(row)}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    places = (ROOT, ROOT / "relay", ROOT / "native", (ROOT / page).parent)
+    for match in _PATH.finditer(text):
+        name = match[1] or match[2]
+        if name == MEASURED:
+            continue
+        found = [p / (name + ending) for p in places for ending in ("", ".py", ".pxd")]
+        assert any(path.exists() for path in found), f"{page}: {name}"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_make_target_that_a_page_names_exists(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    text = (ROOT / page).read_text("utf-8")
+    for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.M):
+        assert re.search(rf"^{target}:.*## ", makefile, re.M), f"{page}: make {target}"
+
+
+def test_every_log_event_is_described_and_every_described_one_is_logged() -> None:
+    logged = {name for text in SOURCES.values() for name in _EVENT.findall(text)}
+    calls = SOURCES[ROOT / "relay/call/calls.py"]
+    assert all(f'"{name}"' in calls for name in CHOSEN)
+    assert _first_column(_section("The log")) == logged | set(CHOSEN)
+
+
+def test_every_drop_code_is_described() -> None:
+    assert _first_column(_section('"Why is there no audio?"')) == set(_native.DROP_NAMES) - {"none"}
+
+
+def test_every_counter_is_described() -> None:
+    told = _section("Counters")
+    found = {name for text in SOURCES.values() for name in _COUNTER.findall(text)}
+    worker = _native.Worker(-1)
+    found |= {name for name in worker.counters() if not name.startswith("drop_")}
+    assert found and {name for name in found if f"`{name}" not in told} == set()
