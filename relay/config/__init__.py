@@ -15,7 +15,6 @@ from relay.config.models import (
     Route,
     Sip,
     Trunk,
-    secret,
 )
 from relay.config.reading import EXAMPLE, example, load, notes, read
 
@@ -39,5 +38,4 @@ __all__ = [
     "load",
     "notes",
     "read",
-    "secret",
 ]

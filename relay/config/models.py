@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -32,7 +31,6 @@ LATER = "is not supported by this version"
 
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
-_ENVIRONMENT = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 
 
 def _address(value: Any) -> Any:
@@ -228,7 +226,7 @@ class Origination(Section):
 
 
 class Credential(Section):
-    """The shape of a later version's digest credential; see `secret`."""
+    """The shape of a later version's digest credential: known, so that it can be refused."""
 
     username: str
     password: str
@@ -316,19 +314,3 @@ class Config(Section):
         if any(route.from_ == route.to for route in self.route):
             return sum(limits)
         return min(sum(limits) // 2, sum(limits) - max(limits))
-
-
-def secret(text: str, environment: Mapping[str, str]) -> str:
-    """A secret of the file: `env:NAME` is looked up, anything else is the secret itself.
-
-    Raises ValueError that names the variable, never its value.
-    """
-    match = _ENVIRONMENT.fullmatch(text)
-    if match is None:
-        if text.startswith("env:"):
-            raise ValueError("env: is followed by the name of an environment variable")
-        return text
-    value = environment.get(match[1], "")
-    if not value:
-        raise ValueError(f"the environment variable {match[1]} is not set")
-    return value

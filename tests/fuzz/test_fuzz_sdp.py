@@ -115,7 +115,7 @@ def test_mutated_descriptions() -> None:
 
 @settings(max_examples=int(40 * SECONDS), deadline=None)
 @given(st.binary(max_size=200), st.integers(0, len(SEEDS) - 1))
-def test_binary_bodies(noise: bytes, seed: int) -> None:
+def test_binary_bodies_are_refused_or_carried(noise: bytes, seed: int) -> None:
     _refused_or_carried(noise, noise)
     _refused_or_carried(SEEDS[seed] + noise, SEEDS[seed])
     _refused_or_carried(SEEDS[seed], SEEDS[seed] + noise)

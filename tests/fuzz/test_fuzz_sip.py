@@ -177,15 +177,14 @@ def test_mutated_responses_to_a_live_transaction() -> None:
 
 @SETTINGS
 @given(st.binary(max_size=400))
-def test_any_octets(data: bytes) -> None:
+def test_any_octets_are_a_message_or_malformed(data: bytes) -> None:
     _check(data, TransactionLayer(), 0.0)
     StreamParser().feed(data)
 
 
 @SETTINGS
 @given(st.text(alphabet='sip:ab@.;=?,<>"\\%[]4 \t\x00é/', max_size=40))
-def test_any_value(text: str) -> None:
-    """A value that parses is written so that it parses to the same."""
+def test_a_value_that_parses_is_written_as_it_parses(text: str) -> None:
     for parse_value in (NameAddr.parse, Via.parse, CSeq.parse, SipUri.parse, parse_uri):
         try:
             value = parse_value(text)

@@ -26,7 +26,6 @@ class Result:
     exit_code: int
     successful: int
     failed: int
-    retransmitted: int
     errors: str
 
 
@@ -86,7 +85,6 @@ class Sipp:
             code,
             _last(r"Successful call\s*\|\s*\d+\s*\|\s*(\d+)", screen),
             _last(r"Failed call\s*\|\s*\d+\s*\|\s*(\d+)", screen),
-            sum(int(n) for n in re.findall(r"[<>]-*\s+(?:E-RTD\d\s+)?\d+\s+(\d+)", screen)),
             errors or screen[-2000:],
         )
 

@@ -92,7 +92,7 @@ def test_each_side_hears_the_other_and_both_are_recorded(
     assert json.loads(recording.with_suffix(".json").read_text())["complete"]
 
 
-def test_over_tcp(tmp_path: Path, voices: dict[str, Path]) -> None:
+def test_both_voices_arrive_over_tcp(tmp_path: Path, voices: dict[str, Path]) -> None:
     """SIP over TCP on both legs."""
     with region(tmp_path, "tcp") as r:
         caller, callee = (replace(s, transport="tcp") for s in setups(r, tmp_path, voices))

@@ -25,11 +25,6 @@ class Endpoint:
     def sent_by(self) -> str:
         return f"{self.hop.host}:{self.hop.port}"
 
-    def first_words(self) -> list[str]:
-        """`INVITE`, `SIP/2.0 200` … of everything sent."""
-        lines = [data.split(b"\r\n", 1)[0].decode() for _, data in self.sent]
-        return [line[:11] if line.startswith("SIP/") else line.split()[0] for line in lines]
-
 
 class Link:
     """Delivers between endpoints. Times are virtual seconds; `chance` makes it repeatable."""

@@ -436,12 +436,12 @@ class TestRefusals:
             (b"v=0\r\no=- 1 1 IN IP4 192.0.2.2\r\ns=-\r\nt=0 0\r\nm=video 1 RTP/AVP 31\r\n", 488),
         ],
     )
-    def test_bad_sdp(self, body: bytes, status: int) -> None:
+    def test_sdp_that_cannot_be_carried_is_refused(self, body: bytes, status: int) -> None:
         world = World()
         world.pbx.call(body=body)
         assert self.refused(world) == [status]
 
-    def test_another_body_type(self) -> None:
+    def test_a_body_that_is_no_sdp_gets_415(self) -> None:
         world = World()
         world.pbx.call(body=b"hello", Content_Type="text/plain")
         assert self.refused(world) == [415]

@@ -50,7 +50,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     return configs
 
 
-def test_version() -> None:
+def test_the_version_is_printed_alone() -> None:
     result = run("--version")
     assert (result.exit_code, result.stdout) == (0, f"relay {__version__}\n")
 

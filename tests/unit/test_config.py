@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import relay
-from relay.config import Config, Listen, example, load, notes, read, secret
+from relay.config import Config, Listen, example, load, notes, read
 from relay.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -282,11 +282,3 @@ def test_a_configuration_is_frozen() -> None:
     config: Config = example()
     with pytest.raises(ValueError, match="frozen"):
         config.sip.advertise = "127.0.0.9"  # type: ignore[misc]
-
-
-def test_secrets_come_from_the_environment() -> None:
-    assert secret("env:ACME", {"ACME": "s3cret"}) == "s3cret"
-    assert secret("plain", {}) == "plain"
-    for text in ("env:MISSING", "env:", "env:a b"):
-        with pytest.raises(ValueError, match="environment variable"):
-            secret(text, {})

@@ -170,5 +170,5 @@ def test_the_envelope_has_peak_and_loudness() -> None:
     assert loudness.tolist() == pytest.approx([0, 1, (0.25 / 2) ** 0.5])
 
 
-def test_duration() -> None:
+def test_the_duration_counts_frames_not_samples() -> None:
     assert Audio(8000, np.zeros((2, 4000), np.float32)).duration_s == 0.5

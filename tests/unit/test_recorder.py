@@ -12,8 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -83,14 +82,6 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def ledger_of(event: RecordingEnded) -> dict[str, object]:
     loaded: dict[str, object] = json.loads(Path(event.path).with_suffix(".json").read_bytes())
     return loaded
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait for another thread or process, which cannot tell us, up to a deadline."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "it never came to that"
-        threading.Event().wait(0.005)
 
 
 def test_a_call_becomes_a_wav_and_a_ledger(bench: Bench, tmp_path: Path) -> None:
