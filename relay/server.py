@@ -11,6 +11,7 @@ import gc
 import os
 import secrets
 import signal
+import socket
 from datetime import UTC, datetime
 
 import structlog
@@ -21,13 +22,13 @@ from relay.call.admission import Admission
 from relay.call.calls import Calls
 from relay.call.ports import MediaEvent, RecordingEnded
 from relay.call.router import Router
-from relay.config import Config
-from relay.errors import RelayError
+from relay.config import Config, Media
+from relay.errors import ListenError, RelayError
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.store import directory_of, repair_all
+from relay.recording.store import directory_of, make_directory, repair_all
 from relay.signalling.endpoint import Endpoint
 
 STATUS_EVERY_S = 60.0
@@ -64,6 +65,7 @@ class Server:
             latch_networks=config.region.networks,
         )
         self._store = directory_of(config.recording.store)
+        self._check_store()
         self._repair()
         self.recorder = FileRecorder(
             self._store, TapReader(self.engine.taps), self._on_recording_ended
@@ -81,6 +83,7 @@ class Server:
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
+        _check_media_addresses(self._config.media)
         self.engine.start(self._loop)
         await self.endpoint.start()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,6 +102,21 @@ class Server:
         status.cancel()
         await self._drain()
         self._close()
+
+    def _check_store(self) -> None:
+        """Tell now what every recording would tell; calls are served all the same."""
+        if all(trunk.recording == "do-not-record" for trunk in self._config.trunk):
+            return
+        problem = None
+        try:
+            make_directory(self._store)
+        except OSError as error:
+            problem = error.strerror
+        else:
+            if not os.access(self._store, os.W_OK | os.X_OK):
+                problem = "Permission denied"
+        if problem is not None:
+            self._log.error("store_unusable", path=str(self._store), problem=problem)
 
     def _repair(self) -> None:
         for found in repair_all(self._store):
@@ -166,6 +184,23 @@ class Server:
 
     def _on_signal(self) -> None:
         self._stop.set()
+
+
+def _check_media_addresses(media: Media) -> None:
+    """Raises ListenError for one that is not this machine's: every call would get 503."""
+    for key in ("address", "address_ipv6"):
+        host = getattr(media, key)
+        if host is None:
+            continue
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.bind((host, 0))
+        except OSError as error:
+            raise ListenError(
+                f"cannot use media.{key} {host}: {error.strerror}; "
+                "`ip address` shows the addresses of this machine"
+            ) from error
 
 
 def _tune_collector() -> None:
