@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 import uvloop
@@ -52,6 +53,7 @@ class Server:
         self._log = structlog.get_logger()
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_bug)
         media = config.media
         self.engine = Engine(
             media.address,
@@ -163,6 +165,11 @@ class Server:
 
     def _on_bug(self, bug: BaseException) -> None:
         self._log.error("bug", exc_info=bug)
+
+    def _on_loop_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught, in the log like all else: its numbers are masked there."""
+        bug = context.get("exception")
+        self._log.error("bug", problem=str(context.get("message")), exc_info=bug or False)
 
     def _on_signal(self) -> None:
         self._stop.set()

@@ -8,6 +8,7 @@ A shell feeds it messages and time, sends what `drain` returns, and wakes it at
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,6 +77,12 @@ class UserAgent:
         """A stream connection is gone, or could not be made."""
         self._now = now
         self._layer.transport_failed(hop, now)
+
+    def not_sent(self, output: layer.Send, now: float) -> None:
+        """It can never be sent: too long, or to what is no address."""
+        self._now = now
+        if output.tx is not None:
+            self._layer.transport_failed(output.hop, now, output.tx)
 
     def looked_up(self, lookup: LookUp, address: str | None, now: float) -> None:
         """The answer to a LookUp; None when the name has no address."""
@@ -230,4 +237,8 @@ class UserAgent:
 
 def is_numeric(host: str) -> bool:
     """An IPv4 or IPv6 address rather than a name."""
-    return ":" in host or host.replace(".", "").isdigit()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

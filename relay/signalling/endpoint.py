@@ -42,7 +42,13 @@ class Endpoint:
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
         self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
-        self._streams = Streams(self._receive, self._stream_failed, self._count, self._links)
+        self._streams = Streams(
+            self._receive,
+            self._stream_failed,
+            self._count,
+            self._links,
+            lambda host: calls.router.identify(host) is not None,
+        )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -124,13 +130,15 @@ class Endpoint:
 
     def _settle(self) -> None:
         """Carry out what the agent wants and wake it at its next deadline."""
-        for output in self._agent.drain():
-            if isinstance(output, LookUp):
-                task = self._loop.create_task(self._look_up(output))
-                self._lookups.add(task)
-                task.add_done_callback(self._lookups.discard)
-            else:
-                self._transmit(output.data, output.hop)
+        while outputs := self._agent.drain():
+            for output in outputs:
+                if isinstance(output, LookUp):
+                    task = self._loop.create_task(self._look_up(output))
+                    self._lookups.add(task)
+                    task.add_done_callback(self._lookups.discard)
+                elif not self._transmit(output.data, output.hop):
+                    self._count("not_sendable")
+                    self._agent.not_sent(output, self._loop.time())
         when = self._agent.next_timer()
         if when is None:
             return
@@ -146,15 +154,13 @@ class Endpoint:
         self._agent.on_timer(self._loop.time())
         self._settle()
 
-    def _transmit(self, data: bytes, hop: Hop) -> None:
+    def _transmit(self, data: bytes, hop: Hop) -> bool:
+        """False when it is known at once that this will not leave."""
         if hop.transport != "udp":
             self._streams.send(data, hop)
-            return
+            return True
         udp = self._udp.get(hop.link) or self._udp_for(":" in hop.host)
-        if udp is None:
-            self._count("no_udp_listener")
-        else:
-            udp.send(data, hop.host, hop.port)
+        return udp is not None and udp.send(data, hop.host, hop.port)
 
     def _udp_for(self, ipv6: bool) -> UdpListener | None:
         family = socket.AF_INET6 if ipv6 else socket.AF_INET
@@ -165,7 +171,7 @@ class Endpoint:
         try:
             found = await self._loop.getaddrinfo(lookup.host, None, type=socket.SOCK_DGRAM)
             address = str(found[0][4][0])
-        except OSError:
+        except (OSError, UnicodeError):  # the latter for a name that can be none
             pass
         self._agent.looked_up(lookup, address, self._loop.time())
         self._settle()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.call.user_agent import is_numeric
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
@@ -289,3 +290,24 @@ def test_words_of_a_peer_stay_out_of_the_log(uri: str | None, body: bytes | None
         world.pbx.call(body=body)
     world.run(2)
     assert "murphy" not in repr(world.journal.events).lower()
+
+
+@pytest.mark.parametrize("method", ["INVITE", "BYE"])
+def test_what_can_never_be_sent_fails_at_once(method: str) -> None:
+    """Too long for a datagram, or to what is no address: no 32 s of trying."""
+    world = World()
+    if method == "BYE":
+        answered(world)
+    world.unsendable = lambda data: data.startswith(method.encode())
+    if method == "INVITE":
+        world.pbx.call()
+        world.run_until(lambda: 503 in world.pbx.statuses(), 1.0)
+    else:
+        world.carrier.bye()
+        world.run_until(lambda: world.calls.idle, 1.0)
+    assert_clean(world)
+
+
+@pytest.mark.parametrize("host", ["999.999.1.1", "1.2.3", "12", "[:::::]"])
+def test_what_only_looks_like_an_address_is_looked_up_as_a_name(host: str) -> None:
+    assert not is_numeric(host.strip("[]"))
