@@ -121,6 +121,7 @@ class Call:
         self._recording = False
         self._alarm: Alarm | None = None
         self._cause = ""
+        self._early_media = False
         self._answered_at: float | None = None
 
     # --- asked by the legs
@@ -177,6 +178,7 @@ class Call:
 
     def _ring_caller(self, event: e.Rang, now: float) -> None:
         sdp = self._answer_for_caller(event.sdp)
+        self._early_media = self._early_media or bool(sdp)
         self.caller.ring(event.branch, event.status, event.reason, sdp)
         if (event.status, bool(sdp)) not in self._rang:  # a callee may repeat it for minutes
             self._rang.add((event.status, bool(sdp)))
@@ -213,6 +215,8 @@ class Call:
             return
         if not self.callee.delayed_offer:
             self.negotiation.close()
+        if self._early_media:
+            self.negotiation.renew()
         self._answered_at = now
         self.caller.answer(event.branch, sdp, now)
         self._log("call_answered", codec=self.negotiation.codec())
