@@ -198,6 +198,22 @@ class TestFloods:
         world.pbx.bye()
         assert_clean(world)
 
+    def test_of_requests_is_refused_without_state_and_calls_still_end(self) -> None:
+        """Each transaction lives for 32 s after its answer."""
+        world = World()
+        answered(world)
+        world.relay._layer._most_servers = len(world.relay._layer._servers) + 10
+        for _ in range(50):
+            world.pbx.call()
+        world.run(0.1)
+        assert len(world.relay._layer._servers) <= world.relay._layer._most_servers
+        refused = [r for r in world.pbx.responses if r.status == 503]
+        assert refused and refused[0].headers.get("Retry-After")
+        world.pbx.bye()
+        world.run_until(lambda: world.pbx.statuses("BYE") == [200])
+        world.relay.stop(world.now)
+        assert_clean(world)
+
 
 def test_another_trunk_cannot_cancel_a_call() -> None:
     """A branch can be guessed (many stacks count): the address must fit, too."""
