@@ -28,7 +28,7 @@ from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.store import directory_of, repair_all
+from relay.recording.store import check_writable, directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
 
 STATUS_EVERY_S = 60.0
@@ -103,6 +103,9 @@ class Server:
         self._close()
 
     def _repair(self) -> None:
+        """Look after the directory before anything is served. Raises StoreError."""
+        if any(trunk.recording != "do-not-record" for trunk in self._config.trunk):
+            check_writable(self._store)
         for found in repair_all(self._store):
             self._log.warning(
                 "recording_repaired",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, cast
@@ -71,7 +72,10 @@ def cannot_bind(transport: str, host: str, port: int, error: OSError) -> str:
     """The text of a ListenError: what failed, where, and who can tell why."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     kind = "ulnp" if transport == "udp" else "tlnp"
+    cause = error if error.errno else error.__cause__ or error.__context__
+    number = getattr(cause, "errno", None)  # uvloop has it one step down
+    reason = os.strerror(number) if number else str(error)
     return (
-        f"cannot listen on {transport}:{where}: {error.strerror or error}; "
+        f"cannot listen on {transport}:{where}: {reason}; "
         f"`ss -{kind} 'sport = :{port}'` shows who holds the port"
     )

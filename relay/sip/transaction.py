@@ -63,11 +63,17 @@ __all__ = [
 ]
 
 
+RETRY_AFTER_S = 5
+MOST_SERVERS = 100_000  # some 0.6 GB; 1,000 calls a second need 64,000
+
+
 class TransactionLayer:
     """All transactions of one endpoint.
 
     `branch` makes Via branches (with the cookie); `supported` are the option tags that
-    Require may name. `dropped` counts messages that were unusable or belonged to nothing.
+    Require may name. With `most_servers` server transactions alive, a request outside of a
+    dialog gets a stateless 503. `dropped` counts messages that were unusable or belonged to
+    nothing.
     """
 
     def __init__(
@@ -75,7 +81,9 @@ class TransactionLayer:
         timers: Timers | None = None,
         branch: Callable[[], str] | None = None,
         supported: frozenset[str] = frozenset(),
+        most_servers: int = MOST_SERVERS,
     ) -> None:
+        self._most_servers = most_servers
         self.timers = timers or Timers()
         self.dropped = 0
         self._branch = branch or new_branch
@@ -187,6 +195,8 @@ class TransactionLayer:
             self.dropped += 1
             return
         response = request.response(status, reason, self._stateless_tag(request))
+        if status == 503:
+            response.headers.add("Retry-After", str(RETRY_AFTER_S))
         if status == 420:
             response.headers.add("Unsupported", ", ".join(unsupported(request, self._supported)))
         self._outputs.append(Send(response.encode(), hop))
@@ -226,6 +236,9 @@ class TransactionLayer:
         if problem is not None:
             self.reject(request, problem, source, now)
             return
+        if self._overloaded and request.method != "CANCEL" and request.to.tag is None:
+            self.reject(request, 503, source, now)
+            return
         hop = self._mark_via(request, via, source)
         if request.method == "INVITE":
             tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
@@ -241,6 +254,11 @@ class TransactionLayer:
             if request.method == "INVITE":
                 self.respond(tx, request.response(100), now)
             self._outputs.append(RequestReceived(tx, request, source))
+
+    @property
+    def _overloaded(self) -> bool:
+        # Each is kept for 32 s: a flood would fill the memory. What ends calls still passes.
+        return len(self._servers) >= self._most_servers
 
     def _receive_cancel(self, tx: ServerTransaction, cancel: Request, key: Key, now: float) -> None:
         """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""

@@ -10,6 +10,7 @@ from itertools import count
 import pytest
 import uvloop
 
+from relay.errors import ListenError
 from relay.signalling import stream
 from relay.signalling.stream import Streams
 from relay.signalling.udp import UdpListener
@@ -158,5 +159,27 @@ def test_a_connection_to_what_can_be_no_host_fails(host: str) -> None:
         rig.streams.send(OPTIONS, Hop("tcp", host, 5060))
         await rig.until("failed")
         rig.close()
+
+    uvloop.run(main())
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_a_port_in_use_is_told_with_the_reason_and_who_to_ask(transport: str) -> None:
+    async def main() -> None:
+        kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_INET, kind) as holder:
+            holder.bind(("127.0.0.1", 0))
+            if transport == "tcp":
+                holder.listen()
+            port = holder.getsockname()[1]
+            listen = (
+                UdpListener(1, lambda data, hop: None).bind
+                if transport == "udp"
+                else Rig(is_trunk=True).streams.listen
+            )
+            with pytest.raises(ListenError) as told:
+                await listen("127.0.0.1", port)
+        for part in (f"{transport}:127.0.0.1:{port}", "Address already in use", "`ss -"):
+            assert part in str(told.value)
 
     uvloop.run(main())
