@@ -117,16 +117,19 @@ class UserAgent:
     def drain(self) -> list[layer.Send | LookUp]:
         """Let the calls act on everything that happened; returns what the shell must do."""
         todo: list[layer.Send | LookUp] = []
-        while outputs := self._layer.drain():
-            for output in outputs:
-                if isinstance(output, layer.Send):
+        try:
+            for output in self._layer.unfinished():  # what the calls add comes behind
+                if type(output) is layer.Send:
                     todo.append(output)
                 elif not self._guard(self._deliver, output) and isinstance(
                     output, layer.RequestReceived
                 ):
                     self._guard(self.respond, output.tx, output.request.response(500))
-        todo += self._lookups
-        self._lookups.clear()
+        finally:
+            self._layer.drain()
+        if self._lookups:
+            todo += self._lookups
+            self._lookups.clear()
         return todo
 
     def _guard(self, step: Callable[..., None], *args: object) -> bool:

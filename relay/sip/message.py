@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from relay.errors import LocalProtocolError, MalformedMessage
 from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, parse_number
@@ -161,6 +161,20 @@ class Message:
         value = self.headers.typed[name] = parse(raw)
         return value
 
+    def read(self) -> None:
+        """Parse in one pass all that transactions and dialogs look at.
+
+        Raises MalformedMessage for a bad value and for a mandatory one that is missing.
+        """
+        typed = self.headers.typed
+        for name, raw in self.headers._fields:
+            parse = _PARSERS.get(name)
+            if parse is not None and name not in typed:
+                typed[name] = parse(raw)
+        for name in _MANDATORY:
+            if name not in typed:
+                raise MalformedMessage(f"{name} is missing")
+
     @property
     def call_id(self) -> str:
         """Call-ID, compared octet by octet."""
@@ -202,7 +216,8 @@ class Message:
         """The first Contact; None when absent or `*`."""
         typed = self.headers.typed
         if "Contact" in typed:
-            return cast("NameAddr | None", typed["Contact"])
+            found: NameAddr | None = typed["Contact"]
+            return found
         return self._read("Contact", _first_contact) if "Contact" in self.headers else None
 
     @property
@@ -268,12 +283,23 @@ def _not_empty(raw: str) -> str:
 
 
 def _first_contact(raw: str) -> NameAddr | None:
-    first = _first(raw)
+    first = raw if "," not in raw else _first(raw)
     return None if first == "*" else _name_addr(first)
 
 
 def _first_via(raw: str) -> Via:
-    return Via.parse(_first(raw))
+    return Via.parse(raw if "," not in raw else _first(raw))
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "Via": _first_via,
+    "From": _name_addr,
+    "To": _name_addr,
+    "Call-ID": _not_empty,
+    "CSeq": _cseq,
+    "Contact": _first_contact,
+}
+_MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")  # RFC 3261 section 8.1.1
 
 
 def _first(raw: str) -> str:
