@@ -49,6 +49,8 @@ class State(Enum):
     UP = auto()
     ENDED = auto()  # told to both sides; late messages change nothing
 
+    __hash__ = object.__hash__  # members are single; the default hashes their name each time
+
 
 class Action(Enum):
     """What a transition does."""
@@ -63,6 +65,8 @@ class Action(Enum):
     RECORD_RINGING = auto()
     RECORD_ANSWERED = auto()
     FINISH = auto()
+
+    __hash__ = object.__hash__
 
 
 S, A = State, Action

@@ -41,6 +41,7 @@ class Endpoint:
         self._advertise = advertise
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
+        self._first_udp: dict[bool, UdpListener] = {}  # of each family: is it IPv6?
         self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
         self._streams = Streams(
             self._receive,
@@ -62,6 +63,7 @@ class Endpoint:
                 udp = UdpListener(next(self._links), self._datagram)
                 await udp.bind(listen.host, listen.port)
                 self._udp[udp.link] = udp
+                self._first_udp.setdefault(udp.family == socket.AF_INET6, udp)
             else:
                 server = await self._streams.listen(listen.host, listen.port)
                 self._servers.append(server)
@@ -97,7 +99,7 @@ class Endpoint:
         host, port = "", 0
         ipv6 = ":" in peer
         if transport == "udp":
-            udp = self._udp.get(link) or self._udp_for(ipv6)
+            udp = self._udp.get(link) or self._first_udp.get(ipv6)
             if udp is not None:
                 host, port = udp.host, udp.port
         else:
@@ -159,12 +161,8 @@ class Endpoint:
         if hop.transport != "udp":
             self._streams.send(data, hop)
             return True
-        udp = self._udp.get(hop.link) or self._udp_for(":" in hop.host)
+        udp = self._udp.get(hop.link) or self._first_udp.get(":" in hop.host)
         return udp is not None and udp.send(data, hop.host, hop.port)
-
-    def _udp_for(self, ipv6: bool) -> UdpListener | None:
-        family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        return next((udp for udp in self._udp.values() if udp.family == family), None)
 
     async def _look_up(self, lookup: LookUp) -> None:
         address: str | None = None

@@ -90,7 +90,8 @@ class TransactionLayer:
         self._supported = supported
         self._secret = token_bytes(16)
         self._store = TimerStore()
-        self._outputs: list[Output] = []
+        self._outputs: list[Output] = []  # the machines hold this list
+        self.next_timer = self._store.next
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
@@ -111,12 +112,12 @@ class TransactionLayer:
     def drain(self) -> list[Output]:
         """What happened since the last call, in order."""
         outputs = self._outputs[:]
-        self._outputs.clear()  # the machines hold this list
+        self._outputs.clear()
         return outputs
 
-    def next_timer(self) -> float | None:
-        """When `on_timer` is due, in the seconds of `now`; None when nothing runs."""
-        return self._store.next()
+    def unfinished(self) -> list[Output]:
+        """What `drain` would give, as it grows: for one loop that then calls `drain`."""
+        return self._outputs
 
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
@@ -300,12 +301,10 @@ class TransactionLayer:
     # --- responses ------------------------------------------------------------------------
 
     def _receive_response(self, response: Response, source: Hop, now: float) -> None:
+        response.read()
         cseq = response.cseq
         branch = response.via.branch or ""
-        _ = (response.to, response.from_, response.call_id)
         names = response.headers.names()
-        if "Contact" in names:
-            _ = response.contact
         if "Record-Route" in names:
             _ = response.record_routes
         if names.count("Via") > 1 or "," in (response.headers.get("Via") or ""):
