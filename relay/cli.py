@@ -12,16 +12,21 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay import __version__
-from relay.config import EXAMPLE, Config, Trunk, example, load, notes
+from relay.config import EXAMPLE, Config, Route, Trunk, example, load, notes
 from relay.errors import ConfigError
 
 MISTAKEN = 2
+# Calls that the embedded example takes as it is.
+TRY = """Try it with SIPp in two other terminals, first the carrier, then the PBX:
+  sipp -sn uas -i 127.0.0.3 -p 5070
+  sipp -sn uac -i 127.0.0.2 -p 5080 -s +35315550199 -m 1 -d 3000 127.0.0.1:5060"""
 
 app = typer.Typer(
     name="relay",
     help="A SIP/RTP relay for voice that stays in one legal region.",
     epilog="Examples:  relay check --config region.toml  ·  "
-    "relay serve --config region.toml  ·  relay demo",
+    "relay serve --config region.toml  ·  relay demo\n\n"
+    "Exit codes:  0 done  ·  1 failed while running  ·  2 a mistake in the input",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -61,8 +66,9 @@ def check(
 ) -> None:
     """Explain every mistake in a configuration, or sum it up.
 
-    Without --config the embedded example is checked. Exit code 0: it can be served;
-    2: it has mistakes.
+    Without --config the embedded example is checked.
+
+    Exit code 0: it can be served; 2: it has mistakes.
     """
     name = str(config) if config is not None else EXAMPLE
     try:
@@ -84,8 +90,10 @@ def serve(config: ConfigOption = None) -> None:
     """Serve a region until Ctrl-C.
 
     Without --config: a laptop region on 127.0.0.1:5060 with the settings of
-    relay.example.toml. Refuses to start (exit code 2) on any mistake that
-    `relay check` finds.
+    relay.example.toml. Ctrl-C or SIGTERM refuses new calls and gives running ones
+    sip.drain_s seconds to end, then hangs up; a second one does not wait.
+
+    Exit code 0: stopped; 1: could not start; 2: mistakes that `relay check` explains.
     """
     try:
         loaded = _load(config)
@@ -96,6 +104,8 @@ def serve(config: ConfigOption = None) -> None:
     from relay.server import run
 
     _print_where_to_call(loaded)
+    if config is None:
+        _stderr().print(TRY, markup=False)
     raise typer.Exit(run(loaded))
 
 
@@ -149,6 +159,16 @@ def _print_where_to_call(config: Config) -> None:
         if trunk.allow:
             networks = ", ".join(str(network) for network in trunk.allow)
             console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {networks}")
+            for route in config.route:
+                if route.from_ == trunk.name:
+                    console.print(f"    {escape(_leads(config, route))}")
+
+
+def _leads(config: Config, route: Route) -> str:
+    """Where a route's calls arrive; more than one address when they are divided."""
+    targets = next(trunk.origination for trunk in config.trunk if trunk.name == route.to)
+    where = " or ".join(entry.uri for entry in targets if entry.enabled)
+    return f"{route.number} goes to {route.to} at {where}"
 
 
 def _summary(config: Config) -> dict[str, Any]:

@@ -17,8 +17,8 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     trunks: Sequence[Trunk | None] = parts.get("trunk", ())
     routes: Sequence[Route | None] = parts.get("route", ())
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
-    if not isinstance(data.get("route", []), list):
-        return found
+    if "trunk" not in data:  # that is told already; every route would tell it again
+        return [*found, *_repeated(routes)]
     return [*found, *_routes(routes, trunks, _trunk_names(data)), *_repeated(routes)]
 
 
@@ -36,6 +36,7 @@ def _addresses(parts: Parts) -> Iterator[str]:
         yield from _listens(sip, media)
     if media is not None:
         yield from _media(media)
+        yield from _ipv6(sip, media, parts.get("trunk", ()))
     if region is not None:
         yield from _outside(region, sip, media, parts.get("trunk", ()))
 
@@ -59,6 +60,24 @@ def _media(media: Media) -> Iterator[str]:
         yield f"media.address: {media.address} is no address to send to: set media.advertise"
     if media.address_ipv6 is not None and ":" not in media.address_ipv6:
         yield f"media.address_ipv6: {media.address_ipv6} is not an IPv6 address"
+    if ":" in media.address:
+        yield f"media.address: {media.address} is not IPv4: it belongs to media.address_ipv6"
+
+
+def _ipv6(sip: Sip | None, media: Media, trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    """Signalling over IPv6 needs voice over IPv6, and a listener to send from."""
+    listens = [str(listen) for listen in sip.listen if ":" in listen.host] if sip else []
+    targets = [
+        f"trunk[{index}].origination[{at}].uri"
+        for index, trunk in enumerate(trunks)
+        for at, entry in enumerate(trunk.origination if trunk else ())
+        if ":" in entry.sip_uri.host
+    ]
+    if media.address_ipv6 is None and (listens or targets):
+        where = listens[0] if listens else targets[0]
+        yield f"media.address_ipv6 is missing: calls over IPv6 ({where}) could carry no voice"
+    if sip is not None and targets and not listens:
+        yield f"{targets[0]}: no address in sip.listen is IPv6"
 
 
 def _outside(

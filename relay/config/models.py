@@ -94,7 +94,8 @@ class Listen(Section):
         """Raises ValueError with an explanation."""
         match = _LISTEN.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text!r} is not of the form udp:ADDRESS:PORT")
+            near = "udp:[2001:db8::1]:5060" if text.count(":") > 3 else "udp:192.0.2.1:5060"
+            raise ValueError(f"{text!r} is not of the form {near}")
         transport, host, port_text = match.groups()
         if transport in LATER_TRANSPORTS:
             raise ValueError(f"{transport}: {LATER}; only udp: and tcp: are")
@@ -165,7 +166,8 @@ class Recording(Section):
         if value.startswith("s3:"):
             raise ValueError(f"s3: {LATER}; use file:DIRECTORY inside the region")
         if not value.removeprefix("file:") or not value.startswith("file:"):
-            raise ValueError(f"{value!r} is not of the form file:DIRECTORY")
+            near = f": did you mean 'file:{value}'?" if value and ":" not in value else ""
+            raise ValueError(f"{value!r} is not of the form file:DIRECTORY{near}")
         return value
 
 

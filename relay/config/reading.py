@@ -7,8 +7,9 @@ so that as few mistakes as possible hide others.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -23,6 +24,23 @@ EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
 SECRETS = ("password",)
 UNUSED = ("database", "http")
+LISTED = ("trunk", "route")  # sections that are there several times
+
+# What a value should be, by pydantic's name of the problem; {key} is the last of the path.
+_WRITTEN = {
+    "int_type": "is a whole number, without quotes",
+    "int_from_float": "is a whole number",
+    "float_type": "is a number, without quotes",
+    "bool_type": "is true or false, without quotes",
+    "string_type": 'is text in quotes: "…"',
+    "tuple_type": "is a list in brackets: {key} = [ … ]",
+    "greater_than_equal": "is at least {ge}",
+    "greater_than": "is more than {gt}",
+    "less_than_equal": "is at most {le}",
+    "too_long": "has at most {max_length} entries",
+    "too_short": "is empty",
+    "string_too_short": "is empty",
+}
 
 
 def load(path: str | Path) -> Config:
@@ -47,7 +65,7 @@ def read(text: str, file: str) -> Config:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(file, [f"is not TOML: {error}"]) from None
+        raise ConfigError(file, [_not_toml(text, str(error))]) from None
     mistakes: list[str] = []
     parts = _parts(data, mistakes)
     mistakes += crosschecks.mistakes(data, parts)
@@ -56,6 +74,22 @@ def read(text: str, file: str) -> Config:
     return Config.model_validate(
         {key: tuple(part) if isinstance(part, list) else part for key, part in parts.items()}
     )
+
+
+def _not_toml(text: str, said: str) -> str:
+    """What the parser said, the line that it stopped at, and what it mostly means."""
+    said = f"is not TOML: {said[0].lower()}{said[1:]}"
+    lines = text.splitlines()
+    found = re.search(r"\(at line (\d+)", said)
+    if found is None or int(found[1]) > len(lines):
+        return said
+    line = lines[int(found[1]) - 1].partition(" #")[0].strip()
+    if (heading := line.strip("[]")) in LISTED:
+        return f"{said}: every {heading} begins with [[{heading}]]"
+    if any(word in text for word in SECRETS):
+        return said  # the line may be a part of one
+    hint = ": text stands in quotes" if "invalid value" in said else ""
+    return f"{said}: {line}{hint}"
 
 
 def notes(config: Config) -> list[str]:
@@ -121,9 +155,17 @@ def _one(
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            mistakes.append(_explain(model, where, problem))
+        problems = error.errors(include_url=False)
+        mistakes += [_explain(model, where, p) for p in problems if not _follows(p, problems)]
         return None
+
+
+def _follows(problem: Any, problems: Sequence[Any]) -> bool:
+    """A list is called too short when its entries are mistaken: say only the latter."""
+    loc = problem["loc"]
+    return problem["type"] == "too_short" and any(
+        len(p["loc"]) > len(loc) and p["loc"][: len(loc)] == loc for p in problems
+    )
 
 
 def _explain(model: type[BaseModel], where: tuple[str | int, ...], problem: Any) -> str:
@@ -139,10 +181,12 @@ def _explain(model: type[BaseModel], where: tuple[str | int, ...], problem: Any)
         return f"{path}: {problem['ctx']['error']}"
     if kind == "string_pattern_mismatch":
         return f"{path}: {value!r} may hold letters, digits, '-', '_' and '.', 64 at most"
-    said = problem["msg"][0].lower() + problem["msg"][1:]
-    said = said.removeprefix("input ").replace("valid tuple", "list").replace("string", "text")
     shown = f" (it is {value!r})" if _may_show(loc, value) else ""
-    return f"{path} {said}{shown}"
+    if kind == "model_type" and "origination" in loc:
+        return f'{path}: is written {{ uri = "sip:192.0.2.1:5060" }}{shown}'
+    if kind in _WRITTEN:
+        return f"{path}: {_WRITTEN[kind].format(key=loc[-1], **problem.get('ctx', {}))}{shown}"
+    return f"{path}: {problem['msg']}{shown}"
 
 
 def _literal(value: Any, problem: Any) -> str:
@@ -157,10 +201,19 @@ def _may_show(loc: tuple[str | int, ...], value: Any) -> bool:
 
 def _unknown(key: str, where: tuple[str | int, ...], fields: Mapping[str, Any]) -> str:
     names = [info.alias or name for name, info in fields.items()]
-    near = _nearest(key, names) or f"; known are {', '.join(names)}"
+    near = _nearest(key, names) or _elsewhere(key, where) or f"; known are {', '.join(names)}"
     if (*where, key) == ("recording", "s3"):
         near = f': s3 {LATER}; use store = "file:DIRECTORY"'
     return f"{_path((*where, key))} is an unknown key{near}"
+
+
+def _elsewhere(key: str, where: tuple[str | int, ...]) -> str:
+    """The section that a key belongs to, where its heading was forgotten."""
+    for name, info in Config.model_fields.items() if len(where) == 1 else ():
+        model, listed = _model(info.annotation)
+        if not listed and key in model.model_fields:
+            return f": it belongs to [{name}]"
+    return ""
 
 
 def _nearest(word: str, words: Iterable[str]) -> str:

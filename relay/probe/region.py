@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+def host_port(host: str, port: int) -> str:
+    """As a SIP URI has it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +39,8 @@ class TrunkSpec:
         lines = [
             "[[trunk]]",
             f'name = "{self.name}"',
-            f'allow = ["{self.host}/32"]',
-            f'origination = [{{ uri = "sip:{self.host}:{self.port}{suffix}" }}]',
+            f'allow = ["{ipaddress.ip_network(self.host)}"]',
+            f'origination = [{{ uri = "sip:{host_port(self.host, self.port)}{suffix}" }}]',
             *(f"{key} = {json.dumps(value)}" for key, value in values.items()),
         ]
         for number in self.numbers if self.to else ():
@@ -45,7 +51,7 @@ class TrunkSpec:
 
 @dataclass(frozen=True, slots=True)
 class RegionSpec:
-    """One relay. `store` is where recordings go."""
+    """One relay. `store` is where recordings go; `host_ipv6` is listened at too, same port."""
 
     host: str
     port: int
@@ -55,19 +61,25 @@ class RegionSpec:
     workers: int = 1
     idle_timeout_s: float = 60
     log_level: str = "info"
+    host_ipv6: str | None = None
 
     def write(self, path: Path) -> Path:
         """Write the TOML file and return its path."""
-        listen = ", ".join(f'"{kind}:{self.host}:{self.port}"' for kind in ("udp", "tcp"))
+        hosts = [self.host, *([self.host_ipv6] if self.host_ipv6 else [])]
+        listen = ", ".join(
+            f'"{kind}:{host_port(host, self.port)}"' for host in hosts for kind in ("udp", "tcp")
+        )
+        media_ipv6 = f'address_ipv6 = "{self.host_ipv6}"' if self.host_ipv6 else ""
         head = f"""
 [region]
 id = "t1"
 jurisdiction = "EU"
-networks = ["127.0.0.0/8"]
+networks = ["127.0.0.0/8", "::1/128"]
 [sip]
 listen = [{listen}]
 [media]
 address = "{self.host}"
+{media_ipv6}
 ports = "{self.ports}"
 workers = {self.workers}
 idle_timeout_s = {self.idle_timeout_s:g}

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from relay.probe.region import RegionSpec, TrunkSpec
+from relay.probe.region import RegionSpec, TrunkSpec, host_port
 from relay.probe.relay_process import RelayProcess
 
 _counter = itertools.count(os.getpid() % 200)
@@ -32,10 +32,11 @@ def need(*programs: str) -> None:
 
 def free_port(host: str) -> int:
     """A port that is free for UDP and TCP at this address now."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     while True:
         with (
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(family, socket.SOCK_DGRAM) as udp,
+            socket.socket(family, socket.SOCK_STREAM) as tcp,
         ):
             udp.bind((host, 0))
             port: int = udp.getsockname()[1]
@@ -54,7 +55,7 @@ class Party:
     port: int
 
     def __str__(self) -> str:
-        return f"{self.host}:{self.port}"
+        return host_port(self.host, self.port)
 
 
 @dataclass(slots=True)
@@ -94,21 +95,19 @@ def region(
     """A relay between a PBX and a carrier; fails when its log holds a traceback.
 
     `pbx` and `carrier` are more keys of their trunks. `outbound` is a proxy that stands
-    for the carrier's address.
+    for the carrier's address. Two parties at one address are one trunk, which calls itself.
     """
     relay, caller, callee, stranger = everyone or parties()
     store = tmp_path / "recordings"
-    trunks = (
-        TrunkSpec("pbx", caller.host, caller.port, transport, "carrier", pbx or {}, numbers),
-        TrunkSpec(
-            "carrier",
-            (outbound or callee).host,
-            (outbound or callee).port,
-            transport,
-            "pbx",
-            carrier or {},
-        ),
-    )
+    target = outbound or callee
+    trunks: tuple[TrunkSpec, ...]
+    if caller.host == callee.host:
+        trunks = (TrunkSpec("pbx", target.host, target.port, transport, "pbx", pbx or {}, numbers),)
+    else:
+        trunks = (
+            TrunkSpec("pbx", caller.host, caller.port, transport, "carrier", pbx or {}, numbers),
+            TrunkSpec("carrier", target.host, target.port, transport, "pbx", carrier or {}),
+        )
     spec = RegionSpec(relay.host, relay.port, trunks, store, **options)
     process = RelayProcess(spec.write(tmp_path / "relay.toml"), tmp_path / "relay.log")
     try:

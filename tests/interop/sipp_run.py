@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -122,9 +124,12 @@ def wait_listening(own: Party, sipp: Sipp, deadline_s: float = 10.0) -> None:
 
 def listens(own: Party) -> bool:
     """Is there a UDP or TCP socket with this address now?"""
-    octets = bytes(int(part) for part in own.host.split("."))
-    wanted = f"{int.from_bytes(octets, 'little'):08X}:{own.port:04X} "
-    return any(wanted in Path(f"/proc/net/{kind}").read_text() for kind in ("udp", "tcp"))
+    packed = ipaddress.ip_address(own.host).packed
+    # The kernel prints each word of an address in the machine's own order.
+    words = [int.from_bytes(packed[at : at + 4], sys.byteorder) for at in range(0, len(packed), 4)]
+    wanted = "".join(f"{word:08X}" for word in words) + f":{own.port:04X} "
+    kinds = ("udp6", "tcp6") if ":" in own.host else ("udp", "tcp")
+    return any(wanted in Path(f"/proc/net/{kind}").read_text() for kind in kinds)
 
 
 def call(

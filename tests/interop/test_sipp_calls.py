@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.interop.region import need, region
-from tests.interop.sipp_run import PCAPS, answering, assert_all, call, refused
+from tests.interop.region import Region, need, region
+from tests.interop.sipp_run import PCAPS, Sipp, answering, assert_all, call, refused
 
 TRANSPORT = {"udp": "u1", "tcp": "t1"}
 
@@ -39,12 +39,34 @@ def test_caller_on_tcp_callee_on_udp(tmp_path: Path) -> None:
 def test_rtp_is_echoed_through_the_relay(tmp_path: Path) -> None:
     """The caller plays Debian's G.711 pcap; the callee's -rtp_echo sends all of it back."""
     with region(tmp_path) as r, answering("uas_pcma", r.carrier, "-rtp_echo", "-mp", "16000"):
-        result = call("pcap", r.pbx, r.relay, values={"pcap": str(PCAPS / "g711a.pcap")})
-        assert_all(result)
+        pcap = {"pcap": str(PCAPS / "g711a.pcap")}
+        assert_all(call("pcap", r.pbx, r.relay, "-d", "4000", values=pcap))
         ended = r.ended()
         assert ended["caller"]["relayed"] > 100
         assert ended["caller"]["lost"] == 0
         assert ended["callee"]["relayed"] > 100
+
+
+def _its_own_pcap(r: Region) -> Sipp:
+    """`-sn uac_pcap` as it is; it looks for its files in ./pcap."""
+    caller = Sipp("uac_pcap", r.pbx, ("-m", "1", "-s", "+35315550199", str(r.relay)))
+    (Path(caller.directory.name) / "pcap").symlink_to(PCAPS)
+    return caller.start()
+
+
+@pytest.mark.parametrize("callee", ["uas_pcma", "uas"])
+def test_sipp_plays_its_own_pcap(tmp_path: Path, callee: str) -> None:
+    """A-law for some seconds and one RFC 4733 key, all sent back by the callee.
+
+    `-sn uas` lists only mu-law in its answer: a peer's own offered numbers pass nevertheless.
+    """
+    with region(tmp_path) as r, answering(callee, r.carrier, "-rtp_echo", "-mp", "16000"):
+        assert_all(_its_own_pcap(r).wait())
+        ended = r.ended()
+        assert ended["caller"]["relayed"] > 200
+        assert ended["caller"]["lost"] == 0
+        pressed = {(line["side"], line["key"]) for line in r.process.find("dtmf")}
+        assert pressed == {("caller", "1"), ("callee", "1")}
 
 
 @pytest.mark.parametrize(

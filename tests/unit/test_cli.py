@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -110,12 +111,29 @@ def test_serve_runs_the_server_and_ends_with_its_exit_code(served: list[Config])
     assert result.exit_code == 7
     assert served == [example()]
     assert "sip:+15550100@127.0.0.1:5060;transport=udp" in result.stderr
-    assert "acme" in result.stderr and "127.0.0.2/32" in result.stderr
+    assert "as trunk acme from 127.0.0.2/32" in result.stderr
+    assert "+* goes to carrier at sip:127.0.0.3:5070" in result.stderr
+    assert "sipp" not in result.stderr  # its addresses are the example's
 
 
-def test_serve_without_a_file_serves_the_laptop_region(served: list[Config]) -> None:
-    run("serve")
+def test_serve_without_a_file_serves_the_laptop_region_and_says_how_to_call_it(
+    served: list[Config],
+) -> None:
+    """What it prints is what the example routes, and what the README shows."""
+    result = run("serve")
     assert served == [example()]
+    commands = [line.strip() for line in result.stderr.splitlines() if "sipp -sn" in line]
+    carrier, pbx = (trunk.origination[0].sip_uri for trunk in reversed(example().trunk))
+    assert f"-i {carrier.host} -p {carrier.port}" in commands[0]
+    assert f"-i {pbx.host} -p {pbx.port}" in commands[1]
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(command in readme for command in commands)
+
+
+@pytest.mark.parametrize(("command", "codes"), [("", "012"), ("serve", "012"), ("check", "02")])
+def test_help_lists_the_exit_codes(command: str, codes: str) -> None:
+    said = run(*command.split(), "--help").stdout.partition("Exit code")[2]
+    assert all(re.search(rf"\b{code}\b", said) for code in codes)
 
 
 def test_demo_ends_with_the_exit_code_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

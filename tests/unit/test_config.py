@@ -90,14 +90,14 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
         ('"20000-39999"', '"20000-20002"', "one call needs four ports"),
         ('"20000-39999"', '"5000-5999"', "media.ports: 5000-5999 overlaps sip.listen[0]"),
         ('"20000-39999"', "20000", "media.ports: is written as text"),
-        ("workers = 1", 'workers = "1"', "media.workers should be a valid integer (it is '1')"),
-        ("workers = 1", "workers = 0", "media.workers should be greater than or equal to 1"),
+        ("workers = 1", 'workers = "1"', "media.workers: is a whole number, without quotes (it"),
+        ("workers = 1", "workers = 0", "media.workers: is at least 1 (it is 0)"),
         ("calls_per_second = 100", "calls_per_secnd = 100", "did you mean 'calls_per_second'?"),
-        ("calls_per_second = 100", "calls_per_second = true", "trunk[0].calls_per_second should"),
-        ("concurrent_calls = 2000", "concurrent_calls = -1", "trunk[0].concurrent_calls should be"),
+        ("calls_per_second = 100", "calls_per_second = true", "trunk[0].calls_per_second: is a"),
+        ("concurrent_calls = 2000", "concurrent_calls = -1", "concurrent_calls: is at least 1"),
         ("record-from-answer-dual", "record-from-awnser-dual", "did you mean 'record-from-answer-"),
         ("priority = 10", "prio = 10", "trunk[0].origination[0].prio is an unknown key"),
-        ("weight = 10", "weight = 0", "trunk[0].origination[0].weight should be greater"),
+        ("weight = 10", "weight = 0", "trunk[0].origination[0].weight: is at least 1"),
         (
             "sip:127.0.0.2:5080",
             "127.0.0.2:5080",
@@ -116,8 +116,28 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
         ('name = "carrier"', 'name = "acme"', "trunk[1].name: 'acme' is trunk[0] already"),
         ('name = "acme"', 'name = "a cme"', "trunk[0].name: 'a cme' may hold letters"),
         ("127.0.0.3/32", "127.0.0.2/32", "trunk[1].allow[0]: 127.0.0.2/32 is listed in trunk[0]"),
-        ("file:var/recordings", "var/recordings", "recording.store: 'var/recordings' is not of"),
+        ("file:var/recordings", "var/recordings", "did you mean 'file:var/recordings'?"),
         ("[[route]]", "[route]", "is not TOML"),
+        ("[[trunk]]", "[trunk]", "every trunk begins with [[trunk]]"),
+        ('id = "ie1"', "id = ie1", "(at line 10, column 6): id = ie1: text stands in quotes"),
+        ("[media]", "", "sip.workers is an unknown key: it belongs to [media]"),
+        ('listen = ["udp', 'listen = "udp', "is not TOML"),
+        ('["127.0.0.3/32"]', '"127.0.0.3/32"', "trunk[1].allow: is a list in brackets: allow = ["),
+        (
+            '[{ uri = "sip:127.0.0.3:5070" }]',
+            '["sip:127.0.0.3:5070"]',
+            'trunk[1].origination[0]: is written { uri = "sip:192.0.2.1:5060" }',
+        ),
+        ('number = "+*"', "number = 353", "route[0].number: is text in quotes"),
+        ("# symmetric_rtp = true", 'symmetric_rtp = "yes"', "is true or false, without quotes"),
+        ('address = "127.0.0.1"', 'address = "::1"', "::1 is not IPv4: it belongs to media.addr"),
+        ('"udp:127.0.0.1:5060"', '"udp:[::1]:5060"', "media.address_ipv6 is missing: calls over"),
+        ('"udp:127.0.0.1:5060"', '"127.0.0.1:5060"', "is not of the form udp:192.0.2.1:5060"),
+        (
+            "sip:127.0.0.2:5080",
+            "sip:[::1]:5080",
+            "trunk[0].origination[0].uri: no address in sip.listen is IPv6",
+        ),
     ],
 )
 def test_a_mistake_names_its_key_and_what_is_near(old: str, new: str, expected: str) -> None:
@@ -187,6 +207,30 @@ def test_all_mistakes_are_told_at_once() -> None:
     keys = ("htp", "region.jurisdicton", "media.ports", "trunk[0].recording", "route[0].to")
     for key in keys:
         assert any(mistake.startswith(key) for mistake in found), (key, found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "only"),
+    [
+        ("[[trunk]]", "[[trunks]]", {"trunks", "[[trunk]]"}),
+        (
+            '["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]',
+            '["127.0.0.1:5060"]',
+            {"sip.listen[0]:"},
+        ),
+    ],
+)
+def test_one_mistake_is_not_told_as_several(old: str, new: str, only: set[str]) -> None:
+    """What follows from another mistake is left out."""
+    found = mistakes(EXAMPLE.replace(old, new))
+    assert {mistake.split()[0] for mistake in found} == only, found
+
+
+def test_a_broken_line_is_not_shown_where_secrets_may_be() -> None:
+    secrets = 'credentials = [{ username = "a", password = hunter2 }]'
+    found = mistakes(changed(('name = "acme"', f'name = "acme"\n{secrets}')))
+    assert "is not TOML" in found[0]
+    assert "hunter2" not in found[0]
 
 
 def test_a_network_within_anothers_is_no_mistake() -> None:
