@@ -23,7 +23,6 @@ from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
 from relay.sip.uri import SipUri
 
-
 CARRIED = ("udp", "tcp")
 
 
@@ -242,9 +241,7 @@ class UserAgent:
             return None
         return Hop(transport, target.host, target.port or 5060)
 
-    def _look_up(
-        self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]
-    ) -> None:
+    def _look_up(self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]) -> None:
         transport, port = target.transport or "udp", target.port or 5060
         self._lookups.append(
             LookUp(target.host, lambda address: go(Hop(transport, address, port)), fail)
