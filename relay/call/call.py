@@ -92,7 +92,6 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.RINGING, e.RingTimedOut): _GIVE_UP,
     (S.CALLING, e.Stopped): _GIVE_UP,
     (S.RINGING, e.Stopped): _GIVE_UP,
-    (S.RINGING, e.HungUp): _GIVE_UP,  # a callee that sends BYE before its answer
     (S.ANSWERED, e.Acknowledged): (S.UP, (A.ACKNOWLEDGE_CALLEE,)),
     (S.ANSWERED, e.NotAcknowledged): _END_BOTH,
     (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
