@@ -5,6 +5,9 @@
 Every leg sends 50 packets/s of 172 octets over loopback. CPU is that of the relaying
 process with all its threads, from the scheduler's own count (nanoseconds), divided by the
 packets that arrived at the other end. Prints one JSON line.
+
+A run in which the generator or the relay had to wait for a CPU says nothing about the
+relay's cost or loss: it carries `saturated` with the reasons and is left out of the result.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "127.1.10.1"  # the generator
@@ -29,6 +33,7 @@ OURS = "127.1.10.2"
 THEIRS = "127.1.10.3"
 FIRST_PEER_PORT = 10000
 PORTS = (16000, 32000)
+MOST_WAITED = 20.0  # percent of the time that a relay may be ready without a CPU
 Legs = list[tuple[int, int]]  # (the generator's port, the relay's port)
 
 
@@ -49,6 +54,31 @@ def cpu_ns(pid: int) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += int((task / "schedstat").read_text().split()[0])
     return total
+
+
+def waited_ns(pid: int) -> int:
+    """How long the busiest thread of a process was ready and had no CPU, so far."""
+    waits = [0]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            ran, waited = (task / "schedstat").read_text().split()[:2]
+            waits.append(int(waited) if int(ran) else 0)
+    return max(waits)
+
+
+def saturated(figures: dict[str, float], legs: int, seconds: float) -> list[str]:
+    """Why a run says nothing about the relay: the machine had no CPU for its load."""
+    reasons = []
+    wanted = legs * 50 * seconds
+    if figures["sent"] < 0.99 * wanted:
+        reasons.append(f"the generator sent {figures['sent']:.0f} of {wanted:.0f} packets")
+    if figures["late"] > 0.02 * wanted:
+        reasons.append(f"the generator sent {figures['late']:.0f} packets over 5 ms late")
+    if figures["unread"]:
+        reasons.append(f"the generator did not read {figures['unread']:.0f} packets in time")
+    if figures["waited_percent"] > MOST_WAITED:
+        reasons.append(f"the relay waited for a CPU {figures['waited_percent']} % of the time")
+    return reasons
 
 
 def resident_kib(pid: int) -> int:
@@ -188,7 +218,7 @@ def rtpengine(calls: int) -> Iterator[tuple[int, str, Legs]]:
             process.wait(10)
 
 
-def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, float]:
+def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, Any]:
     """Load the relay; its CPU per packet, loss and latency."""
     load = subprocess.Popen(
         [str(generator()), PEER, "1500", str(int(seconds * 1000))],
@@ -202,16 +232,28 @@ def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, float]
     load.stdin.close()
     if load.stdout.readline() != "begin\n":
         raise RuntimeError("the generator did not start")
-    before = cpu_ns(pid)
+    before, waited = cpu_ns(pid), waited_ns(pid)
     load.stdout.readline()
-    used = cpu_ns(pid) - before
-    figures: dict[str, float] = json.loads(load.stdout.readline())
+    used, waited = cpu_ns(pid) - before, waited_ns(pid) - waited
+    figures: dict[str, Any] = json.loads(load.stdout.readline())
     load.wait(10)
     figures["us_per_packet"] = round(used / 1000 / max(1, figures["received"]), 3)
     figures["loss_percent"] = round(100 * (1 - figures["received"] / figures["sent"]), 4)
     figures["cores"] = round(used / 1e9 / seconds, 3)
     figures["resident_kib"] = resident_kib(pid)
+    figures["waited_percent"] = round(waited / 1e7 / seconds, 1)
+    if reasons := saturated(figures, len(legs), seconds):
+        figures["saturated"] = reasons
     return figures
+
+
+def median_cost(runs: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Microseconds of CPU per packet by name, of those that had a run worth counting."""
+    return {
+        name: statistics.median(run["us_per_packet"] for run in usable)
+        for name, results in runs.items()
+        if (usable := [run for run in results if "saturated" not in run])
+    }
 
 
 def machine() -> dict[str, object]:
@@ -239,19 +281,15 @@ def machine() -> dict[str, object]:
 def compare(arguments: argparse.Namespace) -> dict[str, object]:
     """Alternating runs of ours and of rtpengine."""
     options = ["--nap-us", str(arguments.nap_us)] + (["--record"] if arguments.record else [])
-    runs: dict[str, list[dict[str, float]]] = {"relay": [], "rtpengine": []}
+    runs: dict[str, list[dict[str, Any]]] = {"relay": [], "rtpengine": []}
     for _ in range(arguments.rounds):
         with our_engine(arguments.calls, options) as (pid, host, legs):
             runs["relay"].append(measure(pid, host, legs, arguments.seconds))
         if not arguments.alone:
             with rtpengine(arguments.calls) as (pid, host, legs):
                 runs["rtpengine"].append(measure(pid, host, legs, arguments.seconds))
-    cost = {
-        name: statistics.median(run["us_per_packet"] for run in results)
-        for name, results in runs.items()
-        if results
-    }
-    ratio = round(cost["relay"] / cost["rtpengine"], 3) if "rtpengine" in cost else None
+    cost = median_cost(runs)
+    ratio = round(cost["relay"] / cost["rtpengine"], 3) if len(cost) == 2 else None
     return {
         "bench": "relay_cost",
         "calls": arguments.calls,

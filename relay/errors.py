@@ -79,6 +79,10 @@ class ListenError(RelayError):
     """An address could not be bound at start; the text names address, port and who to ask."""
 
 
+class StoreError(RelayError):
+    """Recordings are configured and cannot be written: known at start rather than at a call."""
+
+
 class ConfigError(RelayError):
     """A configuration that cannot be used; carries every mistake, not only the first."""
 

@@ -7,19 +7,24 @@ masked: that level is for a test system.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TextIO
 
 import structlog
+from structlog.processors import format_exc_info
 
 if TYPE_CHECKING:
     from relay.config import Log
 
 MASK = "****"
 MAX_TEXT = 512  # characters of one value
+SHORT_TEXT = 64  # up to here the masked form of a value is remembered
 # Values of these keys name a person: a number in any notation, or a user's name.
 PERSONAL_KEYS = frozenset(
     (
@@ -72,34 +77,46 @@ def mask_text(text: str) -> str:
     return _LONG.sub(lambda match: mask_number(match[0]), text)
 
 
-def mask_event(_: Any, method: str, event: MutableMapping[str, Any]) -> Mapping[str, Any]:
-    """The structlog processor; it comes last but for the renderer."""
-    if method == "debug":
+class Event:
+    """The structlog processor of every line: level and time are added, the rest is masked.
+
+    One step instead of one per task: a line costs a tenth of what a call's SIP costs.
+    """
+
+    def __call__(
+        self, _: Any, method: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        if "exc_info" in event or "stack_info" in event:
+            event = format_exc_info(None, method, event)
+        if method != "debug":
+            for key, value in event.items():
+                if type(value) not in _PLAIN or key in PERSONAL_KEYS:
+                    event[key] = _clean(key, value)
+        event["level"] = method
+        event["timestamp"] = datetime.now(UTC).isoformat()[:-6] + "Z"
         return event
-    for key, value in event.items():
-        event[key] = _clean(key, value)
-    return event
+
+
+class JsonLine:
+    """The event as one line of JSON."""
+
+    def __init__(self) -> None:
+        self._encode = json.JSONEncoder(default=repr).encode  # made once, not per line
+
+    def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> str:
+        return self._encode(event)
 
 
 def configure(log: Log, stream: TextIO | None = None) -> None:
     """Set up structlog for the process; `stream` is standard error unless given."""
     out = stream if stream is not None else sys.stderr
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper("iso", utc=True),
-        structlog.processors.format_exc_info,
-        mask_event,
-    ]
-    renderer: Any
-    if log.format == "json":
-        renderer = structlog.processors.JSONRenderer()
-    else:
+    renderer: Any = JsonLine()
+    if log.format == "console":
         renderer = structlog.dev.ConsoleRenderer(
             colors=out.isatty(), pad_event_to=24, sort_keys=False
         )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[Event(), renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[log.level.upper()]
         ),
@@ -108,6 +125,7 @@ def configure(log: Log, stream: TextIO | None = None) -> None:
     )
 
 
+_PLAIN = frozenset((int, float, bool, type(None)))  # nothing of a person, but by its key
 _NUMERIC = (int, float)
 _BINARY = (bytes, bytearray, memoryview)
 _MANY = (list, tuple, set, frozenset)
@@ -121,7 +139,12 @@ def _clean(key: str, value: Any) -> Any:
     if isinstance(value, _BINARY):
         return f"<{len(value)} octets>"
     if isinstance(value, Mapping):
-        return {str(name): _clean(str(name), item) for name, item in value.items()}
+        return {
+            str(name): item
+            if type(item) in _PLAIN and name not in PERSONAL_KEYS
+            else _clean(str(name), item)
+            for name, item in value.items()
+        }
     if isinstance(value, _MANY):
         return [_clean(key, item) for item in value]
     return _clean_text(key, str(value))
@@ -136,7 +159,11 @@ def _clean_text(key: str, value: str) -> str:
         return f"<{len(value)} characters>"  # a SIP message or body: never part of an event
     if key in OUR_KEYS:
         return value[:MAX_TEXT]
-    return mask_text(value[:MAX_TEXT])
+    return _short(value) if len(value) <= SHORT_TEXT else mask_text(value[:MAX_TEXT])
+
+
+# Most values are of a few: names of trunks, causes, codecs.
+_short = lru_cache(maxsize=1024)(mask_text)
 
 
 def _masked_user(match: re.Match[str]) -> str:

@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 from datetime import UTC, datetime
+from typing import Any
 
 import structlog
 import uvloop
@@ -28,7 +29,7 @@ from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.store import directory_of, make_directory, repair_all
+from relay.recording.store import check_writable, directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
 
 STATUS_EVERY_S = 60.0
@@ -53,6 +54,7 @@ class Server:
         self._log = structlog.get_logger()
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._on_loop_bug)
         media = config.media
         self.engine = Engine(
             media.address,
@@ -65,7 +67,6 @@ class Server:
             latch_networks=config.region.networks,
         )
         self._store = directory_of(config.recording.store)
-        self._check_store()
         self._repair()
         self.recorder = FileRecorder(
             self._store, TapReader(self.engine.taps), self._on_recording_ended
@@ -103,22 +104,10 @@ class Server:
         await self._drain()
         self._close()
 
-    def _check_store(self) -> None:
-        """Tell now what every recording would tell; calls are served all the same."""
-        if all(trunk.recording == "do-not-record" for trunk in self._config.trunk):
-            return
-        problem = None
-        try:
-            make_directory(self._store)
-        except OSError as error:
-            problem = error.strerror
-        else:
-            if not os.access(self._store, os.W_OK | os.X_OK):
-                problem = "Permission denied"
-        if problem is not None:
-            self._log.error("store_unusable", path=str(self._store), problem=problem)
-
     def _repair(self) -> None:
+        """Look after the directory before anything is served. Raises StoreError."""
+        if any(trunk.recording != "do-not-record" for trunk in self._config.trunk):
+            check_writable(self._store)
         for found in repair_all(self._store):
             self._log.warning(
                 "recording_repaired",
@@ -181,6 +170,11 @@ class Server:
 
     def _on_bug(self, bug: BaseException) -> None:
         self._log.error("bug", exc_info=bug)
+
+    def _on_loop_bug(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What nobody caught, in the log like all else: its numbers are masked there."""
+        bug = context.get("exception")
+        self._log.error("bug", problem=str(context.get("message")), exc_info=bug or False)
 
     def _on_signal(self) -> None:
         self._stop.set()

@@ -49,6 +49,8 @@ class State(Enum):
     UP = auto()
     ENDED = auto()  # told to both sides; late messages change nothing
 
+    __hash__ = object.__hash__  # members are single; the default hashes their name each time
+
 
 class Action(Enum):
     """What a transition does."""
@@ -63,6 +65,8 @@ class Action(Enum):
     RECORD_RINGING = auto()
     RECORD_ANSWERED = auto()
     FINISH = auto()
+
+    __hash__ = object.__hash__
 
 
 S, A = State, Action
@@ -88,7 +92,6 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.RINGING, e.RingTimedOut): _GIVE_UP,
     (S.CALLING, e.Stopped): _GIVE_UP,
     (S.RINGING, e.Stopped): _GIVE_UP,
-    (S.RINGING, e.HungUp): _GIVE_UP,  # a callee that sends BYE before its answer
     (S.ANSWERED, e.Acknowledged): (S.UP, (A.ACKNOWLEDGE_CALLEE,)),
     (S.ANSWERED, e.NotAcknowledged): _END_BOTH,
     (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
@@ -121,6 +124,7 @@ class Call:
         self._recording = False
         self._alarm: Alarm | None = None
         self._cause = ""
+        self._early_media = False
         self._answered_at: float | None = None
 
     # --- asked by the legs
@@ -177,6 +181,7 @@ class Call:
 
     def _ring_caller(self, event: e.Rang, now: float) -> None:
         sdp = self._answer_for_caller(event.sdp)
+        self._early_media = self._early_media or bool(sdp)
         self.caller.ring(event.branch, event.status, event.reason, sdp)
         if (event.status, bool(sdp)) not in self._rang:  # a callee may repeat it for minutes
             self._rang.add((event.status, bool(sdp)))
@@ -213,6 +218,8 @@ class Call:
             return
         if not self.callee.delayed_offer:
             self.negotiation.close()
+        if self._early_media:
+            self.negotiation.renew()
         self._answered_at = now
         self.caller.answer(event.branch, sdp, now)
         self._log("call_answered", codec=self.negotiation.codec())

@@ -87,6 +87,11 @@ class Negotiation:
         """The exchange is over, answered or failed: what was agreed before stays."""
         self._offer = None
 
+    def renew(self) -> None:
+        """Tell the engine again what holds: its silence is timed from the answer on."""
+        for side, leg in self._applied.items():
+            self._media.update(side, leg)
+
     def codec(self) -> str:
         """The first audio codec of the answer (or of the open offer), upper case, or ""."""
         session = self.sessions.get(Side.CALLEE) or self.sessions.get(Side.CALLER)

@@ -25,6 +25,8 @@ class Side(Enum):
     CALLER = 0
     CALLEE = 1
 
+    __hash__ = object.__hash__  # members are single; the default hashes their name each time
+
     @property
     def other(self) -> Side:
         return Side.CALLEE if self is Side.CALLER else Side.CALLER

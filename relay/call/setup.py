@@ -12,7 +12,7 @@ from relay.call.caller import CallerLeg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
-from relay.errors import Refused
+from relay.errors import MalformedMessage, Refused
 from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
@@ -63,7 +63,8 @@ def _check(calls: Calls, request: Request) -> None:
         raise Refused(482, "this call has come back to where it started")
     if request.contact is None:
         raise Refused(400, "an INVITE needs a Contact")
-    Dialog.uas(request, "").next_hop_uri()  # else no BYE of ours could ever leave
+    if not Dialog.can_reach(request):  # no BYE of ours could ever leave
+        raise MalformedMessage("next hop is not a SIP URI")
     if request.body and request.content_type != "application/sdp":
         raise Refused(415, "an INVITE carries application/sdp or nothing")
 
@@ -140,7 +141,7 @@ def invite_for(call: Call, request: Request, target: SipUri, offer: bytes) -> Re
         fields += [(name, _rehost(value, ours)) for value in request.headers.all(name)]
     if offer:
         fields.append(("Content-Type", "application/sdp"))
-    return Request("INVITE", str(target), Headers(fields), offer)
+    return Request("INVITE", str(target), Headers.of_canonical(fields), offer)
 
 
 def _caller_identity(request: Request, ours: SipUri | OtherUri) -> str:

@@ -8,6 +8,7 @@ A shell feeds it messages and time, sends what `drain` returns, and wakes it at
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from relay.sip import transaction as layer
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
 from relay.sip.uri import SipUri
+
+CARRIED = ("udp", "tcp")
 
 
 class Addresses(Protocol):
@@ -77,6 +80,12 @@ class UserAgent:
         self._now = now
         self._layer.transport_failed(hop, now)
 
+    def not_sent(self, output: layer.Send, now: float) -> None:
+        """It can never be sent: too long, or to what is no address."""
+        self._now = now
+        if output.tx is not None:
+            self._layer.transport_failed(output.hop, now, output.tx)
+
     def looked_up(self, lookup: LookUp, address: str | None, now: float) -> None:
         """The answer to a LookUp; None when the name has no address."""
         self._now = now
@@ -114,16 +123,19 @@ class UserAgent:
     def drain(self) -> list[layer.Send | LookUp]:
         """Let the calls act on everything that happened; returns what the shell must do."""
         todo: list[layer.Send | LookUp] = []
-        while outputs := self._layer.drain():
-            for output in outputs:
-                if isinstance(output, layer.Send):
+        try:
+            for output in self._layer.unfinished():  # what the calls add comes behind
+                if type(output) is layer.Send:
                     todo.append(output)
                 elif not self._guard(self._deliver, output) and isinstance(
                     output, layer.RequestReceived
                 ):
                     self._guard(self.respond, output.tx, output.request.response(500))
-        todo += self._lookups
-        self._lookups.clear()
+        finally:
+            self._layer.drain()
+        if self._lookups:
+            todo += self._lookups
+            self._lookups.clear()
         return todo
 
     def _guard(self, step: Callable[..., None], *args: object) -> bool:
@@ -138,11 +150,12 @@ class UserAgent:
 
     def _deliver(self, output: layer.Output) -> None:
         now, calls = self._now, self.calls
-        if isinstance(output, layer.RequestReceived):
+        if isinstance(output, layer.ResponseReceived):
+            tx = output.tx
+            if tx.user is not None:
+                tx.user.on_response(tx, output.response, now)
+        elif isinstance(output, layer.RequestReceived):
             calls.on_request(output.tx, output.request, output.source, now)
-        elif isinstance(output, layer.ResponseReceived):
-            if (user := output.tx.user) is not None:
-                cast("TransactionUser", user).on_response(output.tx, output.response, now)
         elif isinstance(output, layer.AckReceived):
             calls.on_ack(output.request, output.source, now)
         elif isinstance(output, layer.CancelReceived):
@@ -182,10 +195,20 @@ class UserAgent:
         return f"<sip:{where}{param}>"
 
     def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
-        def go(hop: Hop) -> None:
-            self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
+        hop = self._hop(target, reuse)
+        if hop is not None:
+            self._request(request, user, hop)
+        elif (target.transport or "udp") not in CARRIED:
+            self._no_response(user, 503)
+        else:
+            self._look_up(
+                target,
+                lambda found: self._request(request, user, found),
+                lambda: self._no_response(user, 503),
+            )
 
-        self._to(target, reuse, go, lambda: self._no_response(user, 503))
+    def _request(self, request: Request, user: object, hop: Hop) -> None:
+        self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
 
     def cancel(self, tx: InviteClientTransaction) -> None:
         self._layer.cancel(tx, self._now)
@@ -194,35 +217,35 @@ class UserAgent:
         self._layer.respond(tx, response, self._now)
 
     def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
-        def go(hop: Hop) -> None:
-            self._layer.send(request, hop, self._sent_by(hop), self._now)
-
-        def fail() -> None:
-            self.counters["ack_not_sent"] += 1
-
-        self._to(target, reuse, go, fail)
-
-    def _to(
-        self,
-        target: SipUri,
-        reuse: Hop | None,
-        go: Callable[[Hop], None],
-        fail: Callable[[], None],
-    ) -> None:
-        """Call `go` with the hop of `target`: at once for a number, else after a look-up."""
-        if reuse is not None and self._addresses.is_open(reuse):
-            go(reuse)
-            return
-        transport = target.transport or "udp"
-        port = target.port or 5060
-        if transport not in ("udp", "tcp"):
-            fail()
-        elif is_numeric(target.host):
-            go(Hop(transport, target.host, port))
+        hop = self._hop(target, reuse)
+        if hop is not None:
+            self._send(request, hop)
+        elif (target.transport or "udp") not in CARRIED:
+            self._not_sent()
         else:
-            self._lookups.append(
-                LookUp(target.host, lambda host: go(Hop(transport, host, port)), fail)
-            )
+            self._look_up(target, lambda found: self._send(request, found), self._not_sent)
+
+    def _send(self, request: Request, hop: Hop) -> None:
+        self._layer.send(request, hop, self._sent_by(hop), self._now)
+
+    def _not_sent(self) -> None:
+        self.counters["ack_not_sent"] += 1
+
+    def _hop(self, target: SipUri, reuse: Hop | None) -> Hop | None:
+        """Where `target` is, when that is known at once; None for a name to be looked up,
+        or for a transport that is not carried."""
+        if reuse is not None and self._addresses.is_open(reuse):
+            return reuse
+        transport = target.transport or "udp"
+        if transport not in CARRIED or not is_numeric(target.host):
+            return None
+        return Hop(transport, target.host, target.port or 5060)
+
+    def _look_up(self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]) -> None:
+        transport, port = target.transport or "udp", target.port or 5060
+        self._lookups.append(
+            LookUp(target.host, lambda address: go(Hop(transport, address, port)), fail)
+        )
 
     def _sent_by(self, hop: Hop) -> str:
         return self._addresses.sent_by(hop.transport, hop.host, hop.link)
@@ -230,4 +253,8 @@ class UserAgent:
 
 def is_numeric(host: str) -> bool:
     """An IPv4 or IPv6 address rather than a name."""
-    return ":" in host or host.replace(".", "").isdigit()
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

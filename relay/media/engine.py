@@ -207,7 +207,8 @@ class Engine:
                     return flows, (first, second)
                 except OSError as error:
                     if error.errno != errno.EADDRINUSE:
-                        raise NoMediaPorts(f"cannot bind media ports: {error}") from error
+                        why = error.strerror  # the peer is told: not our address
+                        raise NoMediaPorts(f"cannot bind media ports: {why}") from error
                     blocked = error.filename
                 # The blocked pair rests; the other one is kept and tried with the next.
                 if blocked == f"{binds[0]}:{first}":

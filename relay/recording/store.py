@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from errno import ENOTDIR
+from errno import EDQUOT, ENOSPC, ENOTDIR
 from os import strerror
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from relay.call.ports import RecordingSpec
+from relay.errors import StoreError
 from relay.recording import ledger, wav
 
 MOST_NAMESAKES = 100
@@ -54,6 +56,21 @@ def make_directory(directory: Path) -> None:
             directory.mkdir(mode=0o700, exist_ok=True)
         except FileExistsError:
             raise NotADirectoryError(ENOTDIR, strerror(ENOTDIR), str(directory)) from None
+
+
+def check_writable(directory: Path) -> None:
+    """Raises StoreError, naming the directory, when no recording could be made in it."""
+    try:
+        make_directory(directory)
+        with TemporaryFile(dir=directory):
+            pass
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            return  # each recording will say so; calls go on
+        raise StoreError(
+            f"cannot write recordings to {directory}: {error.strerror}; "
+            f"`namei -l {directory.absolute()}` shows whose directories those are"
+        ) from error
 
 
 def candidates(directory: Path, spec: RecordingSpec) -> list[Path]:

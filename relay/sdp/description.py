@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class MediaAddress:
+class MediaAddress(NamedTuple):
     """Where RTP and RTCP go. `rtcp_port == port` means rtcp-mux (RFC 5761)."""
 
     host: str
@@ -14,8 +13,19 @@ class MediaAddress:
     rtcp_port: int
 
 
-@dataclass(frozen=True, slots=True)
-class LegMedia:
+class Way(NamedTuple):
+    """Where a peer wants the media of one section and which way they go.
+
+    `remote` is None for a hold by 0.0.0.0; `direction` says that hold in today's words,
+    `written` is the direction as the peer put it.
+    """
+
+    remote: MediaAddress | None
+    direction: str
+    written: str
+
+
+class LegMedia(NamedTuple):
     """What the engine must know of one leg after an offer/answer.
 
     `payload_types` are those this peer may send; a packet of any other is dropped and

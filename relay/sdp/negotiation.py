@@ -7,11 +7,11 @@ Ours are the o= line, addresses, ports, RTCP, and what would let media go past t
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from relay.errors import MalformedSdp, NotAcceptable
-from relay.sdp.description import LegMedia, MediaAddress
+from relay.sdp.description import LegMedia, MediaAddress, Way
 from relay.sdp.session import DIRECTIONS, KEYED, MediaSection, Session, join
 
 # Lines that name another path for the media, or keys that end at the relay.
@@ -37,8 +37,7 @@ DROPPED = (
 BEFORE_CONNECTION = "vosiuep"
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Our o= line on one leg: the version grows with each change (RFC 3264 section 8)."""
 
     session_id: int
@@ -57,7 +56,7 @@ def check_offer(session: Session) -> None:
     section = session.sections[index]
     if not section.payload_types():
         raise NotAcceptable("the audio stream has no payload types")
-    _remote(session, section)
+    _way(session, section)
 
 
 def relay_offer(session: Session, local: MediaAddress, origin: Origin) -> bytes:
@@ -90,7 +89,7 @@ def relay_answer(offer: Session, answer: Session, local: MediaAddress, origin: O
         raise NotAcceptable("the answer refuses the audio")
     if not section.payload_types():
         raise NotAcceptable("the answer has no payload types")
-    _remote(answer, section)
+    _way(answer, section)
     lines = _session_lines(answer, local, origin)
     for index, offered in enumerate(offer.sections):
         if index == carried:
@@ -109,15 +108,15 @@ def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
     listed itself is let through too, because some phones send by their own numbers.
     """
     section, partner = _carried(session, other)
-    allowed = frozenset(partner.payload_types()) | frozenset(section.payload_types())
-    codecs = {**partner.codecs(), **section.codecs(), **partner.codecs()}  # the partner's win
+    theirs = partner.codecs()
+    codecs = {**theirs, **section.codecs(), **theirs}  # the partner's win
     events = [number for number, (name, _) in codecs.items() if name == "TELEPHONE-EVENT"]
-    clocks = [clock for name, clock in partner.codecs().values() if name != "TELEPHONE-EVENT"]
-    remote, _ = _remote(session, section)
-    wanted, partner_wants = _direction(session, section), _direction(other, partner)
+    clocks = [clock for name, clock in theirs.values() if name != "TELEPHONE-EVENT"]
+    remote, wanted, _ = _way(session, section)
+    partner_wants = _way(other, partner).direction
     return LegMedia(
         remote=remote,
-        payload_types=allowed,
+        payload_types=frozenset(partner.payload_types() + section.payload_types()),
         telephone_event=events[0] if events else None,
         clock_hz=clocks[0] if clocks else 8000,
         may_send=wanted in ("sendrecv", "sendonly") and partner_wants in ("sendrecv", "recvonly"),
@@ -155,31 +154,33 @@ def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> lis
 def _voice_lines(session: Session, section: MediaSection, local: MediaAddress) -> list[str]:
     lines = [section.m_line(local.port)]
     lines += [line for line in section.lines if not line.startswith(DROPPED)]
-    direction = _direction(session, section)
-    if direction != session.direction(section):
+    _, direction, written = _way(session, section)
+    if direction != written:
         # Our address hides the 0.0.0.0: the hold is said in today's words.
         lines = [line for line in lines if line.rstrip()[2:] not in DIRECTIONS]
         lines.append(f"a={direction}")
     return lines
 
 
-def _direction(session: Session, section: MediaSection) -> str:
-    """The direction, with a hold by 0.0.0.0 taken into account (RFC 3264 section 8.4)."""
-    direction = session.direction(section)
-    if _remote(session, section)[1]:
-        return "sendonly" if direction in ("sendrecv", "sendonly") else "inactive"
-    return direction
+def _way(session: Session, section: MediaSection) -> Way:
+    """Where this peer wants its media, and which way they go (RFC 3264 section 8.4).
 
-
-def _remote(session: Session, section: MediaSection) -> tuple[MediaAddress | None, bool]:
-    """Where this peer wants its media, and whether `0.0.0.0` holds it (RFC 3264 8.4)."""
+    Worked out once: both legs ask for it, on each pass of an offer/answer.
+    """
+    if section.way is not None:
+        return section.way
     connection = session.connection(section)
     if connection is None:
         raise MalformedSdp("SDP has no c= line for its audio")
     host = _host(connection)
+    written = session.direction(section)
     if host is None:
-        return None, True
-    return MediaAddress(host, section.port, _rtcp_port(section)), False
+        direction = "sendonly" if written in ("sendrecv", "sendonly") else "inactive"
+        section.way = Way(None, direction, written)
+    else:
+        remote = MediaAddress(host, section.port, _rtcp_port(section))
+        section.way = Way(remote, written, written)
+    return section.way
 
 
 @lru_cache(maxsize=4096)  # a trunk's calls repeat its few addresses

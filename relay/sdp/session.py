@@ -6,9 +6,13 @@ normalised: `encode` of an unchanged session gives the same lines back, with CRL
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from relay.errors import MalformedSdp
+from relay.sdp.description import Way
 
 MAX_OCTETS = 65536
 MAX_SECTIONS = 64
@@ -32,6 +36,9 @@ _NAMED = """PCMU PCMA G722 G723 G726-16 G726-24 G726-32 G726-40 G728 G729 G729E 
     SPEEX OPUS AMR AMR-WB EVS L16 LPC DVI4 QCELP SILK G7221"""
 NAMED = frozenset(_NAMED.split())
 OTHER_CODEC = "OTHER"
+_PAYLOAD_TYPE = re.compile(r"[0-9]{1,3}")
+_CLOCK = re.compile(r"[0-9]{1,7}")
+_PORT = re.compile(r"[0-9]{1,5}")
 # Formats that are carried beside the voice and never are the call's codec.
 NOT_VOICE = ("TELEPHONE-EVENT", "CN", "RED")
 
@@ -46,8 +53,8 @@ class MediaSection:
     formats: tuple[str, ...]
     lines: list[str] = field(default_factory=list)
     # Read when first asked for, and kept: lines do not change once a session is parsed.
-    _codecs: dict[int, tuple[str, int]] | None = field(default=None, repr=False, compare=False)
     _attributes: dict[str, str] | None = field(default=None, repr=False, compare=False)
+    way: Way | None = field(default=None, repr=False, compare=False)
 
     def m_line(self, port: int) -> str:
         """The m= line with another port."""
@@ -65,30 +72,12 @@ class MediaSection:
 
     def payload_types(self) -> tuple[int, ...]:
         """The formats that are RTP payload types, 0 to 127."""
-        numbers = [int(text) for text in self.formats if _is_number(text, 3)]
-        return tuple(number for number in numbers if number < 128)
+        return _payload_types(self.formats)
 
-    def codecs(self) -> dict[int, tuple[str, int]]:
+    def codecs(self) -> Mapping[int, tuple[str, int]]:
         """Payload type → (encoding name in upper case, clock in Hz), in order of preference."""
-        if self._codecs is None:
-            self._codecs = self._read_codecs()
-        return self._codecs
-
-    def _read_codecs(self) -> dict[int, tuple[str, int]]:
-        mapped: dict[int, tuple[str, int]] = {}
-        for line in self.lines:
-            if line.startswith("a=rtpmap:"):
-                number, _, encoding = line[9:].partition(" ")
-                name, _, rest = encoding.strip().partition("/")
-                clock = rest.partition("/")[0]
-                if _is_number(number, 3) and _is_number(clock, 7) and int(clock):
-                    mapped[int(number)] = (name.upper(), int(clock))
-        known: dict[int, tuple[str, int]] = {}
-        for payload_type in self.payload_types():
-            codec = mapped.get(payload_type) or STATIC.get(payload_type)
-            if codec is not None:
-                known[payload_type] = codec
-        return known
+        maps = [line for line in self.lines if line.startswith("a=rtpmap:")]
+        return _codecs(self.formats, tuple(maps))
 
     @property
     def is_voice(self) -> bool:
@@ -111,13 +100,22 @@ class Session:
             raise MalformedSdp("the session description is too large")
         text = body.decode("utf-8", "surrogateescape")
         session = Session([], [])
+        lines = session.lines
         for number, raw in enumerate(text.split("\n"), 1):
             line = raw.removesuffix("\r")
             if not line:
                 continue
-            if len(line) < 2 or line[1] != "=" or not line[0].isalpha() or _ends_early(line):
+            # A lone CR or a NUL ends a line for some other reader (RFC 8866 section 9).
+            if line[1:2] != "=" or not line[0].isalpha() or "\r" in line or "\0" in line:
                 raise MalformedSdp(f"SDP line {number} is not of the form x=value")
-            session._take(line, number)
+            if line[0] != "m":
+                lines.append(line)
+                continue
+            if len(session.sections) >= MAX_SECTIONS:
+                raise MalformedSdp("SDP has too many m= lines")
+            section = _section(line, number)
+            session.sections.append(section)
+            lines = section.lines
         if not session.lines or session.lines[0] != "v=0":
             raise MalformedSdp("SDP does not begin with v=0")
         if not any(line.startswith("o=") for line in session.lines):
@@ -144,14 +142,19 @@ class Session:
     def direction(self, section: MediaSection) -> str:
         """One of DIRECTIONS; sendrecv unless said otherwise (RFC 8866 section 6.7)."""
         for level in (section, self):
+            if level._attributes is None:
+                level._attributes = _attributes(level.lines)
             for direction in DIRECTIONS:
-                if level.attribute(direction) is not None:
+                if direction in level._attributes:
                     return direction
         return "sendrecv"
 
     def voice(self) -> int | None:
         """The index of the section that is carried: the first usable audio."""
-        return next((i for i, section in enumerate(self.sections) if section.is_voice), None)
+        for index, section in enumerate(self.sections):
+            if section.is_voice:
+                return index
+        return None
 
     def first_codec(self) -> str:
         """The preferred voice codec in upper case, or ""."""
@@ -161,16 +164,6 @@ class Session:
         codecs = self.sections[index].codecs().values()
         found = next((name for name, _ in codecs if name not in NOT_VOICE), "")
         return found if found in NAMED or not found else OTHER_CODEC
-
-    def _take(self, line: str, number: int) -> None:
-        if line[0] == "m":
-            if len(self.sections) >= MAX_SECTIONS:
-                raise MalformedSdp("SDP has too many m= lines")
-            self.sections.append(_section(line, number))
-        elif self.sections:
-            self.sections[-1].lines.append(line)
-        else:
-            self.lines.append(line)
 
 
 def join(lines: list[str]) -> bytes:
@@ -183,17 +176,34 @@ def _section(line: str, number: int) -> MediaSection:
     if len(fields) < 4:
         raise MalformedSdp(f"SDP line {number}: m= needs media, port, protocol and formats")
     port = fields[1].partition("/")[0]
-    if not _is_number(port, 5) or int(port) > 65535:
+    if _PORT.fullmatch(port) is None or int(port) > 65535:
         raise MalformedSdp(f"SDP line {number}: the port is not 0 to 65535")
     return MediaSection(fields[0], int(port), fields[2], tuple(fields[3:]))
 
 
-def _ends_early(line: str) -> bool:
-    return "\r" in line or "\0" in line  # a lone CR or a NUL (RFC 8866 section 9)
+# The codec lists of a trunk's calls are few: what they mean is kept.
+@lru_cache(maxsize=256)
+def _payload_types(formats: tuple[str, ...]) -> tuple[int, ...]:
+    numbers = [int(text) for text in formats if _PAYLOAD_TYPE.fullmatch(text)]
+    return tuple(number for number in numbers if number < 128)
 
 
-def _is_number(text: str, digits: int) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= digits
+@lru_cache(maxsize=256)
+def _codecs(formats: tuple[str, ...], maps: tuple[str, ...]) -> Mapping[int, tuple[str, int]]:
+    """`maps` are the a=rtpmap lines (RFC 8866 section 6.6)."""
+    mapped: dict[int, tuple[str, int]] = {}
+    for line in maps:
+        number, _, encoding = line[9:].partition(" ")
+        name, _, rest = encoding.strip().partition("/")
+        clock = rest.partition("/")[0]
+        if _PAYLOAD_TYPE.fullmatch(number) and _CLOCK.fullmatch(clock) and int(clock):
+            mapped[int(number)] = (name.upper(), int(clock))
+    known: dict[int, tuple[str, int]] = {}
+    for payload_type in _payload_types(formats):
+        codec = mapped.get(payload_type) or STATIC.get(payload_type)
+        if codec is not None:
+            known[payload_type] = codec
+    return known
 
 
 def _attributes(lines: list[str]) -> dict[str, str]:
@@ -207,4 +217,7 @@ def _attributes(lines: list[str]) -> dict[str, str]:
 
 
 def _connection(lines: list[str]) -> str | None:
-    return next((line[2:] for line in lines if line.startswith("c=")), None)
+    for line in lines:
+        if line.startswith("c="):
+            return line[2:]
+    return None

@@ -41,8 +41,15 @@ class Endpoint:
         self._advertise = advertise
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
+        self._first_udp: dict[bool, UdpListener] = {}  # of each family: is it IPv6?
         self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
-        self._streams = Streams(self._receive, self._stream_failed, self._count, self._links)
+        self._streams = Streams(
+            self._receive,
+            self._stream_failed,
+            self._count,
+            self._links,
+            lambda host: calls.router.identify(host) is not None,
+        )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -56,6 +63,7 @@ class Endpoint:
                 udp = UdpListener(next(self._links), self._datagram)
                 await udp.bind(listen.host, listen.port)
                 self._udp[udp.link] = udp
+                self._first_udp.setdefault(udp.family == socket.AF_INET6, udp)
             else:
                 server = await self._streams.listen(listen.host, listen.port)
                 self._servers.append(server)
@@ -91,7 +99,7 @@ class Endpoint:
         host, port = "", 0
         ipv6 = ":" in peer
         if transport == "udp":
-            udp = self._udp.get(link) or self._udp_for(ipv6)
+            udp = self._udp.get(link) or self._first_udp.get(ipv6)
             if udp is not None:
                 host, port = udp.host, udp.port
         else:
@@ -124,13 +132,15 @@ class Endpoint:
 
     def _settle(self) -> None:
         """Carry out what the agent wants and wake it at its next deadline."""
-        for output in self._agent.drain():
-            if isinstance(output, LookUp):
-                task = self._loop.create_task(self._look_up(output))
-                self._lookups.add(task)
-                task.add_done_callback(self._lookups.discard)
-            else:
-                self._transmit(output.data, output.hop)
+        while outputs := self._agent.drain():
+            for output in outputs:
+                if isinstance(output, LookUp):
+                    task = self._loop.create_task(self._look_up(output))
+                    self._lookups.add(task)
+                    task.add_done_callback(self._lookups.discard)
+                elif not self._transmit(output.data, output.hop):
+                    self._count("not_sendable")
+                    self._agent.not_sent(output, self._loop.time())
         when = self._agent.next_timer()
         if when is None:
             return
@@ -146,26 +156,20 @@ class Endpoint:
         self._agent.on_timer(self._loop.time())
         self._settle()
 
-    def _transmit(self, data: bytes, hop: Hop) -> None:
+    def _transmit(self, data: bytes, hop: Hop) -> bool:
+        """False when it is known at once that this will not leave."""
         if hop.transport != "udp":
             self._streams.send(data, hop)
-            return
-        udp = self._udp.get(hop.link) or self._udp_for(":" in hop.host)
-        if udp is None:
-            self._count("no_udp_listener")
-        else:
-            udp.send(data, hop.host, hop.port)
-
-    def _udp_for(self, ipv6: bool) -> UdpListener | None:
-        family = socket.AF_INET6 if ipv6 else socket.AF_INET
-        return next((udp for udp in self._udp.values() if udp.family == family), None)
+            return True
+        udp = self._udp.get(hop.link) or self._first_udp.get(":" in hop.host)
+        return udp is not None and udp.send(data, hop.host, hop.port)
 
     async def _look_up(self, lookup: LookUp) -> None:
         address: str | None = None
         try:
             found = await self._loop.getaddrinfo(lookup.host, None, type=socket.SOCK_DGRAM)
             address = str(found[0][4][0])
-        except OSError:
+        except (OSError, UnicodeError):  # the latter for a name that can be none
             pass
         self._agent.looked_up(lookup, address, self._loop.time())
         self._settle()

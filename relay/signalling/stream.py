@@ -16,8 +16,10 @@ from relay.sip.transaction import Hop
 
 MAX_MESSAGE_OCTETS = 65536
 MAX_CONNECTIONS = 4096
+MAX_STRANGERS = 256  # of those: connections from an address that is no trunk's
 MAX_UNSENT_OCTETS = 1 << 20  # a peer that does not read is cut off
-SILENT_S = 32.0  # a connection that has not sent one whole message by then is cut off
+SILENT_S = 32.0  # one that has not sent a whole message by then is cut off; a stranger's anyway
+CLOSING_S = 4.0  # for what is written already
 CONNECT_S = 4.0
 
 
@@ -32,13 +34,15 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
         self._deadline: asyncio.TimerHandle | None = None
+        self.trusted = False  # opened by us, or by a trunk
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        host, port = transport.get_extra_info("peername")[:2]
-        self.hop = Hop("tcp", host, port, self.link)
-        if not self._streams.opened(self):
-            transport.close()
+        peer = transport.get_extra_info("peername")
+        if peer is not None:  # else it is gone already
+            self.hop = Hop("tcp", peer[0], peer[1], self.link)
+        if peer is None or not self._streams.opened(self):
+            self._transport.abort()
             return
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -52,7 +56,7 @@ class Connection(asyncio.Protocol):
         if self._parser.broken:
             return
         items = self._parser.feed(data)
-        if items and self._deadline is not None:
+        if items and self.trusted and self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         for item in items:
@@ -74,13 +78,18 @@ class Connection(asyncio.Protocol):
             self._unsent.append(data)
         elif self._transport.get_write_buffer_size() > MAX_UNSENT_OCTETS:
             self._streams.cut(self, "not_reading")
+            self._transport.abort()  # closing would wait for it to read
         else:
             self._transport.write(data)
 
     def close(self) -> None:
-        """What is written already (perhaps a 400) still goes out."""
+        """What is written already (perhaps a 400) may still go out."""
         if self._transport is not None:
             self._transport.close()
+            if self._deadline is not None:
+                self._deadline.cancel()
+            loop = asyncio.get_running_loop()
+            self._deadline = loop.call_later(CLOSING_S, self._transport.abort)
 
 
 class Streams:
@@ -92,11 +101,14 @@ class Streams:
         failed: Callable[[Hop], None],
         counted: Callable[[str], None],
         links: count[int],
+        is_trunk: Callable[[str], bool],
     ) -> None:
         self.receive = receive
         self._failed = failed
         self._counted = counted
         self._links = links
+        self._is_trunk = is_trunk
+        self._strangers: set[int] = set()
         self._by_link: dict[int, Connection] = {}
         self._by_peer: dict[tuple[str, int], Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,6 +128,7 @@ class Streams:
         connection = self._by_link.get(hop.link) or self._by_peer.get((hop.host, hop.port))
         if connection is None:
             connection = Connection(self, next(self._links))
+            connection.trusted = True
             self._by_peer[hop.host, hop.port] = connection
             task = asyncio.get_running_loop().create_task(self._connect(connection, hop))
             self._tasks.add(task)
@@ -124,15 +137,22 @@ class Streams:
 
     def opened(self, connection: Connection) -> bool:
         """False when there are too many already."""
-        if len(self._by_link) >= MAX_CONNECTIONS:
+        connection.trusted = connection.trusted or self._is_trunk(connection.hop.host)
+        strange = not connection.trusted
+        if len(self._by_link) >= MAX_CONNECTIONS or (
+            strange and len(self._strangers) >= MAX_STRANGERS
+        ):
             self._counted("tcp_refused_too_many")
             return False
+        if strange:
+            self._strangers.add(connection.link)
         self._by_link[connection.link] = connection
         self._by_peer.setdefault(connection.hop[1:3], connection)
         return True
 
     def closed(self, connection: Connection) -> None:
         self._by_link.pop(connection.link, None)
+        self._strangers.discard(connection.link)
         peer = connection.hop[1:3]
         if self._by_peer.get(peer) is connection:
             del self._by_peer[peer]
@@ -154,6 +174,6 @@ class Streams:
         try:
             async with asyncio.timeout(CONNECT_S):
                 await loop.create_connection(lambda: connection, hop.host, hop.port)
-        except OSError:  # TimeoutError is one
+        except (OSError, UnicodeError):  # TimeoutError is an OSError
             self._by_peer.pop((hop.host, hop.port), None)
             self._failed(hop)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
 from relay.errors import ListenError
 from relay.sip.transaction import Hop
+
+# Too long, or no address that a datagram goes to: trying again changes nothing.
+NEVER = (errno.EMSGSIZE, errno.EINVAL, errno.EACCES)
 
 Receive = Callable[[bytes, Hop], None]
 
@@ -23,6 +28,7 @@ class UdpListener(asyncio.DatagramProtocol):
         self.port = 0
         self._receive = receive
         self._transport: asyncio.DatagramTransport | None = None
+        self._refused = False
 
     async def bind(self, host: str, port: int) -> None:
         """Raises ListenError naming the address."""
@@ -44,11 +50,18 @@ class UdpListener(asyncio.DatagramProtocol):
         self._receive(data, Hop("udp", addr[0], addr[1], self.link))
 
     def error_received(self, exc: Exception) -> None:
-        """ICMP errors: the transaction's own timers decide."""
+        """What the kernel says of a datagram, while it is being sent."""
+        self._refused = getattr(exc, "errno", None) in NEVER
 
-    def send(self, data: bytes, host: str, port: int) -> None:
+    def send(self, data: bytes, host: str, port: int) -> bool:
+        """False when this can never be sent; of all else the transaction's timers decide."""
+        self._refused = False
         if self._transport is not None:
-            self._transport.sendto(data, (host, port))
+            try:
+                self._transport.sendto(data, (host, port))
+            except ValueError:  # no address of this socket's family
+                return False
+        return not self._refused
 
     def close(self) -> None:
         if self._transport is not None:
@@ -59,7 +72,10 @@ def cannot_bind(transport: str, host: str, port: int, error: OSError) -> str:
     """The text of a ListenError: what failed, where, and who can tell why."""
     where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     kind = "ulnp" if transport == "udp" else "tlnp"
+    cause = error if error.errno else error.__cause__ or error.__context__
+    number = getattr(cause, "errno", None)  # uvloop has it one step down
+    reason = os.strerror(number) if number else str(error)
     return (
-        f"cannot listen on {transport}:{where}: {error.strerror or error}; "
+        f"cannot listen on {transport}:{where}: {reason}; "
         f"`ss -{kind} 'sport = :{port}'` shows who holds the port"
     )

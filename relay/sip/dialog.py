@@ -85,6 +85,13 @@ class Dialog:
         dialog.confirmed = response.status >= 200
         return dialog
 
+    @staticmethod
+    def can_reach(request: Request) -> bool:
+        """Whether requests of ours could be sent in the dialog of `request`."""
+        routes = request.record_routes
+        peer = routes[0] if routes else request.contact or request.from_
+        return isinstance(peer.uri, SipUri)
+
     @property
     def local_tag(self) -> str | None:
         return self.local.tag

@@ -143,15 +143,17 @@ def parse_params(text: str) -> Params:
 class NameAddr:
     """`"Display" <uri>;params`, the value of From, To, Contact, Route … (section 20.10).
 
-    `display` is decoded (no quotes, no escapes). Immutable by convention.
+    `display` is decoded (no quotes, no escapes); `tag` is that parameter, None when absent
+    or empty. Immutable by convention.
     """
 
-    __slots__ = ("display", "params", "uri")
+    __slots__ = ("display", "params", "tag", "uri")
 
     def __init__(self, display: str, uri: SipUri | OtherUri, params: Params = ()) -> None:
         self.display = display
         self.uri = uri
         self.params = params
+        self.tag = (param_of(params, "tag") or None) if params else None
 
     @staticmethod
     def parse(text: str) -> NameAddr:
@@ -193,11 +195,6 @@ class NameAddr:
 
     def __hash__(self) -> int:
         return hash(str(self))
-
-    @property
-    def tag(self) -> str | None:
-        """The tag parameter, None when absent or empty."""
-        return param_of(self.params, "tag") or None
 
     def param(self, name: str) -> str | None:
         """The value of a header parameter; "" for a flag, None when absent."""

@@ -9,7 +9,7 @@ both lists, and time is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
@@ -93,6 +93,7 @@ class Action(Enum):
 
 
 Transitions = Mapping[tuple[State, Event], tuple[State, tuple[Action, ...]]]
+_Steps = dict[tuple[State, Event], tuple[State, tuple[Callable[..., None], ...]]]
 
 
 class Transaction:
@@ -105,6 +106,7 @@ class Transaction:
 
     TRANSITIONS: ClassVar[Transitions] = {}
     START: ClassVar[State] = State.TRYING
+    _STEPS: ClassVar[_Steps] = {}  # TRANSITIONS with the methods in place of their names
 
     __slots__ = (
         "_outputs",
@@ -139,14 +141,20 @@ class Transaction:
         self._outputs = outputs
         self._running: list[list[Any]] = []
 
+    def __init_subclass__(cls) -> None:
+        cls._STEPS = {
+            pair: (state, tuple(getattr(cls, action.value) for action in actions))
+            for pair, (state, actions) in cls.TRANSITIONS.items()
+        }
+
     def feed(self, event: Event, now: float, message: Message | None = None) -> None:
         """One step of the table; an absent pair is ignored."""
-        step = self.TRANSITIONS.get((self.state, event))
+        step = self._STEPS.get((self.state, event))
         if step is None:
             return
         self.state, actions = step
         for action in actions:
-            getattr(self, action.value)(now, message)
+            action(self, now, message)
         if self.state is State.TERMINATED:
             self.stop_timers(now, None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import TypeVar, cast
+from typing import Any, TypeVar
 
 from relay.errors import LocalProtocolError, MalformedMessage
 from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, parse_number
@@ -25,18 +25,21 @@ class Headers:
     """Ordered header fields as (canonical name, raw value); names match in any case.
 
     A name unknown to RFC 3261 and its extensions keeps the spelling it came with.
+    `typed` holds what typed getters have parsed, by name, until the field changes.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_fields", "typed")
 
     def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
         self._fields = [(canonical(name), value) for name, value in fields]
+        self.typed: dict[str, Any] = {}
 
     @staticmethod
     def of_canonical(fields: list[tuple[str, str]]) -> Headers:
         """Takes over a list whose names are canonical already (the parser's way in)."""
-        headers = Headers()
+        headers = Headers.__new__(Headers)
         headers._fields = fields
+        headers.typed = {}
         return headers
 
     def get(self, name: str) -> str | None:
@@ -68,15 +71,20 @@ class Headers:
 
     def add(self, name: str, value: str) -> None:
         """Append a field."""
-        self._fields.append((canonical(name), value))
+        name = canonical(name)
+        self._fields.append((name, value))
+        self.typed.pop(name, None)
 
     def prepend(self, name: str, value: str) -> None:
         """Put a field before all others (Via, Record-Route)."""
-        self._fields.insert(0, (canonical(name), value))
+        name = canonical(name)
+        self._fields.insert(0, (name, value))
+        self.typed.pop(name, None)
 
     def set(self, name: str, value: str) -> None:
         """Replace the first field of that name, drop the others, append when absent."""
         name = canonical(name)
+        self.typed.pop(name, None)
         key = name.lower()
         kept: list[tuple[str, str]] = []
         done = False
@@ -93,6 +101,7 @@ class Headers:
     def replace_first(self, name: str, value: str) -> None:
         """Replace only the first field of that name, leaving further ones."""
         name = canonical(name)
+        self.typed.pop(name, None)
         for index, field in enumerate(self._fields):
             if field[0] == name:
                 self._fields[index] = (name, value)
@@ -101,7 +110,9 @@ class Headers:
 
     def remove(self, name: str) -> None:
         """Drop every field of that name; absent is fine."""
-        key = canonical(name).lower()
+        name = canonical(name)
+        self.typed.pop(name, None)
+        key = name.lower()
         self._fields = [field for field in self._fields if field[0].lower() != key]
 
     def __contains__(self, name: str) -> bool:
@@ -136,48 +147,55 @@ _cseq = lru_cache(maxsize=1024)(CSeq.parse)
 class Message:
     """What requests and responses share. Typed getters raise MalformedMessage."""
 
-    __slots__ = ("_typed", "body", "headers")
+    __slots__ = ("body", "headers")
 
     def __init__(self, headers: Headers, body: bytes = b"") -> None:
         self.headers = headers
         self.body = body
-        self._typed: dict[str, tuple[str, object]] = {}
 
     def _read(self, name: str, parse: Callable[[str], T]) -> T:
+        """Parse a field for the first time; the getters look into `typed` before."""
         raw = self.headers.get(name)
         if raw is None:
             raise MalformedMessage(f"{name} is missing")
-        known = self._typed.get(name)
-        if known is not None and known[0] is raw:
-            return cast("T", known[1])
-        value = parse(raw)
-        self._typed[name] = (raw, value)
+        value = self.headers.typed[name] = parse(raw)
         return value
+
+    def read(self) -> None:
+        """Parse in one pass all that transactions and dialogs look at.
+
+        Raises MalformedMessage for a bad value and for a mandatory one that is missing.
+        """
+        typed = self.headers.typed
+        for name, raw in self.headers._fields:
+            parse = _PARSERS.get(name)
+            if parse is not None and name not in typed:
+                typed[name] = parse(raw)
+        for name in _MANDATORY:
+            if name not in typed:
+                raise MalformedMessage(f"{name} is missing")
 
     @property
     def call_id(self) -> str:
         """Call-ID, compared octet by octet."""
-        value = self.headers.get("Call-ID")
-        if not value:
-            raise MalformedMessage("Call-ID is missing")
-        return value
+        return self.headers.typed.get("Call-ID") or self._read("Call-ID", _not_empty)
 
     @property
     def cseq(self) -> CSeq:
-        return self._read("CSeq", _cseq)
+        return self.headers.typed.get("CSeq") or self._read("CSeq", _cseq)
 
     @property
     def from_(self) -> NameAddr:
-        return self._read("From", _name_addr)
+        return self.headers.typed.get("From") or self._read("From", _name_addr)
 
     @property
     def to(self) -> NameAddr:
-        return self._read("To", _name_addr)
+        return self.headers.typed.get("To") or self._read("To", _name_addr)
 
     @property
     def via(self) -> Via:
         """The topmost Via."""
-        return self._read("Via", _first_via)
+        return self.headers.typed.get("Via") or self._read("Via", _first_via)
 
     @property
     def vias(self) -> list[Via]:
@@ -191,14 +209,16 @@ class Message:
         rest = _split_list(raw)[1:] if "," in raw else []
         value = ", ".join([str(via), *rest])
         self.headers.replace_first("Via", value)
-        self._typed["Via"] = (value, via)
+        self.headers.typed["Via"] = via
 
     @property
     def contact(self) -> NameAddr | None:
         """The first Contact; None when absent or `*`."""
-        if "Contact" not in self.headers:
-            return None
-        return self._read("Contact", _first_contact)
+        typed = self.headers.typed
+        if "Contact" in typed:
+            found: NameAddr | None = typed["Contact"]
+            return found
+        return self._read("Contact", _first_contact) if "Contact" in self.headers else None
 
     @property
     def routes(self) -> list[NameAddr]:
@@ -256,13 +276,30 @@ def _bounded(values: list[str]) -> list[str]:
     return values
 
 
+def _not_empty(raw: str) -> str:
+    if not raw:
+        raise MalformedMessage("Call-ID is missing")
+    return raw
+
+
 def _first_contact(raw: str) -> NameAddr | None:
-    first = _first(raw)
+    first = raw if "," not in raw else _first(raw)
     return None if first == "*" else _name_addr(first)
 
 
 def _first_via(raw: str) -> Via:
-    return Via.parse(_first(raw))
+    return Via.parse(raw if "," not in raw else _first(raw))
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {
+    "Via": _first_via,
+    "From": _name_addr,
+    "To": _name_addr,
+    "Call-ID": _not_empty,
+    "CSeq": _cseq,
+    "Contact": _first_contact,
+}
+_MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")  # RFC 3261 section 8.1.1
 
 
 def _first(raw: str) -> str:

@@ -28,8 +28,7 @@ class Hop(NamedTuple):
         return self.transport != "udp"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Octets for the transport. `tx` is to be named when sending fails."""
 
     data: bytes
@@ -37,8 +36,7 @@ class Send:
     tx: Transaction | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RequestReceived:
+class RequestReceived(NamedTuple):
     """A new request; answer it with `TransactionLayer.respond(tx, …)`."""
 
     tx: Transaction
@@ -55,16 +53,14 @@ class CancelReceived:
     request: Request
 
 
-@dataclass(frozen=True, slots=True)
-class AckReceived:
+class AckReceived(NamedTuple):
     """An ACK to a 2xx, or to nothing we know."""
 
     request: Request
     source: Hop
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseReceived:
+class ResponseReceived(NamedTuple):
     """A response to `tx.request`; 2xx of an INVITE as often as they arrive."""
 
     tx: Transaction

@@ -156,11 +156,9 @@ def validate(request: Request, supported: frozenset[str] = frozenset()) -> int |
     if len(present) < len(names) and any(names.count(name) > 1 for name in _SINGLE):
         return 400
     try:
-        _ = (request.from_, request.to, request.call_id, request.via)
+        request.read()
         if len(present) < len(names) or "," in (request.headers.get("Via") or ""):
             _ = request.vias
-        if "Contact" in present:
-            _ = request.contact
         if "Record-Route" in present:
             _ = request.record_routes
         if request.cseq.method != request.method:

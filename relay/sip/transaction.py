@@ -63,11 +63,17 @@ __all__ = [
 ]
 
 
+RETRY_AFTER_S = 5
+MOST_SERVERS = 100_000  # some 0.6 GB; 1,000 calls a second need 64,000
+
+
 class TransactionLayer:
     """All transactions of one endpoint.
 
     `branch` makes Via branches (with the cookie); `supported` are the option tags that
-    Require may name. `dropped` counts messages that were unusable or belonged to nothing.
+    Require may name. With `most_servers` server transactions alive, a request outside of a
+    dialog gets a stateless 503. `dropped` counts messages that were unusable or belonged to
+    nothing.
     """
 
     def __init__(
@@ -75,14 +81,17 @@ class TransactionLayer:
         timers: Timers | None = None,
         branch: Callable[[], str] | None = None,
         supported: frozenset[str] = frozenset(),
+        most_servers: int = MOST_SERVERS,
     ) -> None:
+        self._most_servers = most_servers
         self.timers = timers or Timers()
         self.dropped = 0
         self._branch = branch or new_branch
         self._supported = supported
         self._secret = token_bytes(16)
         self._store = TimerStore()
-        self._outputs: list[Output] = []
+        self._outputs: list[Output] = []  # the machines hold this list
+        self.next_timer = self._store.next
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
@@ -103,12 +112,12 @@ class TransactionLayer:
     def drain(self) -> list[Output]:
         """What happened since the last call, in order."""
         outputs = self._outputs[:]
-        self._outputs.clear()  # the machines hold this list
+        self._outputs.clear()
         return outputs
 
-    def next_timer(self) -> float | None:
-        """When `on_timer` is due, in the seconds of `now`; None when nothing runs."""
-        return self._store.next()
+    def unfinished(self) -> list[Output]:
+        """What `drain` would give, as it grows: for one loop that then calls `drain`."""
+        return self._outputs
 
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
@@ -187,6 +196,8 @@ class TransactionLayer:
             self.dropped += 1
             return
         response = request.response(status, reason, self._stateless_tag(request))
+        if status == 503:
+            response.headers.add("Retry-After", str(RETRY_AFTER_S))
         if status == 420:
             response.headers.add("Unsupported", ", ".join(unsupported(request, self._supported)))
         self._outputs.append(Send(response.encode(), hop))
@@ -226,6 +237,9 @@ class TransactionLayer:
         if problem is not None:
             self.reject(request, problem, source, now)
             return
+        if self._overloaded and request.method != "CANCEL" and request.to.tag is None:
+            self.reject(request, 503, source, now)
+            return
         hop = self._mark_via(request, via, source)
         if request.method == "INVITE":
             tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
@@ -241,6 +255,11 @@ class TransactionLayer:
             if request.method == "INVITE":
                 self.respond(tx, request.response(100), now)
             self._outputs.append(RequestReceived(tx, request, source))
+
+    @property
+    def _overloaded(self) -> bool:
+        # Each is kept for 32 s: a flood would fill the memory. What ends calls still passes.
+        return len(self._servers) >= self._most_servers
 
     def _receive_cancel(self, tx: ServerTransaction, cancel: Request, key: Key, now: float) -> None:
         """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""
@@ -282,12 +301,10 @@ class TransactionLayer:
     # --- responses ------------------------------------------------------------------------
 
     def _receive_response(self, response: Response, source: Hop, now: float) -> None:
+        response.read()
         cseq = response.cseq
         branch = response.via.branch or ""
-        _ = (response.to, response.from_, response.call_id)
         names = response.headers.names()
-        if "Contact" in names:
-            _ = response.contact
         if "Record-Route" in names:
             _ = response.record_routes
         if names.count("Via") > 1 or "," in (response.headers.get("Via") or ""):

@@ -20,7 +20,8 @@ from relay.probe.remote import Endpoint, Setup
 from tests.interop.region import Party, Region, need, region
 from tests.interop.sipp_run import listens
 
-SAME = 0.9
+# Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
+SAME = 0.75
 NATTED = {"symmetric_rtp": True}
 NUMBER = "+35315550199"
 CONFIG = """

@@ -15,7 +15,10 @@ from relay.probe.audio import read_wav, similarity, speak
 from relay.probe.remote import Endpoint, Setup
 from tests.interop.region import Region, need, region
 
-SAME = 0.9
+# Another voice gives about 0.1. A phone on a busy machine drops a frame now and then, so what
+# it heard may be a little less than what the relay passed on, which the recording shows.
+SAME = 0.75
+RECORDED = 0.9
 NUMBER = "+35315550199"
 
 
@@ -85,8 +88,8 @@ def test_each_side_hears_the_other_and_both_are_recorded(
     assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
     assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
     left, right = read_wav(recording).samples
-    assert similarity(left, voices["caller"]) > SAME
-    assert similarity(right, voices["callee"]) > SAME
+    assert similarity(left, voices["caller"]) > RECORDED
+    assert similarity(right, voices["callee"]) > RECORDED
     assert similarity(left, voices["callee"]) < 0.5
     assert (ended["caller"]["lost"], ended["callee"]["lost"]) == (0, 0)
     assert json.loads(recording.with_suffix(".json").read_text())["complete"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.call.user_agent import is_numeric
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
@@ -197,6 +198,22 @@ class TestFloods:
         world.pbx.bye()
         assert_clean(world)
 
+    def test_of_requests_is_refused_without_state_and_calls_still_end(self) -> None:
+        """Each transaction lives for 32 s after its answer."""
+        world = World()
+        answered(world)
+        world.relay._layer._most_servers = len(world.relay._layer._servers) + 10
+        for _ in range(50):
+            world.pbx.call()
+        world.run(0.1)
+        assert len(world.relay._layer._servers) <= world.relay._layer._most_servers
+        refused = [r for r in world.pbx.responses if r.status == 503]
+        assert refused and refused[0].headers.get("Retry-After")
+        world.pbx.bye()
+        world.run_until(lambda: world.pbx.statuses("BYE") == [200])
+        world.relay.stop(world.now)
+        assert_clean(world)
+
 
 def test_another_trunk_cannot_cancel_a_call() -> None:
     """A branch can be guessed (many stacks count): the address must fit, too."""
@@ -289,3 +306,43 @@ def test_words_of_a_peer_stay_out_of_the_log(uri: str | None, body: bytes | None
         world.pbx.call(body=body)
     world.run(2)
     assert "murphy" not in repr(world.journal.events).lower()
+
+
+@pytest.mark.parametrize("method", ["INVITE", "BYE"])
+def test_what_can_never_be_sent_fails_at_once(method: str) -> None:
+    """Too long for a datagram, or to what is no address: no 32 s of trying."""
+    world = World()
+    if method == "BYE":
+        answered(world)
+    world.unsendable = lambda data: data.startswith(method.encode())
+    if method == "INVITE":
+        world.pbx.call()
+        world.run_until(lambda: 503 in world.pbx.statuses(), 1.0)
+    else:
+        world.carrier.bye()
+        world.run_until(lambda: world.calls.idle, 1.0)
+    assert_clean(world)
+
+
+@pytest.mark.parametrize("host", ["999.999.1.1", "1.2.3", "12", "[:::::]"])
+def test_what_only_looks_like_an_address_is_looked_up_as_a_name(host: str) -> None:
+    assert not is_numeric(host.strip("[]"))
+
+
+@pytest.mark.parametrize("source", [OTHER, CARRIER])
+@pytest.mark.parametrize("method", ["BYE", "INVITE", "INFO", "ACK"])
+def test_the_right_tags_from_a_wrong_address_change_nothing(method: str, source: str) -> None:
+    """A stranger's, or another trunk's; no transaction is kept for the stranger."""
+    world = World()
+    answered(world)
+    before = len(world.relay._layer), list(world.wire)
+    request = request_of(world, method)
+    said = inject(world, request, source)
+    assert (b"SIP/2.0 403" in said) is (method != "ACK")
+    if source == OTHER:
+        assert len(world.relay._layer) == before[0]
+    world.run(1)
+    assert not world.carrier.got("BYE") and len(world.calls.active) == 1
+    world.pbx.bye()
+    world.run_until(lambda: world.calls.idle)
+    assert world.pbx.statuses("BYE")[-1] == 200  # its CSeq was not used up

@@ -90,6 +90,25 @@ def test_early_media_reaches_the_engine_before_the_answer() -> None:
     assert RELAY.encode() in world.pbx.responses[-1].body
 
 
+def test_silence_is_timed_from_the_answer_when_there_was_early_media() -> None:
+    """A caller is silent while it hears the ring: that must not use up its media timeout."""
+    world = World()
+
+    def early(tx: object, request: Request) -> None:
+        if request.method != "INVITE":
+            world.carrier.answer_all(tx, request)
+            return
+        world.carrier.ring(tx, request, body=sdp(CARRIER, 5000))
+        world.carrier.answer(tx, request, body=sdp(CARRIER, 5000))
+
+    world.carrier.on_request = early
+    world.pbx.call()
+    world.run_until(lambda: bool(world.carrier.acks))
+    updates = world.media.calls[0].updates
+    assert [len(updates[side]) for side in Side] == [2, 2]
+    assert updates[Side.CALLER][0] == updates[Side.CALLER][1]
+
+
 def test_forked_early_dialogs_have_their_own_tags_and_one_is_answered() -> None:
     world = World()
 

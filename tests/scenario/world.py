@@ -177,6 +177,7 @@ class World:
         self._order = count()
         self._flying: list[tuple[float, int, str, bytes, str]] = []
         self.drop: Callable[[str, str, bytes], bool] = lambda source, to, data: False
+        self.unsendable: Callable[[bytes], bool] = lambda data: False
         self.bugs: list[Exception] = []
         self.media = FakeMedia(ports)
         self.recorder = FakeRecorder()
@@ -215,9 +216,13 @@ class World:
         heapq.heappush(self._flying, (self.now + delay, next(self._order), hop.host, data, source))
 
     def settle(self) -> None:
-        for output in self.relay.drain():
-            assert not isinstance(output, LookUp)
-            self.send(RELAY, output.data, output.hop)
+        while outputs := self.relay.drain():
+            for output in outputs:
+                assert not isinstance(output, LookUp)
+                if self.unsendable(output.data):
+                    self.relay.not_sent(output, self.now)
+                else:
+                    self.send(RELAY, output.data, output.hop)
         for phone in (self.pbx, self.carrier):
             phone.settle()
 

@@ -20,10 +20,11 @@ from pathlib import Path
 import pytest
 
 from relay.call.ports import RecordingEnded, RecordingSpec, Side
+from relay.errors import StoreError
 from relay.media.tap import TapReader, TapRing
 from relay.recording.recorder import FileRecorder
 from relay.recording.sink import FileSink
-from relay.recording.store import directory_of, repair_all, safe_name
+from relay.recording.store import check_writable, directory_of, repair_all, safe_name
 from relay.recording.wav import HEADER_OCTETS
 from tests.unit.rtp_packets import rtp
 
@@ -373,3 +374,23 @@ def test_two_hundred_calls_at_once_each_whole(tmp_path: Path) -> None:
     assert {event.problem for event in events} == {None}
     assert all(ledger_of(event)["complete"] for event in events)
     assert bench.recorder.close(DEADLINE_S)
+
+
+class TestTheDirectoryAtStart:
+    def test_is_made_when_it_is_missing(self, tmp_path: Path) -> None:
+        check_writable(tmp_path / "a" / "b")
+        assert (tmp_path / "a" / "b").is_dir() and not list((tmp_path / "a" / "b").iterdir())
+
+    def test_is_named_when_it_cannot_be_used(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        with pytest.raises(StoreError, match=f"{tmp_path}/file/store: Not a directory.*namei -l"):
+            check_writable(tmp_path / "file" / "store")
+
+    def test_may_be_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A full disk ends recordings, not calls: no reason to refuse all of them."""
+
+        def full(**_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("relay.recording.store.TemporaryFile", full)
+        check_writable(tmp_path)
