@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import secrets
 import signal
 import time
 from datetime import UTC, datetime
@@ -92,7 +91,7 @@ class Server:
             self.engine,
             self.recorder,
             self._journal,
-            token=lambda: secrets.token_hex(8),
+            token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
         )
         self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)

@@ -18,6 +18,7 @@ from relay.call.caller import CallerLeg
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
+    SIDES,
     CallMedia,
     DropBurst,
     DtmfPressed,
@@ -305,7 +306,7 @@ class Call:
         self._disarm()
         if self.exchange is not None:
             self.exchange.abandon()
-        caller, callee = (self.media.figures(side) for side in Side)
+        caller, callee = (self.media.figures(side) for side in SIDES)
         if self._recording:
             self.media.record(False)
         self.media.close()

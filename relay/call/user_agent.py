@@ -22,7 +22,6 @@ from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
 from relay.sip.uri import SipUri
 
-
 CARRIED = ("udp", "tcp")
 
 
@@ -117,8 +116,9 @@ class UserAgent:
     def drain(self) -> list[layer.Send | LookUp]:
         """Let the calls act on everything that happened; returns what the shell must do."""
         todo: list[layer.Send | LookUp] = []
+        outputs = self._layer.outputs
         try:
-            for output in self._layer.unfinished():  # what the calls add comes behind
+            for output in outputs:  # what the calls add comes behind
                 if type(output) is layer.Send:
                     todo.append(output)
                 elif not self._guard(self._deliver, output) and isinstance(
@@ -126,7 +126,7 @@ class UserAgent:
                 ):
                     self._guard(self.respond, output.tx, output.request.response(500))
         finally:
-            self._layer.drain()
+            outputs.clear()
         if self._lookups:
             todo += self._lookups
             self._lookups.clear()
@@ -235,9 +235,7 @@ class UserAgent:
             return None
         return Hop(transport, target.host, target.port or 5060)
 
-    def _look_up(
-        self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]
-    ) -> None:
+    def _look_up(self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]) -> None:
         transport, port = target.transport or "udp", target.port or 5060
         self._lookups.append(
             LookUp(target.host, lambda address: go(Hop(transport, address, port)), fail)

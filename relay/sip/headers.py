@@ -147,13 +147,14 @@ class NameAddr:
     or empty. Immutable by convention.
     """
 
-    __slots__ = ("display", "params", "tag", "uri")
+    __slots__ = ("_text", "display", "params", "tag", "uri")
 
     def __init__(self, display: str, uri: SipUri | OtherUri, params: Params = ()) -> None:
         self.display = display
         self.uri = uri
         self.params = params
         self.tag = (param_of(params, "tag") or None) if params else None
+        self._text = ""  # made when first asked for: a dialog writes it into each request
 
     @staticmethod
     def parse(text: str) -> NameAddr:
@@ -182,10 +183,10 @@ class NameAddr:
         return NameAddr(display, uri, parse_params(text[end + 1 :]))
 
     def __str__(self) -> str:
-        uri = f"<{self.uri}>{format_params(self.params)}"
-        if not self.display:
-            return uri
-        return f'"{_NEEDS_ESCAPE.sub(_escape, self.display)}" {uri}'
+        if not self._text:
+            shown = f'"{_NEEDS_ESCAPE.sub(_escape, self.display)}" ' if self.display else ""
+            self._text = f"{shown}<{self.uri}>{format_params(self.params)}"
+        return self._text
 
     def __repr__(self) -> str:
         return f"NameAddr({str(self)!r})"

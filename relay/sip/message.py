@@ -161,19 +161,22 @@ class Message:
         value = self.headers.typed[name] = parse(raw)
         return value
 
-    def read(self) -> None:
-        """Parse in one pass all that transactions and dialogs look at.
+    def read(self) -> list[str]:
+        """Parse in one pass all that transactions and dialogs look at; the fields' names.
 
         Raises MalformedMessage for a bad value and for a mandatory one that is missing.
         """
+        names: list[str] = []
         typed = self.headers.typed
         for name, raw in self.headers._fields:
+            names.append(name)
             parse = _PARSERS.get(name)
             if parse is not None and name not in typed:
                 typed[name] = parse(raw)
         for name in _MANDATORY:
             if name not in typed:
                 raise MalformedMessage(f"{name} is missing")
+        return names
 
     @property
     def call_id(self) -> str:
@@ -228,6 +231,8 @@ class Message:
     @property
     def record_routes(self) -> list[NameAddr]:
         """Record-Route values, topmost first."""
+        if "Record-Route" not in self.headers:
+            return []
         values = _bounded(self.headers.all("Record-Route"))
         return [_name_addr(value) for value in values]
 
@@ -319,7 +324,8 @@ class Request(Message):
     def __init__(
         self, method: str, uri: str, headers: Headers, body: bytes = b"", version: str = "2.0"
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.method = method
         self.uri = uri
         self.version = version
@@ -374,7 +380,8 @@ class Response(Message):
     def __init__(
         self, status: int, reason: str | None, headers: Headers, body: bytes = b""
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.status = status
         self.reason = REASONS.get(status, "") if reason is None else reason
 
