@@ -247,17 +247,18 @@ def _escape(match: re.Match[str]) -> str:
 class Via:
     """One hop of a message's way back (RFC 3261 section 20.42).
 
-    `transport` in upper case as on the wire; `host` without IPv6 brackets. Immutable by
-    convention.
+    `transport` in upper case as on the wire; `host` without IPv6 brackets; `branch` is that
+    parameter, None when absent or empty. Immutable by convention.
     """
 
-    __slots__ = ("host", "params", "port", "transport")
+    __slots__ = ("branch", "host", "params", "port", "transport")
 
     def __init__(self, transport: str, host: str, port: int | None, params: Params = ()) -> None:
         self.transport = transport
         self.host = host
         self.port = port
         self.params = params
+        self.branch = (param_of(params, "branch") or None) if params else None
 
     @staticmethod
     def parse(text: str) -> Via:
@@ -292,11 +293,6 @@ class Via:
         """`host[:port]` as on the wire."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
-
-    @property
-    def branch(self) -> str | None:
-        """The branch parameter, None when absent or empty."""
-        return param_of(self.params, "branch") or None
 
     @property
     def received(self) -> str | None:

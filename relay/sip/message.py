@@ -348,18 +348,17 @@ class Request(Message):
         Record-Route goes into 101 to 299, Timestamp into 100. A To that cannot be read is
         copied as it is, so that a 400 is possible.
         """
-        fields: list[tuple[str, str]] = []
-        keep_route = 100 < status < 300
-        for field in self.headers._fields:
-            name = field[0]
-            if name in _COPIED:
-                fields.append(field)
-            elif name == "To":
-                if to_tag is not None and self._may_add_tag():
-                    field = ("To", f"{field[1]};tag={to_tag}")
-                fields.append(field)
-            elif (name == "Record-Route" and keep_route) or (name == "Timestamp" and status == 100):
-                fields.append(field)
+        copied = _COPIED
+        if status == 100:
+            copied = _COPIED_TO_TRYING
+        elif status < 300:
+            copied = _COPIED_IN_DIALOG
+        fields = [field for field in self.headers._fields if field[0] in copied]
+        if to_tag is not None and self._may_add_tag():
+            fields = [
+                (name, f"{value};tag={to_tag}") if name == "To" else (name, value)
+                for name, value in fields
+            ]
         return Response(status, reason, Headers.of_canonical(fields))
 
     def _may_add_tag(self) -> bool:
@@ -369,7 +368,9 @@ class Request(Message):
             return False
 
 
-_COPIED = frozenset(("Via", "From", "Call-ID", "CSeq"))
+_COPIED = frozenset(("Via", "From", "To", "Call-ID", "CSeq"))
+_COPIED_TO_TRYING = _COPIED | {"Timestamp"}
+_COPIED_IN_DIALOG = _COPIED | {"Record-Route"}
 
 
 class Response(Message):
