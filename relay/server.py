@@ -11,6 +11,7 @@ import gc
 import os
 import signal
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import structlog
@@ -43,14 +44,14 @@ class LogJournal:
     cost four times as much.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
         self._log = structlog.get_logger().bind()  # bound once: a lazy logger costs each line
-        self._loop = loop
+        self._call_later = call_later
         self._events: list[tuple[str, float, dict[str, object]]] = []
 
     def event(self, name: str, call: str, **fields: object) -> None:
         if not self._events:
-            self._loop.call_later(JOURNAL_S, self.flush)
+            self._call_later(JOURNAL_S, self.flush)
         self._events.append((name, time.time(), {"call": call, **fields}))
 
     def flush(self) -> None:
@@ -79,7 +80,7 @@ class Server:
             self._on_media,
             latch_networks=config.region.networks,
         )
-        self._journal = LogJournal(self._loop)
+        self._journal = LogJournal(self._loop.call_later)
         self._store = directory_of(config.recording.store)
         self._repair()
         self.recorder = FileRecorder(

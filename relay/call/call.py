@@ -335,9 +335,12 @@ class Call:
 
 def _as_dict(figures: object) -> dict[str, object]:
     """The figures that say something, for the log."""
-    names = figures.__slots__  # type: ignore[attr-defined]
-    found = {name: value for name in names if (value := getattr(figures, name)) is not None}
-    return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+    found: dict[str, object] = {}
+    for name in figures.__slots__:  # type: ignore[attr-defined]
+        value = getattr(figures, name)
+        if value is not None:
+            found[name] = round(value, 2) if type(value) is float else value
+    return found
 
 
 _ACTIONS: dict[Action, Callable[..., None]] = {
