@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Mapping, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -77,6 +78,11 @@ def mask_text(text: str) -> str:
     return _LONG.sub(lambda match: mask_number(match[0]), text)
 
 
+def iso(when: float) -> str:
+    """Seconds since 1970 as UTC in ISO 8601."""
+    return datetime.fromtimestamp(when, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
 class Event:
     """The structlog processor of every line: level and time are added, the rest is masked.
 
@@ -93,7 +99,8 @@ class Event:
                 if type(value) not in _PLAIN or key in PERSONAL_KEYS:
                     event[key] = _clean(key, value)
         event["level"] = method
-        event["timestamp"] = datetime.now(UTC).isoformat()[:-6] + "Z"
+        if "timestamp" not in event:
+            event["timestamp"] = iso(time.time())
         return event
 
 

@@ -18,6 +18,7 @@ from relay.call.caller import CallerLeg
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
+    SIDES,
     CallMedia,
     DropBurst,
     DtmfPressed,
@@ -308,7 +309,7 @@ class Call:
         self._disarm()
         if self.exchange is not None:
             self.exchange.abandon()
-        caller, callee = (self.media.figures(side) for side in Side)
+        caller, callee = (self.media.figures(side) for side in SIDES)
         if self._recording:
             self.media.record(False)
         self.media.close()
@@ -337,9 +338,12 @@ class Call:
 
 def _as_dict(figures: object) -> dict[str, object]:
     """The figures that say something, for the log."""
-    names = figures.__slots__  # type: ignore[attr-defined]
-    found = {name: value for name in names if (value := getattr(figures, name)) is not None}
-    return {k: round(v, 2) if isinstance(v, float) else v for k, v in found.items()}
+    found: dict[str, object] = {}
+    for name in figures.__slots__:  # type: ignore[attr-defined]
+        value = getattr(figures, name)
+        if value is not None:
+            found[name] = round(value, 2) if type(value) is float else value
+    return found
 
 
 _ACTIONS: dict[Action, Callable[..., None]] = {

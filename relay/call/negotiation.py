@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.call.ports import CallMedia, LegMedia, Side
+from relay.call.ports import SIDES, CallMedia, LegMedia, Side
 from relay.errors import NotAcceptable
 from relay.sdp.negotiation import Origin, check_offer, leg_media, relay_answer, relay_offer
 from relay.sdp.session import Session
@@ -109,7 +109,7 @@ class Negotiation:
         return body
 
     def _apply(self) -> None:
-        for side in Side:
+        for side in SIDES:
             leg = leg_media(self.sessions[side], self.sessions[side.other], self._symmetric[side])
             if self._applied.get(side) != leg:
                 self._applied[side] = leg

@@ -32,6 +32,9 @@ class Side(Enum):
         return Side.CALLEE if self is Side.CALLER else Side.CALLER
 
 
+SIDES = (Side.CALLER, Side.CALLEE)
+
+
 @dataclass(frozen=True, slots=True)
 class StreamFigures:
     """One direction, measured on what arrived from this side (RFC 3550 appendix A)."""

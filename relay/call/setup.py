@@ -135,9 +135,10 @@ def invite_for(call: Call, request: Request, target: SipUri, offer: bytes) -> Re
         ("Contact", callee.contact),
         ("Allow", ALLOW),
     ]
-    for name in PASSED_ON:
+    present = set(request.headers.names())
+    for name in [name for name in PASSED_ON if name in present]:
         fields += [(name, value) for value in request.headers.all(name)]
-    for name in IDENTITIES:
+    for name in [name for name in IDENTITIES if name in present]:
         fields += [(name, _rehost(value, ours)) for value in request.headers.all(name)]
     if offer:
         fields.append(("Content-Type", "application/sdp"))

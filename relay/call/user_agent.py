@@ -123,30 +123,35 @@ class UserAgent:
     def drain(self) -> list[layer.Send | LookUp]:
         """Let the calls act on everything that happened; returns what the shell must do."""
         todo: list[layer.Send | LookUp] = []
+        outputs = self._layer.outputs
         try:
-            for output in self._layer.unfinished():  # what the calls add comes behind
+            for output in outputs:  # what the calls add comes behind
                 if type(output) is layer.Send:
                     todo.append(output)
-                elif not self._guard(self._deliver, output) and isinstance(
-                    output, layer.RequestReceived
-                ):
-                    self._guard(self.respond, output.tx, output.request.response(500))
+                    continue
+                try:
+                    self._deliver(output)
+                except Exception as bug:
+                    self._bug(bug)
+                    if isinstance(output, layer.RequestReceived):
+                        self._guard(self.respond, output.tx, output.request.response(500))
         finally:
-            self._layer.drain()
+            outputs.clear()
         if self._lookups:
             todo += self._lookups
             self._lookups.clear()
         return todo
 
-    def _guard(self, step: Callable[..., None], *args: object) -> bool:
-        """False after a bug: that of one call must not stop the others."""
+    def _guard(self, step: Callable[..., None], *args: object) -> None:
+        """A bug of one call must not stop the others."""
         try:
             step(*args)
         except Exception as bug:
-            self.counters["bugs"] += 1
-            self._on_bug(bug)
-            return False
-        return True
+            self._bug(bug)
+
+    def _bug(self, bug: Exception) -> None:
+        self.counters["bugs"] += 1
+        self._on_bug(bug)
 
     def _deliver(self, output: layer.Output) -> None:
         now, calls = self._now, self.calls

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from relay.config import Listen
 
 
+PADDING = b"\r\n\0"
+
+
 class Endpoint:
     """All listeners of one node. Everything runs on the loop that called `start`."""
 
@@ -114,13 +117,14 @@ class Endpoint:
     # --- in, out, one timer
 
     def _datagram(self, data: bytes, hop: Hop) -> None:
-        if not data.strip(b"\r\n\0"):
+        if data[:1] in PADDING and not data.strip(PADDING):
             return  # a keep-alive
         try:
             message: Request | Response | MalformedMessage = parse(data)
         except MalformedMessage as error:
             message = error
-        self._receive(message, hop)
+        self._agent.receive(message, hop, self._loop.time())
+        self._settle()
 
     def _receive(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
         self._agent.receive(message, hop, self._loop.time())

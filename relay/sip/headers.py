@@ -147,13 +147,14 @@ class NameAddr:
     or empty. Immutable by convention.
     """
 
-    __slots__ = ("display", "params", "tag", "uri")
+    __slots__ = ("_text", "display", "params", "tag", "uri")
 
     def __init__(self, display: str, uri: SipUri | OtherUri, params: Params = ()) -> None:
         self.display = display
         self.uri = uri
         self.params = params
         self.tag = (param_of(params, "tag") or None) if params else None
+        self._text = ""  # made when first asked for: a dialog writes it into each request
 
     @staticmethod
     def parse(text: str) -> NameAddr:
@@ -182,10 +183,10 @@ class NameAddr:
         return NameAddr(display, uri, parse_params(text[end + 1 :]))
 
     def __str__(self) -> str:
-        uri = f"<{self.uri}>{format_params(self.params)}"
-        if not self.display:
-            return uri
-        return f'"{_NEEDS_ESCAPE.sub(_escape, self.display)}" {uri}'
+        if not self._text:
+            shown = f'"{_NEEDS_ESCAPE.sub(_escape, self.display)}" ' if self.display else ""
+            self._text = f"{shown}<{self.uri}>{format_params(self.params)}"
+        return self._text
 
     def __repr__(self) -> str:
         return f"NameAddr({str(self)!r})"
@@ -246,17 +247,18 @@ def _escape(match: re.Match[str]) -> str:
 class Via:
     """One hop of a message's way back (RFC 3261 section 20.42).
 
-    `transport` in upper case as on the wire; `host` without IPv6 brackets. Immutable by
-    convention.
+    `transport` in upper case as on the wire; `host` without IPv6 brackets; `branch` is that
+    parameter, None when absent or empty. Immutable by convention.
     """
 
-    __slots__ = ("host", "params", "port", "transport")
+    __slots__ = ("branch", "host", "params", "port", "transport")
 
     def __init__(self, transport: str, host: str, port: int | None, params: Params = ()) -> None:
         self.transport = transport
         self.host = host
         self.port = port
         self.params = params
+        self.branch = (param_of(params, "branch") or None) if params else None
 
     @staticmethod
     def parse(text: str) -> Via:
@@ -291,11 +293,6 @@ class Via:
         """`host[:port]` as on the wire."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port is None else f"{host}:{self.port}"
-
-    @property
-    def branch(self) -> str | None:
-        """The branch parameter, None when absent or empty."""
-        return param_of(self.params, "branch") or None
 
     @property
     def received(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secrets import token_hex
+from os import urandom
 
 from relay.sip.headers import Via
 from relay.sip.message import Request
@@ -13,7 +13,7 @@ Key = tuple[str, ...]
 
 def new_branch() -> str:
     """A branch that nobody can guess, so nobody can answer in another's place."""
-    return COOKIE + token_hex(12)
+    return COOKIE + urandom(12).hex()
 
 
 def is_unique(branch: str | None) -> bool:

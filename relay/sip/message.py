@@ -161,19 +161,22 @@ class Message:
         value = self.headers.typed[name] = parse(raw)
         return value
 
-    def read(self) -> None:
-        """Parse in one pass all that transactions and dialogs look at.
+    def read(self) -> list[str]:
+        """Parse in one pass all that transactions and dialogs look at; the fields' names.
 
         Raises MalformedMessage for a bad value and for a mandatory one that is missing.
         """
+        names: list[str] = []
         typed = self.headers.typed
         for name, raw in self.headers._fields:
+            names.append(name)
             parse = _PARSERS.get(name)
             if parse is not None and name not in typed:
                 typed[name] = parse(raw)
         for name in _MANDATORY:
             if name not in typed:
                 raise MalformedMessage(f"{name} is missing")
+        return names
 
     @property
     def call_id(self) -> str:
@@ -228,6 +231,8 @@ class Message:
     @property
     def record_routes(self) -> list[NameAddr]:
         """Record-Route values, topmost first."""
+        if "Record-Route" not in self.headers:
+            return []
         values = _bounded(self.headers.all("Record-Route"))
         return [_name_addr(value) for value in values]
 
@@ -319,7 +324,8 @@ class Request(Message):
     def __init__(
         self, method: str, uri: str, headers: Headers, body: bytes = b"", version: str = "2.0"
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.method = method
         self.uri = uri
         self.version = version
@@ -342,18 +348,17 @@ class Request(Message):
         Record-Route goes into 101 to 299, Timestamp into 100. A To that cannot be read is
         copied as it is, so that a 400 is possible.
         """
-        fields: list[tuple[str, str]] = []
-        keep_route = 100 < status < 300
-        for field in self.headers._fields:
-            name = field[0]
-            if name in _COPIED:
-                fields.append(field)
-            elif name == "To":
-                if to_tag is not None and self._may_add_tag():
-                    field = ("To", f"{field[1]};tag={to_tag}")
-                fields.append(field)
-            elif (name == "Record-Route" and keep_route) or (name == "Timestamp" and status == 100):
-                fields.append(field)
+        copied = _COPIED
+        if status == 100:
+            copied = _COPIED_TO_TRYING
+        elif status < 300:
+            copied = _COPIED_IN_DIALOG
+        fields = [field for field in self.headers._fields if field[0] in copied]
+        if to_tag is not None and self._may_add_tag():
+            fields = [
+                (name, f"{value};tag={to_tag}") if name == "To" else (name, value)
+                for name, value in fields
+            ]
         return Response(status, reason, Headers.of_canonical(fields))
 
     def _may_add_tag(self) -> bool:
@@ -363,7 +368,9 @@ class Request(Message):
             return False
 
 
-_COPIED = frozenset(("Via", "From", "Call-ID", "CSeq"))
+_COPIED = frozenset(("Via", "From", "To", "Call-ID", "CSeq"))
+_COPIED_TO_TRYING = _COPIED | {"Timestamp"}
+_COPIED_IN_DIALOG = _COPIED | {"Record-Route"}
 
 
 class Response(Message):
@@ -374,7 +381,8 @@ class Response(Message):
     def __init__(
         self, status: int, reason: str | None, headers: Headers, body: bytes = b""
     ) -> None:
-        super().__init__(headers, body)
+        self.headers = headers
+        self.body = body
         self.status = status
         self.reason = REASONS.get(status, "") if reason is None else reason
 

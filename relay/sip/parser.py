@@ -8,6 +8,7 @@ MalformedMessage.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from relay.errors import MalformedMessage
 from relay.sip.headers import CANONICAL, TOKEN, parse_number
@@ -74,8 +75,8 @@ def _parse_head(head: bytes) -> tuple[Request | Response, str | None]:
         raise MalformedMessage("CR or LF that is not part of CRLF")
     if breaks > _MAX_FIELDS:
         raise MalformedMessage("too many header fields")
-    message = _parse_start_line(lines[0])
     fields: list[tuple[str, str]] = []
+    message = _parse_start_line(lines[0], Headers.of_canonical(fields))
     known = CANONICAL
     for index in range(1, breaks + 1):
         name, colon, value = lines[index].partition(":")
@@ -90,13 +91,12 @@ def _parse_head(head: bytes) -> tuple[Request | Response, str | None]:
             problem = problem or "header line without a colon"
             continue
         fields.append((canonical, value.strip(" \t")))
-    message.headers = Headers.of_canonical(fields)
     return message, problem
 
 
-def _parse_start_line(line: str) -> Request | Response:
+def _parse_start_line(line: str, headers: Headers) -> Request | Response:
     if line[:4].upper() == "SIP/":
-        return _parse_status_line(line)
+        return _parse_status_line(line, headers)
     method, _, rest = line.strip(" \t").partition(" ")
     uri, _, version = rest.rpartition(" ")
     uri = uri.strip(" \t")
@@ -109,26 +109,32 @@ def _parse_start_line(line: str) -> Request | Response:
         number = match[1]
     if not uri or TOKEN.fullmatch(method) is None:
         raise MalformedMessage("start line without a method and a URI")
-    return Request(method, uri, Headers(), b"", number)
+    return Request(method, uri, headers, b"", number)
 
 
-def _parse_status_line(line: str) -> Response:
+def _parse_status_line(line: str, headers: Headers) -> Response:
     version, _, rest = line.partition(" ")
     code, _, reason = rest.partition(" ")
     if version.upper() != "SIP/2.0":
         raise MalformedMessage("response of another SIP version")
     if len(code) != 3 or not (code.isascii() and code.isdigit()) or not "100" <= code < "700":
         raise MalformedMessage("status code is not 100 to 699")
-    return Response(int(code), reason, Headers())
+    return Response(int(code), reason, headers)
 
 
 def _content_length(headers: Headers) -> int | None:
-    values = headers.fields("Content-Length")
-    if not values:
-        return None
-    if len(values) > 1 and len(set(values)) > 1:
-        raise MalformedMessage("more than one Content-Length")
-    return parse_number(values[0], 2**31, "Content-Length")
+    found: str | None = None
+    for name, value in headers.items():
+        if name == "Content-Length":
+            if found is not None and value != found:
+                raise MalformedMessage("more than one Content-Length")
+            found = value
+    return None if found is None else _length(found)
+
+
+@lru_cache(maxsize=1024)
+def _length(text: str) -> int:
+    return parse_number(text, 2**31, "Content-Length")
 
 
 def _answerable(message: Message) -> Request | None:
@@ -151,12 +157,11 @@ def validate(request: Request, supported: frozenset[str] = frozenset()) -> int |
     """
     if request.version != "2.0":
         return 505
-    names = request.headers.names()
-    present = set(names)
-    if len(present) < len(names) and any(names.count(name) > 1 for name in _SINGLE):
-        return 400
     try:
-        request.read()
+        names = request.read()
+        present = set(names)
+        if len(present) < len(names) and any(names.count(name) > 1 for name in _SINGLE):
+            return 400
         if len(present) < len(names) or "," in (request.headers.get("Via") or ""):
             _ = request.vias
         if "Record-Route" in present:

@@ -90,7 +90,7 @@ class TransactionLayer:
         self._supported = supported
         self._secret = token_bytes(16)
         self._store = TimerStore()
-        self._outputs: list[Output] = []  # the machines hold this list
+        self.outputs: list[Output] = []  # grows while it is walked; the machines hold it
         self.next_timer = self._store.next
         self._clients: dict[Key, ClientTransaction] = {}
         self._servers: dict[Key, ServerTransaction] = {}
@@ -111,13 +111,9 @@ class TransactionLayer:
 
     def drain(self) -> list[Output]:
         """What happened since the last call, in order."""
-        outputs = self._outputs[:]
-        self._outputs.clear()
+        outputs = self.outputs[:]
+        self.outputs.clear()
         return outputs
-
-    def unfinished(self) -> list[Output]:
-        """What `drain` would give, as it grows: for one loop that then calls `drain`."""
-        return self._outputs
 
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
@@ -181,7 +177,7 @@ class TransactionLayer:
         """
         if isinstance(message, Request) and "Via" not in message.headers:
             self._add_via(message, hop, sent_by)
-        self._outputs.append(Send(message.encode(), hop))
+        self.outputs.append(Send(message.encode(), hop))
 
     def reject(
         self, request: Request, status: int, source: Hop, now: float, reason: str | None = None
@@ -200,7 +196,7 @@ class TransactionLayer:
             response.headers.add("Retry-After", str(RETRY_AFTER_S))
         if status == 420:
             response.headers.add("Unsupported", ", ".join(unsupported(request, self._supported)))
-        self._outputs.append(Send(response.encode(), hop))
+        self.outputs.append(Send(response.encode(), hop))
 
     # --- requests -------------------------------------------------------------------------
 
@@ -230,7 +226,7 @@ class TransactionLayer:
         elif tx is not None:
             self._feed(tx, Event.ACK, now, ack)
         else:
-            self._outputs.append(AckReceived(ack, source))
+            self.outputs.append(AckReceived(ack, source))
 
     def _receive_new(self, request: Request, via: Via, key: Key, source: Hop, now: float) -> None:
         problem = validate(request, self._supported)
@@ -254,7 +250,7 @@ class TransactionLayer:
         else:
             if request.method == "INVITE":
                 self.respond(tx, request.response(100), now)
-            self._outputs.append(RequestReceived(tx, request, source))
+            self.outputs.append(RequestReceived(tx, request, source))
 
     @property
     def _overloaded(self) -> bool:
@@ -273,7 +269,7 @@ class TransactionLayer:
             tag = invite.response.to.tag or tag
         self.respond(tx, cancel.response(200, None, tag), now)
         if invite.state is State.PROCEEDING and invite.announced:
-            self._outputs.append(CancelReceived(invite, tx, cancel))
+            self.outputs.append(CancelReceived(invite, tx, cancel))
 
     def _is_merged(self, tx: ServerTransaction, request: Request) -> bool:
         """RFC 3261 section 8.2.2.2: the same request came on another path."""
@@ -301,10 +297,9 @@ class TransactionLayer:
     # --- responses ------------------------------------------------------------------------
 
     def _receive_response(self, response: Response, source: Hop, now: float) -> None:
-        response.read()
+        names = response.read()
         cseq = response.cseq
         branch = response.via.branch or ""
-        names = response.headers.names()
         if "Record-Route" in names:
             _ = response.record_routes
         if names.count("Via") > 1 or "," in (response.headers.get("Via") or ""):
@@ -319,7 +314,7 @@ class TransactionLayer:
                 event = Event.SUCCESS if status < 300 else Event.FAILURE
             self._feed(tx, event, now, response)
         elif 200 <= status < 300 and cseq.method == "INVITE":
-            self._outputs.append(StrayResponse(response, source))
+            self.outputs.append(StrayResponse(response, source))
         else:
             self.dropped += 1
 
@@ -336,7 +331,7 @@ class TransactionLayer:
         machine: type[ClientTransaction] = NonInviteClientTransaction
         if request.method == "INVITE":
             machine = InviteClientTransaction
-        tx = machine(request, hop, key, self.timers, self._store, self._outputs)
+        tx = machine(request, hop, key, self.timers, self._store, self.outputs)
         self._clients[key] = tx
         self._hops.setdefault(hop[:3], set()).add(tx)
         self._feed(tx, Event.START, now)
@@ -345,7 +340,7 @@ class TransactionLayer:
     def _start_server(
         self, machine: type[ServerTransaction], request: Request, hop: Hop, key: Key
     ) -> ServerTransaction:
-        tx = machine(request, hop, key, self.timers, self._store, self._outputs)
+        tx = machine(request, hop, key, self.timers, self._store, self.outputs)
         self._servers[key] = tx
         self._hops.setdefault(hop[:3], set()).add(tx)
         return tx

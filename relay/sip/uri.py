@@ -92,8 +92,9 @@ class SipUri(NamedTuple):
         user = ""
         if self.user is not None:
             user = self.user + (f":{self.password}" if self.password is not None else "") + "@"
+        params = format_params(self.params) if self.params else ""
         headers = f"?{self.headers}" if self.headers else ""
-        return f"{self.scheme}:{user}{self.host_port}{format_params(self.params)}{headers}"
+        return f"{self.scheme}:{user}{self.host_port}{params}{headers}"
 
     @property
     def host_port(self) -> str:
@@ -104,7 +105,7 @@ class SipUri(NamedTuple):
     @property
     def transport(self) -> str | None:
         """The transport parameter in lower case, or None."""
-        value = param_of(self.params, "transport")
+        value = param_of(self.params, "transport") if self.params else None
         return value.lower() if value else None
 
     def param(self, name: str) -> str | None:

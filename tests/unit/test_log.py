@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from relay.config import Log
 from relay.log import configure, mask_number, mask_text
+from relay.server import LogJournal
 
 Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -156,3 +157,24 @@ def test_values_cannot_forge_a_line() -> None:
     log, stream = logger("console")
     log.info("call_ended", call="x\ny", text="a\r\n2026 [error] forged")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_the_journal_writes_together_and_each_line_bears_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, stream = logger()
+    clock = iter((1.0, 2.5))
+    monkeypatch.setattr("relay.server.time.time", lambda: next(clock))
+    due: list[Any] = []
+    journal = LogJournal(lambda delay, step: due.append(step))
+    journal.event("call_started", "c1", caller_number=NUMBER)
+    journal.event("call_ended", "c1")
+    assert stream.getvalue() == "" and len(due) == 1, "one wake-up for both"
+    due.pop()()
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["call"], line["timestamp"]) for line in lines] == [
+        ("call_started", "c1", "1970-01-01T00:00:01.000000Z"),
+        ("call_ended", "c1", "1970-01-01T00:00:02.500000Z"),
+    ]
+    journal.flush()
+    assert len(stream.getvalue().splitlines()) == 2, "nothing is written twice"
