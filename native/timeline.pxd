@@ -174,7 +174,7 @@ cdef inline bint tl_at_pace(Channel *c, int64_t arrival, uint32_t timestamp) noe
     cdef int64_t by_timestamp = <int32_t> (timestamp - c.waiting.timestamp)
     cdef int64_t by_clock = arrival - c.waiting.arrival
     return (by_timestamp > 0 and 2 * by_clock >= by_timestamp
-            and by_clock - by_timestamp <= TL_SKEW)
+            and -TL_SKEW <= by_clock - by_timestamp <= TL_SKEW)  # nor far ahead of the clock
 
 
 cdef inline void tl_audio(Timeline *t, Channel *c, int64_t arrival, uint32_t ssrc,

@@ -100,6 +100,7 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.ANSWERED, e.SilentTooLong): _END_BOTH,
     (S.ANSWERED, e.Stopped): _END_BOTH,
     (S.UP, e.NotAcknowledged): _END_BOTH,  # of a re-INVITE
+    (S.UP, e.NegotiationFailed): _END_BOTH,  # the ACK brought no usable answer
     (S.UP, e.HungUp): _END_OTHER,
     (S.UP, e.SilentTooLong): _END_BOTH,
     (S.UP, e.Stopped): _END_BOTH,
@@ -237,7 +238,6 @@ class Call:
         self.negotiation.close()
         self.callee.acknowledge(sdp)
         if not sdp:
-            self.state = State.ANSWERED
             self.feed(e.NegotiationFailed(self._cause), now)
         else:
             self._record_answered(event, now)

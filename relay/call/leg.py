@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.call.events import HungUp
-from relay.call.invite import IncomingInvite, OutgoingInvite
+from relay.call.invite import IncomingInvite
 from relay.call.midcall import MidCall
 from relay.call.ports import Side, Signalling
 from relay.call.refusal import refuse, unserved
@@ -37,7 +37,6 @@ class Leg:
         "incoming",
         "keys",
         "local_tag",
-        "outgoing",
         "reuse",
         "side",
         "signalling",
@@ -57,7 +56,6 @@ class Leg:
         self.contact = ""
         self.reuse: Hop | None = None
         self.incoming: IncomingInvite | None = None
-        self.outgoing: OutgoingInvite | None = None
         self.gone = False
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
         self._bye_reason: str | None = None

@@ -70,7 +70,7 @@ class MidCall:
             asked.call.exchange = self
         if request.method == "INVITE":
             self._invite = asked.incoming = IncomingInvite(asked, self._tx, request, self)
-            self._out = told.outgoing = OutgoingInvite(told, onward, self)
+            self._out = OutgoingInvite(told, onward, self)
             told.send(onward, self._out)
         else:
             told.send(onward, self)

@@ -18,6 +18,10 @@ _SENTENCES = {
     "on_hold": "This peer sends although it is on hold.",
     "receiver_on_hold": "The other peer is on hold and wants no media.",
     "no_destination": "Packets arrive, but the address of the other peer is not known.",
+    "not_rtcp": "What arrives on the RTCP port is not RTCP.",
+    "rtcp_mux_not_negotiated": "RTCP arrives on the RTP port, which was not negotiated.",
+    "stun": "This peer wants ICE (STUN arrives), which was not negotiated.",
+    "dtls": "This peer wants DTLS-SRTP, which was not negotiated.",
     "send_failed": "Packets arrive, but sending them to the other peer fails.",
 }
 
@@ -36,7 +40,7 @@ def reason_for_silence(raw: dict[str, Any]) -> str | None:
     if not raw["may_send"]:
         return "This leg is on hold."
     if fresh:
-        return _SENTENCES.get(raw["last_drop"], f"Packets are dropped: {raw['last_drop']}.")
+        return _SENTENCES[raw["last_drop"]]
     if relayed_s is None:
         return "Nothing was received."
     return f"Nothing was received for {relayed_s:.0f} s."

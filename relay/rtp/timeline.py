@@ -186,5 +186,5 @@ def at_pace(waiting: Waiting, arrival: int, timestamp: int) -> bool:
     return (
         by_timestamp > 0
         and 2 * by_clock >= by_timestamp
-        and (by_clock - by_timestamp <= SKEW_TICKS)
+        and abs(by_clock - by_timestamp) <= SKEW_TICKS  # nor far ahead of the clock
     )

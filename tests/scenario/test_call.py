@@ -376,6 +376,18 @@ def test_a_delayed_offer_is_answered_in_the_ack() -> None:
     world.run_until(lambda: world.calls.idle)
 
 
+def test_a_delayed_offer_without_an_answer_ends_the_call() -> None:
+    """The ACK must carry the answer: without it both sides get a BYE."""
+    world = World()
+    world.pbx.acknowledge = False
+    world.pbx.call(body=b"")
+    world.run_until(lambda: 200 in world.pbx.statuses())
+    world.pbx.send_ack(world.pbx.responses[-1])
+    world.run_until(lambda: bool(world.pbx.got("BYE") and world.carrier.got("BYE")))
+    world.run_until(lambda: world.calls.idle)
+    assert not world.bugs
+
+
 def test_hold_and_resume_pass_through() -> None:
     world = World()
     answered(world)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from relay.media.tap import Block, TapReader, TapRing
@@ -79,9 +79,12 @@ def joined(blocks: list[Block]) -> bytes:
     return b"".join(block.data for block in blocks)
 
 
+@example(  # a packet "at pace" that its timestamp put 1.5 s ahead of the clock
+    rng=Random(94746), companding=8, dual=True, reorder_ms=500, drain_every=23
+)
 @settings(max_examples=120, deadline=None, phases=(Phase.reuse, Phase.generate))
 @given(
-    rng=st.randoms(use_true_random=True),
+    rng=st.integers(0, 1 << 32).map(Random),
     companding=st.sampled_from([0, 8]),
     dual=st.booleans(),
     reorder_ms=st.sampled_from([0, 100, 400, 500]),
