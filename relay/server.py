@@ -217,10 +217,10 @@ def _check_media_addresses(media: Media) -> None:
 
 
 def _tune_collector() -> None:
-    """Calls are freed when they end; the cycles in them need a collection only now and then."""
+    """Calls undo their reference cycles when they end: there is little for it to find."""
     gc.collect()
     gc.freeze()  # what start-up made is never looked at again
-    gc.set_threshold(10_000, 20, 50)
+    gc.set_threshold(10_000, 10, 10)
 
 
 def run(config: Config) -> int:

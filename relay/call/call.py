@@ -127,6 +127,7 @@ class Call:
         self._alarm: Alarm | None = None
         self._cause = ""
         self._early_media = False
+        self._finished = self._let_go = False
         self._answered_at: float | None = None
 
     # --- asked by the legs
@@ -141,6 +142,15 @@ class Call:
 
     def leg(self, side: Side) -> Leg:
         return self.caller if side is Side.CALLER else self.callee
+
+    def let_go(self) -> None:
+        """Once over and both legs gone: undo the reference cycles, so that the memory is free
+        at once and not when the garbage collector comes by."""
+        if self._finished and not self._let_go and self.caller.gone and self.callee.gone:
+            self._let_go = True
+            self.caller.let_go()
+            self.callee.let_go()
+            del self.caller, self.callee
 
     # --- events
 
@@ -325,6 +335,7 @@ class Call:
             caller=_as_dict(caller),
             callee=_as_dict(callee),
         )
+        self._finished = True
         self.calls.ended(self)
 
     def _disarm(self) -> None:

@@ -51,7 +51,7 @@ class CalleeLeg(Leg):
         """The ACK that had to wait for the caller's answer to a delayed offer."""
         if self._ack_waits and self.dialog is not None and self.invite is not None:
             self._ack_waits = False
-            self._ack(self.dialog, sdp)
+            _acknowledge(self.invite, self.dialog, sdp)
 
     def hang_up(self, reason: str = "") -> None:
         self.acknowledge(b"")  # a 2xx is acknowledged whatever comes next
@@ -66,20 +66,19 @@ class CalleeLeg(Leg):
         self._branches.add(branch)
         self.call.feed(Rang(branch, response.status, response.reason, response.body), now)
 
-    def on_accepted(self, response: Response, now: float) -> None:
-        assert self.invite is not None
+    def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         try:
-            dialog = Dialog.uac(self.invite.request, response)
+            dialog = Dialog.uac(invite.request, response)
             dialog.next_hop_uri()
         except MalformedMessage:
             self.on_refused(502, None, now)  # a 2xx that leads nowhere cannot be acknowledged
             return
-        if self.dialog is not None or self.invite.cancelled:
-            self._end_at_once(dialog)
+        if self.dialog is not None or invite.cancelled:
+            self._end_at_once(invite, dialog)
             return
         self.dialog = dialog
         if not self._ack_waits:
-            self._ack(dialog, b"")
+            _acknowledge(invite, dialog, b"")
         self.call.feed(Answered(response.to.tag or "", response.body), now)
 
     def on_refused(self, status: int, response: Response | None, now: float) -> None:
@@ -102,27 +101,33 @@ class CalleeLeg(Leg):
             reason = REASONS[status]
         self.call.feed(Rejected(status, reason, headers), now)
 
-    def _ack(self, dialog: Dialog, sdp: bytes) -> None:
-        assert self.invite is not None
-        ack = dialog.ack(self.invite.request.cseq.number)
-        if sdp:
-            ack.headers.add("Content-Type", "application/sdp")
-            ack.body = sdp
-        self.invite.acknowledge(ack, dialog.remote_tag or "")
+    def let_go(self) -> None:
+        super().let_go()
+        if self.invite is not None:
+            self.invite.tx = None  # the transaction keeps the invite, for a late 2xx
+            self.invite = None
 
-    def _end_at_once(self, dialog: Dialog) -> None:
+    def _end_at_once(self, invite: OutgoingInvite, dialog: Dialog) -> None:
         """A 2xx that nobody wants: ACK, then BYE (RFC 3261 section 13.2.2.4)."""
         if self.dialog is None:
             self.dialog = dialog  # crossed our CANCEL: it becomes this leg's dialog
-            self._ack(dialog, b"")
+            _acknowledge(invite, dialog, b"")
             self.gone = False
             self.call.calls.remember(self, dialog.call_id, self.local_tag)
             super().hang_up()
             return
         kept, self.dialog = self.dialog, dialog  # a second branch of a fork
-        self._ack(dialog, b"")
+        _acknowledge(invite, dialog, b"")
         self.send(dialog.request("BYE"), Discarded())
         self.dialog = kept
+
+
+def _acknowledge(invite: OutgoingInvite, dialog: Dialog, sdp: bytes) -> None:
+    ack = dialog.ack(invite.request.cseq.number)
+    if sdp:
+        ack.headers.add("Content-Type", "application/sdp")
+        ack.body = sdp
+    invite.acknowledge(ack, dialog.remote_tag or "")
 
 
 class Discarded:

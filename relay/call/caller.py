@@ -32,6 +32,11 @@ class CallerLeg(Leg):
         self._tags: dict[str, str] = {}
         self.call.calls.remember(self, request.call_id, self.local_tag)
 
+    def let_go(self) -> None:
+        super().let_go()
+        self.invite.tx.user = None
+        del self.invite
+
     def ring(self, branch: str, status: int, reason: str, sdp: bytes) -> None:
         self.invite.progress(status, reason, self._tag(branch), sdp)
 

@@ -124,11 +124,13 @@ class Calls:
             self._legs.pop(key, None)
             self._placed.pop(key[0], None)
         leg.keys.clear()
+        leg.call.let_go()
 
     def ended(self, call: Call) -> None:
         self.active.pop(call.id, None)
         for trunk in call.admitted:
             self.admission.release(trunk)
+        call.let_go()
 
     def session_id(self) -> int:
         """A fresh number for the o= line (RFC 8866 section 5.2)."""

@@ -109,7 +109,7 @@ class InviteListener(Protocol):
 
     def on_progress(self, response: Response, now: float) -> None: ...
 
-    def on_accepted(self, response: Response, now: float) -> None: ...
+    def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None: ...
 
     def on_refused(self, status: int, response: Response | None, now: float) -> None: ...
 
@@ -167,7 +167,7 @@ class OutgoingInvite:
                     return
                 self._acks[tag] = None  # the ACK may have to wait for the other leg's
                 self.final = True
-                self._listener.on_accepted(response, now)
+                self._listener.on_accepted(self, response, now)
             elif (ack := self._acks[tag]) is not None:
                 self._leg.send_ack(ack)
         else:

@@ -101,6 +101,10 @@ class Leg:
             self.gone = True
             self.call.calls.forget(self)
 
+    def let_go(self) -> None:
+        """The call is over on both sides: what refers back to this leg is dropped."""
+        self.incoming = None
+
     # --- the ACK to a 2xx of ours
 
     def acknowledged(self) -> bool:

@@ -106,7 +106,7 @@ class MidCall:
     def on_progress(self, response: Response, now: float) -> None:
         """A 18x inside a dialog tells the asking side nothing new."""
 
-    def on_accepted(self, response: Response, now: float) -> None:
+    def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         told, asked = self._told, self._asked
         assert told.dialog is not None and self._invite is not None
         told.dialog.refresh_target(response)
