@@ -20,8 +20,6 @@ _COUNTER = re.compile(r'(?:counters\[|_count(?:ed)?\()f?"([a-z_]+)')
 _CODE = re.compile(r"`([a-z_]+)`")
 # Their names are chosen by an expression in call/calls.py.
 CHOSEN = ("recording_saved", "recording_failed")
-# Written from a full run of `make bench`, which no test repeats.
-MEASURED = "docs/performance.md"
 
 
 def _section(heading: str) -> str:
@@ -43,8 +41,6 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
     places = (ROOT, ROOT / "relay", ROOT / "native", (ROOT / page).parent)
     for match in _PATH.finditer(text):
         name = match[1] or match[2]
-        if name == MEASURED:
-            continue
         found = [p / (name + ending) for p in places for ending in ("", ".py", ".pxd")]
         assert any(path.exists() for path in found), f"{page}: {name}"
 
