@@ -21,7 +21,7 @@ from tests.interop.region import Party, Region, need, region
 from tests.interop.sipp_run import listens
 
 # Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
-SAME = 0.75
+SAME = 0.85
 NATTED = {"symmetric_rtp": True}
 NUMBER = "+35315550199"
 CONFIG = """
