@@ -7,7 +7,9 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relay.config.models import Media, Network, Region, Route, Sip, Trunk
+from relay.config.models import Media, Region, Sip
+from relay.config.trunk import Route, Trunk
+from relay.config.values import Network
 
 Parts = Mapping[str, Any]
 

@@ -1,71 +1,33 @@
-"""The models of a region's configuration file; `reading` reads one.
+"""The models of a region's configuration file; `reading` reads one, `trunk` has the peers.
 
-Units are in the names. Every model is frozen, forbids unknown keys, and describes what
-this version serves; what a later version will serve and this one must not pretend to
-(TLS, SRTP, credentials) is a mistake that says so.
+Every model is frozen, forbids unknown keys, and describes what this version serves; what a
+later version will serve and this one must not pretend to is a mistake that says so.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
-from relay.errors import MalformedMessage
-from relay.sip.uri import SipUri
+from relay.config.trunk import LATER_TRANSPORTS, TRANSPORTS, Route, Trunk
+from relay.config.values import (
+    LATER,
+    Address,
+    Count,
+    Name,
+    NetworkText,
+    Rate,
+    Seconds,
+    Section,
+    address,
+)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-RecordingMode = Literal[
-    "do-not-record",
-    "record-from-ringing",
-    "record-from-answer",
-    "record-from-ringing-dual",
-    "record-from-answer-dual",
-]
-TRANSPORTS = ("udp", "tcp")
-LATER_TRANSPORTS = ("tls", "ws", "wss")
 SIP_PORT = 5060
-LATER = "is not supported by this version"
-
+HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
-
-
-def _address(value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(f"{value!r} is not an IP address") from None
-    return value
-
-
-def _network(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return ipaddress.ip_network(value)
-    except ValueError:
-        try:
-            meant = ipaddress.ip_network(value, strict=False)
-        except ValueError:
-            raise ValueError(f"{value!r} is not a network such as 192.0.2.0/24") from None
-        raise ValueError(f"{value!r} has bits beyond its prefix: did you mean {meant}?") from None
-
-
-Address = Annotated[str, BeforeValidator(_address)]
-NetworkText = Annotated[Network, BeforeValidator(_network)]
-Count = Annotated[int, Field(strict=True, ge=1)]
-Seconds = Annotated[float, Field(strict=True, gt=0, le=86400)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-
-
-class Section(BaseModel):
-    """Frozen, and no key is ignored."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class Region(Section):
@@ -102,11 +64,29 @@ class Listen(Section):
         port = SIP_PORT if port_text is None else int(port_text)
         if not 0 < port < 65536:
             raise ValueError(f"{text!r}: the port is not 1 to 65535")
-        return Listen(transport=transport, host=_address(host.strip("[]")), port=port)
+        return Listen(transport=transport, host=address(host.strip("[]")), port=port)
 
 
 def _listen(value: Any) -> Any:
     return Listen.parse(value) if isinstance(value, str) else value
+
+
+class Tls(Section):
+    """Our certificate and key (PEM files, read again when they change), and whom we trust.
+
+    `ca` is a file of authorities; without it the system's are trusted.
+    """
+
+    certificate: str
+    key: str
+    ca: str | None = None
+
+
+class Dns(Section):
+    """Who is asked for names, `address` or `address:port`; the system's resolvers by default."""
+
+    servers: tuple[str, ...] = ()
+    timeout_s: Seconds = 3.0
 
 
 class Sip(Section):
@@ -115,6 +95,11 @@ class Sip(Section):
     listen: Annotated[tuple[Annotated[Listen, BeforeValidator(_listen)], ...], Field(min_length=1)]
     advertise: Address | None = None
     drain_s: Annotated[float, Field(strict=True, ge=0, le=86400)] = 5.0
+    tls: Tls | None = None
+    dns: Dns = Dns()
+    # Header fields that cross from leg to leg beside those that always do.
+    pass_headers: tuple[HeaderName, ...] = ()
+    min_session_expires_s: Annotated[int, Field(strict=True, ge=90, le=86400)] = 90
 
 
 class Media(Section):
@@ -188,110 +173,24 @@ class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
 
-class Origination(Section):
-    """Where a trunk's calls are sent: the lowest priority first, then by weight."""
+class Limits(Section):
+    """The whole region, and what is done about those who are no trunk.
 
-    uri: str
-    priority: Annotated[int, Field(strict=True, ge=0, le=65535)] = 10
-    weight: Annotated[int, Field(strict=True, ge=1, le=65535)] = 10
-    enabled: Annotated[bool, Field(strict=True)] = True
-
-    @property
-    def sip_uri(self) -> SipUri:
-        return SipUri.parse(self.uri)
-
-    @field_validator("uri")
-    @classmethod
-    def _check_uri(cls, value: str) -> str:
-        try:
-            uri = SipUri.parse(value)
-        except MalformedMessage:
-            raise ValueError(f"{value!r} is not a SIP URI such as sip:192.0.2.1:5060") from None
-        if uri.scheme == "sips" or uri.transport in LATER_TRANSPORTS:
-            raise ValueError(f"TLS {LATER}: use sip: with ;transport=udp or tcp")
-        if uri.transport not in (None, *TRANSPORTS):
-            raise ValueError(f"transport {uri.transport!r} is not udp or tcp")
-        if uri.user is not None or uri.headers:
-            raise ValueError("an origination URI is an address only: the called number is added")
-        if uri.port == 0:
-            raise ValueError("the port is not 1 to 65535")
-        try:
-            ipaddress.ip_address(uri.host)
-        except ValueError:
-            raise ValueError(
-                f"{uri.host!r} is a name, which may come to mean a place outside the region: "
-                "use its IP address"
-            ) from None
-        return value
-
-
-class Credential(Section):
-    """The shape of a later version's digest credential: known, so that it can be refused."""
-
-    username: str
-    password: str
-
-
-class Trunk(Section):
-    """A SIP peer: a customer's PBX or a carrier."""
-
-    name: Name
-    allow: tuple[NetworkText, ...] = ()
-    origination: Annotated[tuple[Origination, ...], Field(max_length=10)] = ()
-    secure: Annotated[bool, Field(strict=True)] = False
-    srtp: Literal["off", "optional", "required"] = "off"
-    credentials: tuple[Credential, ...] = ()
-    recording: RecordingMode = "do-not-record"
-    calls_per_second: Annotated[float, Field(strict=True, gt=0, le=100000)] = 10.0
-    concurrent_calls: Count = 100
-    symmetric_rtp: Annotated[bool, Field(strict=True)] = False
-
-    @field_validator("secure")
-    @classmethod
-    def _not_secure_yet(cls, value: bool) -> bool:
-        if value:
-            raise ValueError(f"true {LATER}: its calls would not be encrypted")
-        return value
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, value: str) -> str:
-        if value == "required":
-            raise ValueError(f"'required' {LATER}: its media would not be encrypted")
-        return value
-
-    @field_validator("credentials")
-    @classmethod
-    def _no_credentials_yet(cls, value: tuple[Credential, ...]) -> tuple[Credential, ...]:
-        if value:
-            raise ValueError(f"{LATER}: nobody would be asked for the password; use allow")
-        return value
-
-
-class Route(Section):
-    """Calls of trunk `from` to `number` go to trunk `to`.
-
-    `number` is exact (`+35315550100`), a prefix (`+353*`), any number (`+*`), anything
-    (`*`), or the literal name of a service.
+    A source that is no trunk's gets `unknown_per_second` answers; `ban_after` offences within
+    `ban_window_s` silence it for `ban_s`. `never_ban` adds to the trunks' own networks.
     """
 
-    from_: Annotated[str, Field(alias="from")]
-    number: Annotated[str, Field(min_length=1)]
-    to: str
-
-    @field_validator("number")
-    @classmethod
-    def _check_number(cls, value: str) -> str:
-        stem = value.removesuffix("*")
-        if "*" in stem:
-            raise ValueError(f"{value!r}: * stands only at the end")
-        if value.startswith("+") and not re.fullmatch(r"\+[0-9]{0,15}", stem):
-            raise ValueError(
-                f"{value!r} is not + and up to 15 digits, with or without * at the end"
-            )
-        if value == "+":
-            raise ValueError("'+' matches nothing: did you mean '+*'?")
-        return value
+    calls_per_second: Rate | None = None
+    concurrent_calls: Count | None = None
+    call_duration_s: Seconds | None = None
+    unknown_per_second: Rate = 5.0
+    ban_after: Count = 20
+    ban_window_s: Seconds = 60.0
+    ban_s: Seconds = 600.0
+    never_ban: tuple[NetworkText, ...] = ()
+    scanner_agents: tuple[str, ...] = ("friendly-scanner", "sipvicious", "sipcli", "pplsip")
+    scanner_methods: tuple[str, ...] = ()
+    scanner_numbers: tuple[str, ...] = ()
 
 
 class Config(Section):
@@ -304,6 +203,7 @@ class Config(Section):
     database: Database | None = None
     http: Http | None = None
     log: Log = Log()
+    limits: Limits = Limits()
     trunk: Annotated[tuple[Trunk, ...], Field(min_length=1)]
     route: tuple[Route, ...] = ()
 

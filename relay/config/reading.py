@@ -17,7 +17,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from relay.config import crosschecks
-from relay.config.models import LATER, Config
+from relay.config.models import Config
+from relay.config.values import LATER
 from relay.errors import ConfigError
 
 EXAMPLE = "relay.example.toml (embedded)"

@@ -8,10 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+NEWLINE = "\n"
+
 
 def host_port(host: str, port: int) -> str:
     """As a SIP URI has it: an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def inline(value: Any) -> str:
+    """A value as TOML has it on one line."""
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {inline(item)}" for key, item in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(inline(item) for item in value) + "]"
+    return json.dumps(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +39,21 @@ class TrunkSpec:
     to: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     numbers: tuple[str, ...] = ("+*", "*")
+    scheme: str = "sip"
 
     def toml(self) -> str:
         suffix = "" if self.transport == "udp" else f";transport={self.transport}"
         values: dict[str, Any] = {
             "calls_per_second": 10000,
             "concurrent_calls": 2500,
+            "origination": [{"uri": f"{self.scheme}:{host_port(self.host, self.port)}{suffix}"}],
             **self.options,
         }
         lines = [
             "[[trunk]]",
             f'name = "{self.name}"',
             f'allow = ["{ipaddress.ip_network(self.host)}"]',
-            f'origination = [{{ uri = "sip:{host_port(self.host, self.port)}{suffix}" }}]',
-            *(f"{key} = {json.dumps(value)}" for key, value in values.items()),
+            *(f"{key} = {inline(value)}" for key, value in values.items()),
         ]
         for number in self.numbers if self.to else ():
             lines += ["[[route]]", f'from = "{self.name}"', f'number = "{number}"']
@@ -51,7 +63,10 @@ class TrunkSpec:
 
 @dataclass(frozen=True, slots=True)
 class RegionSpec:
-    """One relay. `store` is where recordings go; `host_ipv6` is listened at too, same port."""
+    """One relay. `store` is where recordings go; `host_ipv6` is listened at too, same port.
+
+    `sip` are more keys of its section; `listen` more listeners; `more` is text of whole sections.
+    """
 
     host: str
     port: int
@@ -62,13 +77,15 @@ class RegionSpec:
     idle_timeout_s: float = 60
     log_level: str = "info"
     host_ipv6: str | None = None
+    sip: dict[str, Any] = field(default_factory=dict)
+    listen: tuple[str, ...] = ()
+    more: str = ""
 
     def write(self, path: Path) -> Path:
         """Write the TOML file and return its path."""
         hosts = [self.host, *([self.host_ipv6] if self.host_ipv6 else [])]
-        listen = ", ".join(
-            f'"{kind}:{host_port(host, self.port)}"' for host in hosts for kind in ("udp", "tcp")
-        )
+        listen = [f"{k}:{host_port(host, self.port)}" for host in hosts for k in ("udp", "tcp")]
+        sip = {"listen": [*listen, *self.listen], **self.sip}
         media_ipv6 = f'address_ipv6 = "{self.host_ipv6}"' if self.host_ipv6 else ""
         head = f"""
 [region]
@@ -76,7 +93,7 @@ id = "t1"
 jurisdiction = "EU"
 networks = ["127.0.0.0/8", "::1/128"]
 [sip]
-listen = [{listen}]
+{NEWLINE.join(f"{key} = {inline(value)}" for key, value in sip.items())}
 [media]
 address = "{self.host}"
 {media_ipv6}
@@ -88,6 +105,7 @@ store = "file:{self.store}"
 [log]
 format = "json"
 level = "{self.log_level}"
+{self.more}
 """
         path.write_text("\n".join((head, *(trunk.toml() for trunk in self.trunks))) + "\n")
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 
@@ -25,13 +26,59 @@ class Way(NamedTuple):
     written: str
 
 
+class Suite(NamedTuple):
+    """An SRTP crypto suite by its SDES name (RFC 4568, 6188, 7714); sizes in octets."""
+
+    name: str
+    key_octets: int
+    salt_octets: int
+
+
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        Suite("AES_CM_128_HMAC_SHA1_80", 16, 14),
+        Suite("AES_CM_128_HMAC_SHA1_32", 16, 14),
+        Suite("AES_256_CM_HMAC_SHA1_80", 32, 14),
+        Suite("AEAD_AES_128_GCM", 16, 12),
+        Suite("AEAD_AES_256_GCM", 32, 12),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SrtpKey:
+    """One master key with its salt; `mki` is empty unless the peer names its keys.
+
+    Never shown: neither `repr` nor a log line has any of it.
+    """
+
+    suite: str
+    key: bytes
+    salt: bytes
+    mki: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class SrtpKeys:
+    """One leg's keys: `receive` opens what the peer sends, `send` closes what we send to it.
+
+    Several in `receive` are told apart by their MKI (all of one length then).
+    """
+
+    receive: tuple[SrtpKey, ...]
+    send: SrtpKey
+
+
 class LegMedia(NamedTuple):
     """What the engine must know of one leg after an offer/answer.
 
     `payload_types` are those this peer may send; a packet of any other is dropped and
-    counted. `telephone_event` is the payload type of RFC 4733 events or None, with
-    `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
+    counted. `telephone_event` is the payload type of RFC 4733 events that this peer sends, or
+    None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
     negotiated direction from the peer's point of view. `symmetric` allows one latch.
+    `payload_map` has the numbers that this peer uses and its partner knows under others, as
+    (received, sent on). `srtp` is None for plain RTP.
     """
 
     remote: MediaAddress | None
@@ -41,3 +88,5 @@ class LegMedia(NamedTuple):
     may_send: bool = True
     may_receive: bool = True
     symmetric: bool = False
+    payload_map: tuple[tuple[int, int], ...] = ()
+    srtp: SrtpKeys | None = None

@@ -1,0 +1,190 @@
+"""A trunk of the configuration: who it is, where its calls go, and what it may do."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from relay.config.values import (
+    LATER,
+    Count,
+    Name,
+    NetworkText,
+    Rate,
+    RecordingMode,
+    Seconds,
+    Secret,
+    Section,
+    Switch,
+)
+from relay.errors import MalformedMessage
+from relay.sip.uri import SipUri
+
+TRANSPORTS = ("udp", "tcp")
+LATER_TRANSPORTS = ("tls", "ws", "wss")
+Suite = Literal[
+    "AES_CM_128_HMAC_SHA1_80",
+    "AES_CM_128_HMAC_SHA1_32",
+    "AES_256_CM_HMAC_SHA1_80",
+    "AEAD_AES_128_GCM",
+    "AEAD_AES_256_GCM",
+]
+
+
+class Origination(Section):
+    """Where a trunk's calls are sent: the lowest priority first, then by weight."""
+
+    uri: str
+    priority: Annotated[int, Field(strict=True, ge=0, le=65535)] = 10
+    weight: Annotated[int, Field(strict=True, ge=1, le=65535)] = 10
+    enabled: Switch = True
+
+    @property
+    def sip_uri(self) -> SipUri:
+        return SipUri.parse(self.uri)
+
+    @field_validator("uri")
+    @classmethod
+    def _check_uri(cls, value: str) -> str:
+        try:
+            uri = SipUri.parse(value)
+        except MalformedMessage:
+            raise ValueError(f"{value!r} is not a SIP URI such as sip:192.0.2.1:5060") from None
+        if uri.scheme == "sips" or uri.transport in LATER_TRANSPORTS:
+            raise ValueError(f"TLS {LATER}: use sip: with ;transport=udp or tcp")
+        if uri.transport not in (None, *TRANSPORTS):
+            raise ValueError(f"transport {uri.transport!r} is not udp or tcp")
+        if uri.user is not None or uri.headers:
+            raise ValueError("an origination URI is an address only: the called number is added")
+        if uri.port == 0:
+            raise ValueError("the port is not 1 to 65535")
+        try:
+            ipaddress.ip_address(uri.host)
+        except ValueError:
+            raise ValueError(
+                f"{uri.host!r} is a name, which may come to mean a place outside the region: "
+                "use its IP address"
+            ) from None
+        return value
+
+
+class Credential(Section):
+    """A digest user name and password (RFC 8760). The password may be `env:NAME`."""
+
+    username: Annotated[str, Field(min_length=1)]
+    password: Secret
+
+
+class Registration(Section):
+    """We register at a carrier that wants it (RFC 3261 section 10), with
+    `outbound_credentials`, so that it knows where to send its calls."""
+
+    registrar: str
+    user: Annotated[str, Field(min_length=1)]
+    expires_s: Annotated[int, Field(strict=True, ge=60, le=86400)] = 3600
+
+
+class NumberRule(Section):
+    """A called or calling number that matches as a whole is replaced (`\\1` is a group)."""
+
+    match: str
+    replace: str
+
+    @field_validator("match")
+    @classmethod
+    def _check_match(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
+        return value
+
+
+class Trunk(Section):
+    """A SIP peer: a customer's PBX or a carrier."""
+
+    name: Name
+    # Who it is. With both `allow` and `credentials`, both are enforced.
+    allow: tuple[NetworkText, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    tls_names: tuple[str, ...] = ()
+    secure: Switch = False
+    srtp: Literal["off", "optional", "required"] = "off"
+    srtp_suites: Annotated[tuple[Suite, ...], Field(min_length=1)] = (
+        "AES_CM_128_HMAC_SHA1_80",
+        "AES_CM_128_HMAC_SHA1_32",
+        "AES_256_CM_HMAC_SHA1_80",
+        "AEAD_AES_128_GCM",
+        "AEAD_AES_256_GCM",
+    )
+    # Where its calls go.
+    origination: Annotated[tuple[Origination, ...], Field(max_length=10)] = ()
+    disaster_recovery: str | None = None
+    try_next_after_s: Seconds = 4.0
+    health_check_s: Annotated[float, Field(strict=True, ge=0, le=3600)] = 0.0
+    outbound_credentials: Credential | None = None
+    register_at: Annotated[Registration | None, Field(alias="register")] = None
+    # What happens in its calls.
+    recording: RecordingMode = "do-not-record"
+    symmetric_rtp: Switch = False
+    prack: Literal["off", "supported", "required"] = "supported"
+    session_expires_s: Annotated[int, Field(strict=True, ge=0, le=86400)] = 1800
+    transfer: Literal["disable-all", "enable-all", "sip-only"] = "disable-all"
+    # Numbers and identities.
+    country: Annotated[str | None, Field(pattern=r"^[A-Z]{2}$")] = None
+    number_rules: tuple[NumberRule, ...] = ()
+    trusted: Switch = False
+    # How much.
+    calls_per_second: Rate = 10.0
+    concurrent_calls: Count = 100
+    call_duration_s: Seconds | None = None
+
+    @field_validator("secure")
+    @classmethod
+    def _not_secure_yet(cls, value: bool) -> bool:
+        if value:
+            raise ValueError(f"true {LATER}: its calls would not be encrypted")
+        return value
+
+    @field_validator("srtp")
+    @classmethod
+    def _no_srtp_yet(cls, value: str) -> str:
+        if value == "required":
+            raise ValueError(f"'required' {LATER}: its media would not be encrypted")
+        return value
+
+    @field_validator("credentials")
+    @classmethod
+    def _no_credentials_yet(cls, value: tuple[Credential, ...]) -> tuple[Credential, ...]:
+        if value:
+            raise ValueError(f"{LATER}: nobody would be asked for the password; use allow")
+        return value
+
+
+class Route(Section):
+    """Calls of trunk `from` to `number` go to trunk `to`.
+
+    `number` is exact (`+35315550100`), a prefix (`+353*`), any number (`+*`), anything
+    (`*`), or the literal name of a service.
+    """
+
+    from_: Annotated[str, Field(alias="from")]
+    number: Annotated[str, Field(min_length=1)]
+    to: str
+
+    @field_validator("number")
+    @classmethod
+    def _check_number(cls, value: str) -> str:
+        stem = value.removesuffix("*")
+        if "*" in stem:
+            raise ValueError(f"{value!r}: * stands only at the end")
+        if value.startswith("+") and not re.fullmatch(r"\+[0-9]{0,15}", stem):
+            raise ValueError(
+                f"{value!r} is not + and up to 15 digits, with or without * at the end"
+            )
+        if value == "+":
+            raise ValueError("'+' matches nothing: did you mean '+*'?")
+        return value

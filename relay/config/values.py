@@ -1,0 +1,82 @@
+"""The values that a region's configuration is written in; the models are beside this file.
+
+Units are in the names of keys. A value that cannot be meant raises ValueError with what is
+wrong and the nearest right form.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+LATER = "is not supported by this version"
+_SECRET = re.compile(r"(env|file):(.+)")
+
+
+def address(value: Any) -> Any:
+    """An IP address in its normal form."""
+    if isinstance(value, str):
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError:
+            raise ValueError(f"{value!r} is not an IP address") from None
+    return value
+
+
+def _network(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return ipaddress.ip_network(value)
+    except ValueError:
+        try:
+            meant = ipaddress.ip_network(value, strict=False)
+        except ValueError:
+            raise ValueError(f"{value!r} is not a network such as 192.0.2.0/24") from None
+        raise ValueError(f"{value!r} has bits beyond its prefix: did you mean {meant}?") from None
+
+
+def _secret(value: Any) -> Any:
+    """`env:NAME` or `file:PATH` is read now; anything else is the secret itself."""
+    if not isinstance(value, str) or (match := _SECRET.fullmatch(value)) is None:
+        return value
+    kind, name = match.groups()
+    if kind == "env":
+        found = os.environ.get(name)
+        if not found:
+            raise ValueError(f"the environment variable {name} is not set")
+        return found
+    try:
+        return Path(name).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ValueError(f"{name}: {why}") from None
+
+
+Address = Annotated[str, BeforeValidator(address)]
+NetworkText = Annotated[Network, BeforeValidator(_network)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Rate = Annotated[float, Field(strict=True, gt=0, le=100000)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=86400)]
+Switch = Annotated[bool, Field(strict=True)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Secret = Annotated[SecretStr, BeforeValidator(_secret), Field(min_length=1)]
+RecordingMode = Literal[
+    "do-not-record",
+    "record-from-ringing",
+    "record-from-answer",
+    "record-from-ringing-dual",
+    "record-from-answer-dual",
+]
+
+
+class Section(BaseModel):
+    """Frozen, and no key is ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
