@@ -1,4 +1,4 @@
-"""How many calls a trunk may have: calls per second and concurrent calls."""
+"""How many calls there may be, and for how long: the limits of each trunk and of the region."""
 
 from __future__ import annotations
 
@@ -8,51 +8,91 @@ from typing import TYPE_CHECKING
 from relay.errors import Refused
 
 if TYPE_CHECKING:
-    from relay.config import Config, Trunk
+    from relay.config import Config
 
 UNAVAILABLE = 503
 # When a place becomes free depends on people who hang up: ask again soon, not at once.
 RETRY_WHEN_FULL_S = 5
+REGION = ""  # beside the trunks' names, none of which is empty
 
 
 class Admission:
-    """Counts the calls of each trunk, the incoming and the outgoing ones alike."""
+    """Counts the calls of each trunk, incoming and outgoing alike, and those of the region."""
 
     def __init__(self, config: Config) -> None:
-        self._trunks = {trunk.name: _Allowance(trunk) for trunk in config.trunk}
+        limits = config.limits
+        self._allowances = {
+            trunk.name: _Allowance(
+                f"trunk {trunk.name}",
+                trunk.calls_per_second,
+                trunk.concurrent_calls,
+                trunk.call_duration_s,
+            )
+            for trunk in config.trunk
+        }
+        self._allowances[REGION] = _Allowance(
+            f"region {config.region.id}",
+            limits.calls_per_second or math.inf,
+            limits.concurrent_calls or math.inf,
+            limits.call_duration_s,
+        )
 
-    def admit(self, trunk_name: str, now: float) -> None:
-        """Count a call. Raises Refused 503 with the limit's name; nothing is counted then."""
-        self._trunks[trunk_name].take(now)
+    def admit(self, names: tuple[str, ...], now: float) -> None:
+        """Count a call on every name: trunks, and `REGION` for a new call.
 
-    def release(self, trunk_name: str) -> None:
+        Raises Refused 503 with the limit's name; nothing is counted anywhere then.
+        """
+        allowances = [self._allowances[name] for name in names]
+        for allowance in allowances:
+            allowance.check(now)
+        for allowance in allowances:
+            allowance.take()
+
+    def release(self, names: tuple[str, ...]) -> None:
         """A call that was admitted has ended."""
-        self._trunks[trunk_name].give_back()
+        for name in names:
+            self._allowances[name].give_back()
 
-    def active(self, trunk_name: str) -> int:
+    def active(self, name: str) -> int:
         """The calls that are counted now."""
-        return self._trunks[trunk_name].active
+        return self._allowances[name].active
+
+    def longest(self, names: tuple[str, ...]) -> tuple[float, str] | None:
+        """The lowest limit on the duration of a call, in seconds, and what it is called."""
+        found: _Allowance | None = None
+        for name in names:
+            allowance = self._allowances[name]
+            if found is None or allowance.duration_s < found.duration_s:
+                found = allowance
+        if found is None or found.duration_s == math.inf:
+            return None
+        text = f"call_duration_s of {found.owner} is {found.duration_s:g}"
+        return found.duration_s, text
 
 
 class _Allowance:
-    """One trunk: a token bucket that holds one second of calls, and a count."""
+    """A trunk's or the region's: a token bucket that holds one second of calls, and a count."""
 
-    __slots__ = ("_at", "_capacity", "_name", "_places", "_rate", "_tokens", "active")
+    __slots__ = ("_at", "_capacity", "_places", "_rate", "_tokens", "active", "duration_s", "owner")
 
-    def __init__(self, trunk: Trunk) -> None:
-        self._name = trunk.name
-        self._rate = trunk.calls_per_second
-        self._capacity = max(1.0, self._rate)
-        self._places = trunk.concurrent_calls
+    def __init__(
+        self, owner: str, rate: float, places: float, duration_s: float | None = None
+    ) -> None:
+        self.owner = owner
+        self.duration_s = duration_s or math.inf
+        self._rate = rate
+        self._capacity = max(1.0, rate)
+        self._places = places
         self._tokens = self._capacity
         self._at: float | None = None
         self.active = 0
 
-    def take(self, now: float) -> None:
+    def check(self, now: float) -> None:
+        """Raises Refused when there is no place or no token for one more."""
         if self.active >= self._places:
             raise Refused(
                 UNAVAILABLE,
-                f"concurrent_calls of trunk {self._name} is {self._places}",
+                f"concurrent_calls of {self.owner} is {self._places}",
                 RETRY_WHEN_FULL_S,
             )
         self._fill(now)
@@ -61,9 +101,11 @@ class _Allowance:
             wait_s = (1.0 - self._tokens) / self._rate
             raise Refused(
                 UNAVAILABLE,
-                f"calls_per_second of trunk {self._name} is {self._rate:g}",
+                f"calls_per_second of {self.owner} is {self._rate:g}",
                 max(1, math.ceil(wait_s)),
             )
+
+    def take(self) -> None:
         self._tokens -= 1.0
         self.active += 1
 
@@ -73,5 +115,6 @@ class _Allowance:
 
     def _fill(self, now: float) -> None:
         if self._at is not None and now > self._at:
-            self._tokens = min(self._capacity, self._tokens + (now - self._at) * self._rate)
+            gained = (now - self._at) * self._rate
+            self._tokens = min(self._capacity, self._tokens + gained)
         self._at = now if self._at is None else max(now, self._at)

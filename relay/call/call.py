@@ -98,11 +98,13 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
     (S.ANSWERED, e.HungUp): _END_OTHER,
     (S.ANSWERED, e.SilentTooLong): _END_BOTH,
+    (S.ANSWERED, e.LastedTooLong): _END_BOTH,
     (S.ANSWERED, e.Stopped): _END_BOTH,
     (S.UP, e.NotAcknowledged): _END_BOTH,  # of a re-INVITE
     (S.UP, e.NegotiationFailed): _END_BOTH,  # the ACK brought no usable answer
     (S.UP, e.HungUp): _END_OTHER,
     (S.UP, e.SilentTooLong): _END_BOTH,
+    (S.UP, e.LastedTooLong): _END_BOTH,
     (S.UP, e.Stopped): _END_BOTH,
 }
 
@@ -168,7 +170,11 @@ class Call:
         self._alarm = self.calls.alarms.set(self, deadline)
 
     def on_timer(self, now: float) -> None:
-        self.feed(e.RingTimedOut(), now)
+        """The time to answer is over, or the longest duration."""
+        if self._answered_at is None:
+            self.feed(e.RingTimedOut(), now)
+        elif (limit := self.calls.admission.longest(self.admitted)) is not None:
+            self.feed(e.LastedTooLong(limit[1]), now)
 
     def not_acknowledged(self, side: Side, now: float) -> None:
         self.feed(e.NotAcknowledged(side), now)
@@ -233,6 +239,8 @@ class Call:
         if self._early_media:
             self.negotiation.renew()
         self._answered_at = now
+        if (limit := self.calls.admission.longest(self.admitted)) is not None:
+            self._alarm = self.calls.alarms.set(self, now + limit[0])
         self.caller.answer(event.branch, sdp, now)
         self._log("call_answered", codec=self.negotiation.codec())
 
@@ -283,6 +291,9 @@ class Call:
         cause, text = 16, "the relay is shutting down"
         if isinstance(event, e.SilentTooLong):
             cause, text = 102, f"no audio from the {event.side.name.lower()}"
+        elif isinstance(event, e.LastedTooLong):
+            cause, text = 102, event.text
+            self.calls.counters["lasted_too_long"] += 1
         elif isinstance(event, e.NotAcknowledged):
             cause, text = 102, f"the {event.side.name.lower()} never acknowledged the answer"
         elif isinstance(event, e.NegotiationFailed):

@@ -128,8 +128,7 @@ class Calls:
 
     def ended(self, call: Call) -> None:
         self.active.pop(call.id, None)
-        for trunk in call.admitted:
-            self.admission.release(trunk)
+        self.admission.release(call.admitted)
         call.let_go()
 
     def session_id(self) -> int:

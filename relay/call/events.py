@@ -67,6 +67,13 @@ class RingTimedOut:
 
 
 @dataclass(frozen=True, slots=True)
+class LastedTooLong:
+    """The longest duration has passed that a trunk or the region allows; `text` names it."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class SilentTooLong:
     """The engine heard nothing from a side for the configured time."""
 
@@ -94,6 +101,7 @@ CallEvent = (
     | NotAcknowledged
     | HungUp
     | RingTimedOut
+    | LastedTooLong
     | SilentTooLong
     | NegotiationFailed
     | Stopped

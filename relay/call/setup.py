@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from relay.call.admission import REGION
 from relay.call.call import Call
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
@@ -40,19 +41,15 @@ def set_up(
     _check(calls, request)
     number = _dialled(request)
     route, target = calls.router.route(trunk, number)
-    calls.admission.admit(trunk.name, now)
-    admitted = [trunk.name]
+    trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
     call = Call(calls, calls.token(), now)
+    call.admitted = (*trunks, REGION)
+    calls.admission.admit(call.admitted, now)
     try:
-        if route.to != trunk.name:
-            calls.admission.admit(route.to, now)
-            admitted.append(route.to)
-        call.admitted = tuple(admitted)
         _open(calls, call, tx, request, source, trunk, target, route.to, now)
     except Exception:
         if call.id not in calls.active:  # else it gives back when it ends
-            for name in admitted:
-                calls.admission.release(name)
+            calls.admission.release(call.admitted)
         raise
 
 

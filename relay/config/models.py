@@ -209,8 +209,9 @@ class Config(Section):
 
     @property
     def concurrent_calls(self) -> int:
-        """The most calls that the trunks' limits allow at once: a call counts on both."""
+        """The most calls that the limits allow at once: a call counts on both trunks."""
         limits = [trunk.concurrent_calls for trunk in self.trunk]
+        most = min(sum(limits) // 2, sum(limits) - max(limits))
         if any(route.from_ == route.to for route in self.route):
-            return sum(limits)
-        return min(sum(limits) // 2, sum(limits) - max(limits))
+            most = sum(limits)
+        return min(most, self.limits.concurrent_calls or most)

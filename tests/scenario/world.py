@@ -158,11 +158,18 @@ class FakeAdmission:
     def __init__(self) -> None:
         self.live: dict[str, int] = {}
 
-    def admit(self, trunk: str, now: float) -> None:
-        self.live[trunk] = self.live.get(trunk, 0) + 1
+        self.limit: tuple[float, str] | None = None
 
-    def release(self, trunk: str) -> None:
-        self.live[trunk] -= 1
+    def admit(self, names: tuple[str, ...], now: float) -> None:
+        for name in names:
+            self.live[name] = self.live.get(name, 0) + 1
+
+    def release(self, names: tuple[str, ...]) -> None:
+        for name in names:
+            self.live[name] -= 1
+
+    def longest(self, names: tuple[str, ...]) -> tuple[float, str] | None:
+        return self.limit
 
 
 class World:
