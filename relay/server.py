@@ -97,6 +97,7 @@ class Server:
             self._journal,
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
+            pass_headers=config.sip.pass_headers,
         )
         self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)
 

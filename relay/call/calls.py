@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from relay.call.admission import Admission
     from relay.call.leg import Leg
     from relay.call.router import Router
+
+
+# What crosses from leg to leg in an INVITE beside identities (`relay.call.identity`) and
+# what `sip.pass_headers` lists; everything else stays (topology hiding).
+PASSED_ON = ("priority", "date", "user-to-user", "accept-language")
 
 
 def user_of(uri: str) -> str:
@@ -42,6 +47,7 @@ class Calls:
         wall_clock: Callable[[], datetime],
         timers: Timers | None = None,
         ring_timeout_s: float = 180.0,
+        pass_headers: Sequence[str] = (),
     ) -> None:
         self.router = router
         self.admission = admission
@@ -52,6 +58,7 @@ class Calls:
         self.wall_clock = wall_clock
         self.timers = timers or Timers()
         self.ring_timeout_s = ring_timeout_s
+        self.passed_on = frozenset((*PASSED_ON, *(name.lower() for name in pass_headers)))
         self.signalling: Signalling  # set by the endpoint that owns the transactions
         self.alarms = Alarms()
         self.counters: Counter[str] = Counter()

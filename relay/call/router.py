@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from relay.call.numbers import NumberingPlan
 from relay.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,10 +17,7 @@ if TYPE_CHECKING:
 
 KEPT_HOSTS = 4096  # sources whose trunk is remembered; far more than a region has peers
 
-_E164 = re.compile(r"\+[1-9][0-9]{1,14}")
 _DIGITS = re.compile(r"[0-9*#]+")
-# A telephone-subscriber may hold visual separators (RFC 3966 section 5.1.1).
-_SEPARATORS = str.maketrans("", "", "-.()")
 
 _Networks = dict[tuple[int, int], dict[int, "Trunk"]]
 
@@ -32,6 +30,7 @@ class Router:
         self._chance = chance
         self._trunks = {trunk.name: trunk for trunk in config.trunk}
         self._origination = {trunk.name: _usable(trunk.origination) for trunk in config.trunk}
+        self._plans = {trunk.name: NumberingPlan(trunk) for trunk in config.trunk}
         self._networks = _by_prefix(config.trunk)
         self._known: dict[str, Trunk | None] = {}
         self._routes: dict[str, dict[str, Route]] = {}
@@ -41,6 +40,10 @@ class Router:
     def trunk(self, name: str) -> Trunk:
         """A trunk by its name, which must exist."""
         return self._trunks[name]
+
+    def plan(self, name: str) -> NumberingPlan:
+        """How a trunk, which must exist, writes numbers."""
+        return self._plans[name]
 
     def identify(self, host: str) -> Trunk | None:
         """The trunk whose most specific network holds this source address."""
@@ -59,8 +62,10 @@ class Router:
         Raises Refused: 400 for what is no E.164 number, 404 without a route, 480 when
         the trunk that it leads to has no origination.
         """
-        called = _plain(number)
-        route = _longest(self._routes.get(trunk.name, {}), called)
+        routes = self._routes.get(trunk.name, {})
+        # What a route names is called as it is: 112 is no number to be completed.
+        called = number if _names(routes, number) else self._plans[trunk.name].called(number)
+        route = _longest(routes, called)
         if route is None:
             if _DIGITS.fullmatch(called):
                 raise Refused(400, "numbers are E.164 with a leading +")
@@ -124,21 +129,15 @@ def _usable(originations: Sequence[Origination]) -> tuple[tuple[int, SipUri], ..
     return tuple((e.weight, e.sip_uri) for e in enabled if e.priority == first)
 
 
-def _plain(user: str) -> str:
-    """The number without parameters and separators. Raises Refused 400 for a bad one."""
-    number = user.partition(";")[0]
-    if not number.startswith("+"):
-        return number
-    number = number.translate(_SEPARATORS)
-    if _E164.fullmatch(number) is None:
-        raise Refused(400, "not an E.164 number: + and up to 15 digits")
-    return number
+def _names(routes: dict[str, Route], number: str) -> bool:
+    """Whether a route is for this number alone."""
+    return number in routes and not number.endswith("*")
 
 
 def _longest(routes: dict[str, Route], number: str) -> Route | None:
     """Exact first, then `prefix*` from the longest prefix to `*`."""
-    if (route := routes.get(number)) is not None and not number.endswith("*"):
-        return route
+    if _names(routes, number):
+        return routes[number]
     for length in range(len(number), -1, -1):
         if (route := routes.get(number[:length] + "*")) is not None:
             return route

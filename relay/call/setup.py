@@ -10,6 +10,7 @@ from relay.call.admission import REGION
 from relay.call.call import Call
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
+from relay.call.identity import Identity
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
@@ -18,7 +19,7 @@ from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
 from relay.sip.transaction import Hop, Transaction
-from relay.sip.uri import OtherUri, SipUri, parse_uri
+from relay.sip.uri import SipUri, parse_uri
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
@@ -28,10 +29,6 @@ MAX_FORWARDS = 70
 # What a number may hold once its escapes are decoded: it goes into our request line, where
 # a line break, a space or an @ would make another request of it.
 _DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
-# What may cross from leg to leg; everything else stays (topology hiding).
-PASSED_ON = ("Subject", "Priority", "Date", "User-to-User", "Accept-Language", "Privacy")
-# These carry an identity: the number crosses, the address behind it does not.
-IDENTITIES = ("P-Asserted-Identity", "Diversion")
 
 
 def set_up(
@@ -99,7 +96,7 @@ def _open(
         offer = call.negotiation.offer(Side.CALLER, request.body) if request.body else b""
         call.callee = CalleeLeg(call, callee_trunk)
         call.callee.contact = calls.signalling.contact(target, None)
-        invite = invite_for(call, request, target, offer)
+        invite = invite_for(call, trunk, request, target, offer)
     except Exception:
         call.media.close()
         raise
@@ -112,52 +109,34 @@ def _open(
         call.id,
         trunk=trunk.name,
         to=callee_trunk,
-        caller_number=request.from_.uri.user if isinstance(request.from_.uri, SipUri) else "",
+        caller_number=invite.from_.uri.user if isinstance(invite.from_.uri, SipUri) else "",
         callee_number=target.user,
     )
     call.callee.start(invite, target, delayed_offer=not request.body)
 
 
-def invite_for(call: Call, request: Request, target: SipUri, offer: bytes) -> Request:
+def invite_for(call: Call, trunk: Trunk, request: Request, target: SipUri, offer: bytes) -> Request:
     """Our own INVITE: nothing of the caller's dialog is in it but what the lists name."""
-    callee = call.callee
+    callee, calls = call.callee, call.calls
     ours = NameAddr.parse(callee.contact).uri
+    assert isinstance(ours, SipUri)
+    plan, callee_trunk = calls.router.plan(trunk.name), calls.router.trunk(callee.trunk)
+    identity = Identity(request, trunk, callee_trunk, ours, plan)
+    if identity.dropped:
+        calls.counters["identity_dropped"] += identity.dropped
     forwards = request.max_forwards
     fields = [
         ("Max-Forwards", str((MAX_FORWARDS if forwards is None else forwards) - 1)),
-        ("From", f"{_caller_identity(request, ours)};tag={callee.local_tag}"),
+        ("From", f"{identity.from_};tag={callee.local_tag}"),
         ("To", f"<{target.replace(params=(), port=None)}>"),
-        ("Call-ID", call.calls.token() + call.calls.token()),
+        ("Call-ID", calls.token() + calls.token()),
         ("CSeq", "1 INVITE"),
         ("Contact", callee.contact),
         ("Allow", ALLOW),
+        *identity.fields,
     ]
-    present = set(request.headers.names())
-    for name in [name for name in PASSED_ON if name in present]:
-        fields += [(name, value) for value in request.headers.all(name)]
-    for name in [name for name in IDENTITIES if name in present]:
-        fields += [(name, _rehost(value, ours)) for value in request.headers.all(name)]
+    passed_on = calls.passed_on
+    fields += [field for field in request.headers.items() if field[0].lower() in passed_on]
     if offer:
         fields.append(("Content-Type", "application/sdp"))
     return Request("INVITE", str(target), Headers.of_canonical(fields), offer)
-
-
-def _caller_identity(request: Request, ours: SipUri | OtherUri) -> str:
-    """The caller's number at our address; the display name as it came."""
-    caller = request.from_
-    user = caller.uri.user if isinstance(caller.uri, SipUri) else ""
-    if not user or user == "anonymous":
-        return '"Anonymous" <sip:anonymous@anonymous.invalid>'
-    assert isinstance(ours, SipUri)
-    uri = ours.replace(user=user, params=())
-    return str(NameAddr(caller.display, uri, ()))
-
-
-def _rehost(value: str, ours: SipUri | OtherUri) -> str:
-    """An identity header with our address instead of the one behind the trunk."""
-    address = NameAddr.parse(value)
-    if not isinstance(address.uri, SipUri):
-        return value
-    assert isinstance(ours, SipUri)
-    hidden = ours.replace(user=address.uri.user, params=())
-    return str(NameAddr(address.display, hidden, address.params))

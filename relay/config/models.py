@@ -26,6 +26,17 @@ from relay.config.values import (
 
 SIP_PORT = 5060
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
+# A leg's own: they make its dialog, its transactions and what it offers, name its
+# addresses or its passwords, or carry an identity under rules of their own.
+NEVER_PASSED = frozenset(
+    """Allow Allow-Events Authentication-Info Authorization Call-ID Contact Content-Length
+    Content-Type CSeq Diversion Event Expires From History-Info Identity In-Reply-To Join
+    Max-Forwards Min-Expires Min-SE P-Asserted-Identity P-Preferred-Identity Path Privacy
+    Proxy-Authenticate Proxy-Authorization Proxy-Require RAck Reason Record-Route Refer-Sub
+    Refer-To Referred-By Remote-Party-ID Replaces Reply-To Require Retry-After Route RSeq
+    Service-Route Session-Expires SIP-ETag SIP-If-Match Subscription-State Supported
+    Target-Dialog To Unsupported Via Warning WWW-Authenticate""".lower().split()
+)
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 
@@ -100,6 +111,14 @@ class Sip(Section):
     # Header fields that cross from leg to leg beside those that always do.
     pass_headers: tuple[HeaderName, ...] = ()
     min_session_expires_s: Annotated[int, Field(strict=True, ge=90, le=86400)] = 90
+
+    @field_validator("pass_headers")
+    @classmethod
+    def _check_pass_headers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if len(name) == 1 or name.lower() in NEVER_PASSED:
+                raise ValueError(f"{name} belongs to one leg and cannot be passed on")
+        return value
 
 
 class Media(Section):

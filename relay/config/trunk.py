@@ -6,7 +6,7 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from relay.config.values import (
     LATER,
@@ -102,6 +102,14 @@ class NumberRule(Section):
             raise ValueError(f"{value!r} is not a regular expression: {error}") from None
         return value
 
+    @model_validator(mode="after")
+    def _check_replace(self) -> NumberRule:
+        try:
+            re.compile(self.match).sub(self.replace, "")  # reads the template, matches or not
+        except (re.error, IndexError) as error:
+            raise ValueError(f"replace {self.replace!r} does not fit match: {error}") from None
+        return self
+
 
 class Trunk(Section):
     """A SIP peer: a customer's PBX or a carrier."""
@@ -133,7 +141,7 @@ class Trunk(Section):
     prack: Literal["off", "supported", "required"] = "supported"
     session_expires_s: Annotated[int, Field(strict=True, ge=0, le=86400)] = 1800
     transfer: Literal["disable-all", "enable-all", "sip-only"] = "disable-all"
-    # Numbers and identities.
+    # Numbers and identities. `trusted` is a trunk of our RFC 3325 trust domain.
     country: Annotated[str | None, Field(pattern=r"^[A-Z]{2}$")] = None
     number_rules: tuple[NumberRule, ...] = ()
     trusted: Switch = False
@@ -141,6 +149,15 @@ class Trunk(Section):
     calls_per_second: Rate = 10.0
     concurrent_calls: Count = 100
     call_duration_s: Seconds | None = None
+
+    @field_validator("country")
+    @classmethod
+    def _check_country(cls, value: str | None) -> str | None:
+        import phonenumbers  # 50 ms, which most configurations need not wait for
+
+        if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
+            raise ValueError(f"{value!r} is not the two-letter code of a country")
+        return value
 
     @field_validator("secure")
     @classmethod

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from itertools import count
 from random import Random
 from types import SimpleNamespace
+from typing import Any
 
 from relay.call.calls import Calls
+from relay.call.numbers import NumberingPlan
 from relay.call.ports import (
     LegMedia,
     MediaAddress,
@@ -22,6 +24,7 @@ from relay.call.ports import (
     StreamFigures,
 )
 from relay.call.user_agent import LookUp, UserAgent
+from relay.config import Trunk
 from relay.errors import NoMediaPorts, Refused
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
@@ -129,21 +132,29 @@ class Journal:
 class FakeRouter:
     """Two trunks by address; every number goes to the other one."""
 
-    def __init__(self, recording: str = "do-not-record") -> None:
+    def __init__(
+        self,
+        recording: str = "do-not-record",
+        pbx: dict[str, Any] | None = None,
+        carrier: dict[str, Any] | None = None,
+    ) -> None:
         self.recording = recording
         self.trunks = {
-            PBX: SimpleNamespace(name="acme", symmetric_rtp=False),
-            CARRIER: SimpleNamespace(name="carrier", symmetric_rtp=False),
+            PBX: Trunk(name="acme", **(pbx or {})),
+            CARRIER: Trunk(name="carrier", **(carrier or {})),
         }
         self.targets = {"acme": f"sip:{PBX}:5060", "carrier": f"sip:{CARRIER}:5060"}
 
-    def identify(self, host: str) -> object | None:
+    def identify(self, host: str) -> Trunk | None:
         return self.trunks.get(host)
 
-    def trunk(self, name: str) -> object:
+    def trunk(self, name: str) -> Trunk:
         return next(trunk for trunk in self.trunks.values() if trunk.name == name)
 
-    def route(self, trunk: SimpleNamespace, number: str) -> tuple[object, SipUri]:
+    def plan(self, name: str) -> NumberingPlan:
+        return NumberingPlan(self.trunk(name))
+
+    def route(self, trunk: Trunk, number: str) -> tuple[object, SipUri]:
         if not number.startswith("+"):
             raise Refused(404, "no route to this number")
         to = "carrier" if trunk.name == "acme" else "acme"
@@ -176,8 +187,16 @@ class World:
     """Time, the network, the relay, and two phones."""
 
     def __init__(
-        self, loss: float = 0.0, seed: int = 1, recording: str = "do-not-record", ports: int = 100
+        self,
+        loss: float = 0.0,
+        seed: int = 1,
+        recording: str = "do-not-record",
+        ports: int = 100,
+        pbx: dict[str, Any] | None = None,
+        carrier: dict[str, Any] | None = None,
+        pass_headers: tuple[str, ...] = (),
     ) -> None:
+        """`pbx` and `carrier` are more keys of their trunks."""
         self.now = 1000.0
         self._random = Random(seed)
         self._loss = loss
@@ -189,7 +208,7 @@ class World:
         self.media = FakeMedia(ports)
         self.recorder = FakeRecorder()
         self.journal = Journal()
-        self.router = FakeRouter(recording)
+        self.router = FakeRouter(recording, pbx, carrier)
         self.admission = FakeAdmission()
         tokens = count(1)
         self.calls = Calls(
@@ -201,6 +220,7 @@ class World:
             token=lambda: f"{next(tokens):016x}",
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             timers=Timers(),
+            pass_headers=pass_headers,
         )
         self.relay = UserAgent(self.calls, self, self.bugs.append)
         self.pbx = Phone(self, PBX)
