@@ -57,6 +57,12 @@ class NotAcceptable(RemoteProtocolError):
     status_hint = 488
 
 
+class WrongAnswer(NotAcceptable):
+    """An answer that does not fit the offer: the fault is not the offerer's."""
+
+    status_hint = 502
+
+
 class Refused(RelayError):
     """A call that policy refuses: the text may be shown to the peer."""
 

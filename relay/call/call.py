@@ -307,7 +307,7 @@ class Call:
             self._record()
 
     def _record_answered(self, event: e.CallEvent, now: float) -> None:
-        if self.recording_mode != "do-not-record" and self.negotiation.sessions:
+        if self.recording_mode != "do-not-record" and self.negotiation.agreed:
             self._record()
 
     def _record(self) -> None:

@@ -6,11 +6,23 @@ address in it, and so does the answer. At most one offer is open at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from os import urandom
 
 from relay.call.ports import SIDES, CallMedia, LegMedia, Side
-from relay.errors import NotAcceptable
-from relay.sdp.negotiation import Origin, check_offer, leg_media, relay_answer, relay_offer
+from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
+from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.keying import Keying
+from relay.sdp.negotiation import (
+    Origin,
+    Stream,
+    Terms,
+    check_answer,
+    check_offer,
+    leg_media,
+    relay_answer,
+    relay_offer,
+)
 from relay.sdp.session import Session
 
 _Build = Callable[[Origin], bytes]
@@ -31,20 +43,31 @@ class Description:
 
 
 class Negotiation:
-    """The descriptions of both legs and the open offer, if there is one."""
+    """The descriptions of both legs and the open offer, if there is one.
 
-    __slots__ = ("_applied", "_media", "_offer", "_sent", "_symmetric", "sessions")
+    `srtp` says per side whether its media are encrypted: each leg has keys of its own.
+    """
 
-    def __init__(self, media: CallMedia, symmetric: dict[Side, bool], session_id: int) -> None:
+    __slots__ = ("_applied", "_keying", "_media", "_offer", "_sent", "_streams", "_symmetric")
+
+    def __init__(
+        self,
+        media: CallMedia,
+        symmetric: dict[Side, bool],
+        session_id: int,
+        srtp: Mapping[Side, Srtp] | None = None,
+        random: Callable[[int], bytes] = urandom,
+    ) -> None:
         self._media = media
         self._symmetric = symmetric
+        self._keying = {side: Keying((srtp or {}).get(side, OFF), random) for side in SIDES}
         self._sent = {
             Side.CALLER: Description(session_id),
             Side.CALLEE: Description(session_id + 1),
         }
-        self._offer: tuple[Side, Session] | None = None
+        self._offer: tuple[Side, Stream] | None = None
         self._applied: dict[Side, LegMedia] = {}
-        self.sessions: dict[Side, Session] = {}
+        self._streams: dict[Side, Stream] = {}
 
     @property
     def open(self) -> bool:
@@ -54,32 +77,43 @@ class Negotiation:
     @property
     def agreed(self) -> bool:
         """Both sides have described themselves at least once."""
-        return bool(self.sessions)
+        return bool(self._streams)
 
     def offer(self, side: Side, body: bytes) -> bytes:
         """Take an offer from `side`; returns what the other side is offered.
 
         Raises MalformedSdp (400) or NotAcceptable (488); nothing has changed then.
         """
-        session = Session.parse(body)
-        check_offer(session)
+        keying = self._keying[side]
+        stream, crypto = check_offer(Session.parse(body), keying.choose)
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
-        self._offer = (side, session)
+        self._offer = (side, stream)
+        keying.accept(stream.section, crypto)
+        terms = Terms(*self._keying[side.other].offer())
         local = self._media.local(side.other)
-        return self._describe(side.other, lambda origin: relay_offer(session, local, origin))
+        return self._describe(side.other, lambda origin: relay_offer(stream, local, origin, terms))
 
     def answer(self, side: Side, body: bytes) -> bytes:
-        """Take the answer from `side`; returns the offerer's. May repeat (18x, then 2xx)."""
+        """Take the answer from `side`; returns the offerer's. May repeat (18x, then 2xx).
+
+        Raises WrongAnswer (502), or NotAcceptable when there was no offer; nothing has
+        changed then.
+        """
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
         offered = self._offer[1]
-        answered = Session.parse(body)
+        try:
+            answered = check_answer(offered, Session.parse(body))
+        except MalformedSdp as error:
+            raise WrongAnswer(f"the answer: {error}") from None
+        self._keying[side].take_answer(answered.section)
         local = self._media.local(side.other)
+        lines = self._keying[side.other].answer()
         told = self._describe(
-            side.other, lambda origin: relay_answer(offered, answered, local, origin)
+            side.other, lambda origin: relay_answer(offered, answered, local, origin, lines)
         )
-        self.sessions = {side: answered, side.other: offered}
+        self._streams = {side: answered, side.other: offered}
         self._apply()
         return told
 
@@ -94,10 +128,10 @@ class Negotiation:
 
     def codec(self) -> str:
         """The first audio codec of the answer (or of the open offer), upper case, or ""."""
-        session = self.sessions.get(Side.CALLEE) or self.sessions.get(Side.CALLER)
-        if session is None and self._offer is not None:
-            session = self._offer[1]
-        return session.first_codec() if session is not None else ""
+        streams = list(self._streams.values())  # the answerer's comes first
+        if not streams and self._offer is not None:
+            streams = [self._offer[1]]
+        return streams[0].section.voice_codec() if streams else ""
 
     def _describe(self, side: Side, build: _Build) -> bytes:
         description = self._sent[side]
@@ -110,7 +144,9 @@ class Negotiation:
 
     def _apply(self) -> None:
         for side in SIDES:
-            leg = leg_media(self.sessions[side], self.sessions[side.other], self._symmetric[side])
+            stream, other = self._streams[side], self._streams[side.other]
+            keys = self._keying[side].agree()
+            leg = leg_media(stream, other, self._symmetric[side], keys)
             if self._applied.get(side) != leg:
                 self._applied[side] = leg
                 self._media.update(side, leg)

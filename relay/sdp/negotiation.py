@@ -6,13 +6,14 @@ Ours are the o= line, addresses, ports, RTCP, and what would let media go past t
 
 from __future__ import annotations
 
-import ipaddress
-from functools import lru_cache
+from collections.abc import Callable
 from typing import NamedTuple
 
-from relay.errors import MalformedSdp, NotAcceptable
-from relay.sdp.description import LegMedia, MediaAddress, Way
-from relay.sdp.session import DIRECTIONS, KEYED, MediaSection, Session, join
+from relay.errors import NotAcceptable, RemoteProtocolError, WrongAnswer
+from relay.sdp.crypto import Crypto
+from relay.sdp.description import LegMedia, MediaAddress, SrtpKeys
+from relay.sdp.session import DIRECTIONS, DTLS, Codecs, MediaSection, Session, join
+from relay.sdp.way import answerable, receives, sends, way
 
 # Lines that name another path for the media, or keys that end at the relay.
 DROPPED = (
@@ -20,7 +21,12 @@ DROPPED = (
     "a=remote-candidates",
     "a=end-of-candidates",
     "a=ice-",
-    "a=crypto:",
+    "a=crypto",
+    "a=key-mgmt:",
+    "a=acap:",
+    "a=tcap:",
+    "a=pcfg:",
+    "a=acfg:",
     "a=fingerprint:",
     "a=setup:",
     "a=rtcp:",
@@ -31,6 +37,7 @@ DROPPED = (
     "a=mid:",
     "c=",
     "k=",
+    "a=source-filter:",
 )
 
 # What comes before c= among the session's lines (RFC 8866 section 9).
@@ -44,28 +51,73 @@ class Origin(NamedTuple):
     version: int
 
 
-def check_offer(session: Session) -> None:
-    """Raises NotAcceptable (488) when there is no audio that can be carried."""
-    index = session.voice()
-    if index is None:
-        others = [s.protocol for s in session.sections if s.media == "audio" and s.port]
-        if others:
-            named = others[0] if others[0] in KEYED else "this profile"  # texts reach the log
-            raise NotAcceptable(f"{named} is not carried: RTP/AVP is")
-        raise NotAcceptable("there is no audio stream over RTP to carry")
-    section = session.sections[index]
+class Stream(NamedTuple):
+    """The audio of a description that is carried, and which of its sections that is."""
+
+    session: Session
+    position: int
+
+    @property
+    def section(self) -> MediaSection:
+        return self.session.sections[self.position]
+
+
+class Terms(NamedTuple):
+    """How our description says that the media are encrypted, if they are.
+
+    `keyed` makes the profile RTP/SAVP; without it a=crypto is best effort.
+    """
+
+    keyed: bool = False
+    lines: tuple[Crypto, ...] = ()
+
+
+PLAIN_TERMS = Terms()
+
+
+def check_offer(
+    session: Session, choose: Callable[[MediaSection], Crypto | None]
+) -> tuple[Stream, Crypto | None]:
+    """The first audio that can be carried, with the a=crypto line that `choose` took.
+
+    Raises NotAcceptable (488) that says why there is none, or MalformedSdp (400).
+    """
+    problem: NotAcceptable | None = None
+    for index, section in enumerate(session.sections):
+        if section.media != "audio" or section.port == 0:
+            continue
+        try:
+            crypto = _offered(session, section, choose)
+        except NotAcceptable as error:
+            problem = problem or error
+        else:
+            return Stream(session, index), crypto
+    raise problem or NotAcceptable("there is no audio stream over RTP to carry")
+
+
+def _offered(
+    session: Session, section: MediaSection, choose: Callable[[MediaSection], Crypto | None]
+) -> Crypto | None:
+    if not section.is_voice:
+        named = section.protocol if section.protocol in DTLS else "this profile"
+        raise NotAcceptable(f"{named} is not carried: RTP/AVP and RTP/SAVP are")
     if not section.payload_types():
         raise NotAcceptable("the audio stream has no payload types")
-    _way(session, section)
+    crypto = choose(section)
+    way(session, section)
+    return crypto
 
 
-def relay_offer(session: Session, local: MediaAddress, origin: Origin) -> bytes:
+def relay_offer(
+    stream: Stream, local: MediaAddress, origin: Origin, terms: Terms = PLAIN_TERMS
+) -> bytes:
     """One side's offer as the other side gets it. Every m= line stays in its place."""
-    carried = session.voice()
+    session = stream.session
     lines = _session_lines(session, local, origin)
     for index, section in enumerate(session.sections):
-        if index == carried:
-            lines += _voice_lines(session, section, local)
+        if index == stream.position:
+            profile = f"RTP/{'S' if terms.keyed else ''}AVP{'F' if section.feedback else ''}"
+            lines += _voice_lines(stream, local, profile, terms.lines)
             # Without mux in the answer RTCP goes to its own port (RFC 5761 section 5.1.1).
             lines.append(f"a=rtcp:{local.rtcp_port}")
             if section.attribute("rtcp-mux") is not None:
@@ -75,25 +127,36 @@ def relay_offer(session: Session, local: MediaAddress, origin: Origin) -> bytes:
     return join(lines)
 
 
-def relay_answer(offer: Session, answer: Session, local: MediaAddress, origin: Origin) -> bytes:
-    """The answer as the offerer gets it: as many m= lines as it offered (section 6).
-
-    Raises NotAcceptable when the answer refuses the audio or does not fit the offer.
-    """
-    carried = offer.voice()
-    assert carried is not None, "check_offer comes first"
-    if carried >= len(answer.sections) or answer.sections[carried].media != "audio":
-        raise NotAcceptable("the answer does not fit the offer")
-    section = answer.sections[carried]
+def check_answer(offer: Stream, session: Session) -> Stream:
+    """The stream of an answer. Raises WrongAnswer (502) when it does not fit the offer."""
+    if offer.position >= len(session.sections) or session.sections[offer.position].media != "audio":
+        raise WrongAnswer("the answer does not fit the offer")
+    stream = Stream(session, offer.position)
+    section = stream.section
     if not section.is_voice:
-        raise NotAcceptable("the answer refuses the audio")
+        raise WrongAnswer("the answer refuses the audio")
     if not section.payload_types():
-        raise NotAcceptable("the answer has no payload types")
-    _way(answer, section)
-    lines = _session_lines(answer, local, origin)
-    for index, offered in enumerate(offer.sections):
-        if index == carried:
-            lines += _voice_lines(answer, section, local)
+        raise WrongAnswer("the answer has no payload types")
+    try:
+        way(session, section)
+    except RemoteProtocolError as error:
+        raise WrongAnswer(f"the answer: {error}") from None
+    return stream
+
+
+def relay_answer(
+    offer: Stream,
+    answer: Stream,
+    local: MediaAddress,
+    origin: Origin,
+    crypto: tuple[Crypto, ...] = (),
+) -> bytes:
+    """The answer as the offerer gets it: as many m= lines as it offered (section 6)."""
+    lines = _session_lines(answer.session, local, origin)
+    for index, offered in enumerate(offer.session.sections):
+        if index == offer.position:
+            wanted = way(offer.session, offered).direction
+            lines += _voice_lines(answer, local, offered.protocol, crypto, wanted)
             mux = offered.attribute("rtcp-mux") is not None
             lines.append("a=rtcp-mux" if mux else f"a=rtcp:{local.rtcp_port}")
         else:
@@ -101,36 +164,56 @@ def relay_answer(offer: Session, answer: Session, local: MediaAddress, origin: O
     return join(lines)
 
 
-def leg_media(session: Session, other: Session, symmetric: bool) -> LegMedia:
-    """What the engine must know of the peer that sent `session`; `other` is its partner's.
+def leg_media(
+    stream: Stream, other: Stream, symmetric: bool, srtp: SrtpKeys | None = None
+) -> LegMedia:
+    """What the engine must know of the peer that sent `stream`; `other` is its partner's.
 
-    A peer may send what its partner listed, since the numbers cross unchanged; what it
-    listed itself is let through too, because some phones send by their own numbers.
+    A peer sends by the numbers that its partner listed (RFC 3264 section 5.1), and those
+    cross unchanged. Some phones send by their own: these are let through too, and become
+    the partner's where the two differ for one codec.
     """
-    section, partner = _carried(session, other)
-    theirs = partner.codecs()
-    codecs = {**theirs, **section.codecs(), **theirs}  # the partner's win
-    events = [number for number, (name, _) in codecs.items() if name == "TELEPHONE-EVENT"]
-    clocks = [clock for name, clock in theirs.values() if name != "TELEPHONE-EVENT"]
-    remote, wanted, _ = _way(session, section)
-    partner_wants = _way(other, partner).direction
+    section, partner = stream.section, other.section
+    own, theirs = section.codecs(), partner.codecs()
+    voice = [clock for name, clock in theirs.values() if name != "TELEPHONE-EVENT"]
+    clock_hz = voice[0] if voice else 8000
+    remote, wanted, _ = way(stream.session, section)
+    partner_wants = way(other.session, partner).direction
     return LegMedia(
         remote=remote,
         payload_types=frozenset(partner.payload_types() + section.payload_types()),
-        telephone_event=events[0] if events else None,
-        clock_hz=clocks[0] if clocks else 8000,
-        may_send=wanted in ("sendrecv", "sendonly") and partner_wants in ("sendrecv", "recvonly"),
-        may_receive=wanted in ("sendrecv", "recvonly"),
+        telephone_event=_events(own, theirs, clock_hz),
+        clock_hz=clock_hz,
+        may_send=sends(wanted) and receives(partner_wants),
+        may_receive=receives(wanted),
         symmetric=symmetric,
+        payload_map=() if own == theirs else _payload_map(own, theirs),
+        srtp=srtp,
     )
 
 
-def _carried(session: Session, other: Session) -> tuple[MediaSection, MediaSection]:
-    """The stream that both sides use. A peer may have accepted others that were refused."""
-    for section, partner in zip(session.sections, other.sections, strict=False):
-        if section.is_voice and partner.is_voice:
-            return section, partner
-    raise AssertionError("check_offer and relay_answer come first")
+def _events(own: Codecs, theirs: Codecs, clock_hz: int) -> int | None:
+    """The number of RFC 4733 events as they are sent on: the partner's, of the voice's clock."""
+    for codecs in (theirs, {n: c for n, c in own.items() if n not in theirs}):
+        found = [(c[1] != clock_hz, n) for n, c in codecs.items() if c[0] == "TELEPHONE-EVENT"]
+        if found:
+            return min(found)[1]
+    return None
+
+
+def _payload_map(own: Codecs, theirs: Codecs) -> tuple[tuple[int, int], ...]:
+    """A peer's own numbers that mean nothing to its partner → the partner's for that codec.
+
+    Where the partner has two of a name (AMR in two packings), which one is meant is unknown.
+    """
+    numbers: dict[tuple[str, int], int | None] = {}
+    for number, codec in theirs.items():
+        numbers[codec] = None if codec in numbers else number
+    return tuple(
+        (number, sent)
+        for number, codec in own.items()
+        if number not in theirs and (sent := numbers.get(codec)) is not None
+    )
 
 
 def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:
@@ -140,7 +223,7 @@ def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> lis
     for line in session.lines:
         if line.startswith("o="):
             line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"
-        elif line.startswith(DROPPED):
+        elif _is_dropped(line):
             continue
         elif line[0] not in BEFORE_CONNECTION and not placed:
             lines.append(f"c=IN {kind} {local.host}")
@@ -151,64 +234,30 @@ def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> lis
     return lines
 
 
-def _voice_lines(session: Session, section: MediaSection, local: MediaAddress) -> list[str]:
-    lines = [section.m_line(local.port)]
-    lines += [line for line in section.lines if not line.startswith(DROPPED)]
-    _, direction, written = _way(session, section)
+def _voice_lines(
+    stream: Stream,
+    local: MediaAddress,
+    profile: str,
+    crypto: tuple[Crypto, ...],
+    offered: str = "sendrecv",
+) -> list[str]:
+    """Its m= line and what follows; `offered` is the direction that an answer answers."""
+    section = stream.section
+    lines = [section.m_line(local.port, profile)]
+    lines += [line for line in section.lines if not _is_dropped(line)]
+    _, direction, written = way(stream.session, section)
+    direction = answerable(direction, offered)
     if direction != written:
         # Our address hides the 0.0.0.0: the hold is said in today's words.
         lines = [line for line in lines if line.rstrip()[2:] not in DIRECTIONS]
         lines.append(f"a={direction}")
+    lines += [line.line() for line in crypto]
     return lines
 
 
-def _way(session: Session, section: MediaSection) -> Way:
-    """Where this peer wants its media, and which way they go (RFC 3264 section 8.4).
-
-    Worked out once: both legs ask for it, on each pass of an offer/answer.
-    """
-    if section.way is not None:
-        return section.way
-    connection = session.connection(section)
-    if connection is None:
-        raise MalformedSdp("SDP has no c= line for its audio")
-    host = _host(connection)
-    written = session.direction(section)
-    if host is None:
-        direction = "sendonly" if written in ("sendrecv", "sendonly") else "inactive"
-        section.way = Way(None, direction, written)
-    else:
-        remote = MediaAddress(host, section.port, _rtcp_port(section))
-        section.way = Way(remote, written, written)
-    return section.way
-
-
-@lru_cache(maxsize=4096)  # a trunk's calls repeat its few addresses
-def _host(connection: str) -> str | None:
-    """The address of a c= line; None for the unspecified one."""
-    fields = connection.split()
-    if len(fields) != 3 or fields[0] != "IN" or fields[1] not in ("IP4", "IP6"):
-        raise MalformedSdp("the c= line is not of the form IN IP4 address")
-    try:
-        # Brackets do not belong here, but load generators write them.
-        address = ipaddress.ip_address(fields[2].partition("/")[0].strip("[]"))
-    except ValueError:
-        raise NotAcceptable("the c= line names a host: an IP address is needed") from None
-    if address.is_unspecified:
-        return None
-    if address.is_multicast:
-        raise NotAcceptable("the c= line is a multicast address")
-    return str(address)
-
-
-def _rtcp_port(section: MediaSection) -> int:
-    """RFC 5761 (the same port) or RFC 3605 (a=rtcp), else the next one."""
-    if section.attribute("rtcp-mux") is not None:
-        return section.port
-    named = (section.attribute("rtcp") or "").partition(" ")[0]
-    if named.isascii() and named.isdigit() and 0 < int(named[:6]) < 65536:
-        return int(named[:6])
-    return min(section.port + 1, 65535)
+def _is_dropped(line: str) -> bool:
+    """Whatever attribute it is in, a key of one leg never reaches the other."""
+    return line.startswith(DROPPED) or (line.startswith("a=") and "inline:" in line.lower())
 
 
 def _kind(host: str) -> str:

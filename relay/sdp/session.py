@@ -28,9 +28,13 @@ STATIC = {
     15: ("G728", 8000),
     18: ("G729", 8000),
 }
-# Profiles that are carried; keyed ones (RTP/SAVP) are another part of the protocol.
-CARRIED = ("RTP/AVP", "RTP/AVPF")
-KEYED = ("RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
+# Profiles that are carried: plain, and SRTP with keys in the description (RFC 4568).
+PLAIN = ("RTP/AVP", "RTP/AVPF")
+KEYED = ("RTP/SAVP", "RTP/SAVPF")
+CARRIED = (*PLAIN, *KEYED)
+# SRTP with keys from DTLS (RFC 5764), which is not carried.
+DTLS = ("UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
+Codecs = Mapping[int, tuple[str, int]]  # payload type → encoding name, clock in Hz
 # Encoding names that are called by name; a peer may write anything into its own.
 _NAMED = """PCMU PCMA G722 G723 G726-16 G726-24 G726-32 G726-40 G728 G729 G729E GSM GSM-EFR ILBC
     SPEEX OPUS AMR AMR-WB EVS L16 LPC DVI4 QCELP SILK G7221"""
@@ -56,15 +60,19 @@ class MediaSection:
     _attributes: dict[str, str] | None = field(default=None, repr=False, compare=False)
     way: Way | None = field(default=None, repr=False, compare=False)
 
-    def m_line(self, port: int) -> str:
-        """The m= line with another port."""
-        return f"m={self.media} {port} {self.protocol} {' '.join(self.formats)}"
+    def m_line(self, port: int, protocol: str | None = None) -> str:
+        """The m= line with another port, and perhaps another profile."""
+        return f"m={self.media} {port} {protocol or self.protocol} {' '.join(self.formats)}"
 
     def attribute(self, name: str) -> str | None:
         """The value of the first `a=name:value`; "" for a flag, None when absent."""
         if self._attributes is None:
             self._attributes = _attributes(self.lines)
         return self._attributes.get(name)
+
+    def crypto(self) -> list[str]:
+        """The values of the a=crypto lines (RFC 4568)."""
+        return [line[9:] for line in self.lines if line.startswith("a=crypto:")]
 
     def connection(self) -> str | None:
         """The value of this section's own c= line."""
@@ -74,15 +82,30 @@ class MediaSection:
         """The formats that are RTP payload types, 0 to 127."""
         return _payload_types(self.formats)
 
-    def codecs(self) -> Mapping[int, tuple[str, int]]:
+    def codecs(self) -> Codecs:
         """Payload type → (encoding name in upper case, clock in Hz), in order of preference."""
         maps = [line for line in self.lines if line.startswith("a=rtpmap:")]
         return _codecs(self.formats, tuple(maps))
 
+    def voice_codec(self) -> str:
+        """The preferred voice codec in upper case, or ""."""
+        found = next((name for name, _ in self.codecs().values() if name not in NOT_VOICE), "")
+        return found if found in NAMED or not found else OTHER_CODEC
+
     @property
     def is_voice(self) -> bool:
-        """Audio over plain RTP that is not refused."""
+        """Audio over RTP or SRTP that is not refused."""
         return self.media == "audio" and self.port != 0 and self.protocol in CARRIED
+
+    @property
+    def feedback(self) -> bool:
+        """The profile has early RTCP feedback (RFC 4585)."""
+        return self.protocol.endswith("AVPF")
+
+    @property
+    def keyed(self) -> bool:
+        """The profile says that the media are SRTP."""
+        return self.protocol in KEYED
 
 
 @dataclass(slots=True)
@@ -149,22 +172,6 @@ class Session:
                     return direction
         return "sendrecv"
 
-    def voice(self) -> int | None:
-        """The index of the section that is carried: the first usable audio."""
-        for index, section in enumerate(self.sections):
-            if section.is_voice:
-                return index
-        return None
-
-    def first_codec(self) -> str:
-        """The preferred voice codec in upper case, or ""."""
-        index = self.voice()
-        if index is None:
-            return ""
-        codecs = self.sections[index].codecs().values()
-        found = next((name for name, _ in codecs if name not in NOT_VOICE), "")
-        return found if found in NAMED or not found else OTHER_CODEC
-
 
 def join(lines: list[str]) -> bytes:
     """Lines as octets on the wire."""
@@ -189,7 +196,7 @@ def _payload_types(formats: tuple[str, ...]) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=256)
-def _codecs(formats: tuple[str, ...], maps: tuple[str, ...]) -> Mapping[int, tuple[str, int]]:
+def _codecs(formats: tuple[str, ...], maps: tuple[str, ...]) -> Codecs:
     """`maps` are the a=rtpmap lines (RFC 8866 section 6.6)."""
     mapped: dict[int, tuple[str, int]] = {}
     for line in maps:

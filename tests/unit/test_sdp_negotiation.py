@@ -5,8 +5,18 @@ from __future__ import annotations
 import pytest
 
 from relay.errors import MalformedSdp, NotAcceptable
+from relay.sdp.crypto import OFF
 from relay.sdp.description import LegMedia, MediaAddress
-from relay.sdp.negotiation import Origin, check_offer, leg_media, relay_answer, relay_offer
+from relay.sdp.keying import Keying
+from relay.sdp.negotiation import (
+    Origin,
+    Stream,
+    check_answer,
+    check_offer,
+    leg_media,
+    relay_answer,
+    relay_offer,
+)
 from relay.sdp.session import Session
 
 LOCAL = MediaAddress("198.51.100.7", 20000, 20001)
@@ -24,13 +34,15 @@ def sdp(*media: str, host: str = PHONE, session: str = "") -> Session:
 
 
 def offered(session: Session, local: MediaAddress = LOCAL) -> list[str]:
-    check_offer(session)
-    return relay_offer(session, local, ORIGIN).decode().split("\r\n")
+    stream, _ = check_offer(session, Keying(OFF).choose)
+    return relay_offer(stream, local, ORIGIN).decode().split("\r\n")
 
 
 def answered(offer: Session, answer: Session, local: MediaAddress = LOCAL) -> list[str]:
-    check_offer(offer)
-    return relay_answer(offer, answer, local, ORIGIN).decode().split("\r\n")
+    stream, _ = check_offer(offer, Keying(OFF).choose)
+    taken = check_answer(stream, answer)
+    Keying(OFF).take_answer(taken.section)
+    return relay_answer(stream, taken, local, ORIGIN).decode().split("\r\n")
 
 
 AUDIO = (
@@ -135,6 +147,19 @@ def test_other_streams_keep_their_place_with_port_0() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("sections", "position"),
+    [
+        (["m=audio 4000 RTP/SAVP 0", "m=audio 4002 RTP/AVP 0"], 1),  # best-effort SRTP phones
+        (["m=image 4000 udptl t38", "m=audio 0 RTP/AVP 0", "m=audio 4002 RTP/AVPF 0"], 2),
+        (["m=audio 4000 RTP/AVP x", "m=audio 4002 RTP/AVP 0"], 1),
+    ],
+)
+def test_the_first_usable_audio_is_carried(sections: list[str], position: int) -> None:
+    stream, crypto = check_offer(sdp(*sections), Keying(OFF).choose)
+    assert (stream.position, crypto) == (position, None)
+
+
 @pytest.mark.parametrize("extra", [(), ("m=video 0 RTP/AVP 99",), ("m=video 6000 RTP/AVP 99",)])
 def test_an_answer_has_the_streams_of_its_offer(extra: tuple[str, ...]) -> None:
     """Also when the callee answered fewer, or wrongly accepted one that was refused."""
@@ -168,7 +193,7 @@ def test_answers_that_do_not_fit(answer: tuple[str, ...]) -> None:
         ((), "no audio"),
         (("m=video 4000 RTP/AVP 99",), "no audio"),
         (("m=audio 0 RTP/AVP 0",), "no audio"),
-        (("m=audio 4000 RTP/SAVP 0",), "RTP/SAVP is not carried"),
+        (("m=audio 4000 RTP/SAVP 0",), "RTP/SAVP is not carried: srtp is off on this trunk"),
         (("m=audio 4000 UDP/TLS/RTP/SAVPF 0",), "UDP/TLS/RTP/SAVPF is not carried"),
         (("m=audio 4000 RTP/AVP 200",), "no payload types"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP4 pbx.example"), "names a host"),
@@ -179,7 +204,7 @@ def test_answers_that_do_not_fit(answer: tuple[str, ...]) -> None:
 )
 def test_offers_that_cannot_be_carried(media: tuple[str, ...], text: str) -> None:
     with pytest.raises(NotAcceptable, match=text) as error:
-        check_offer(sdp(*media))
+        check_offer(sdp(*media), Keying(OFF).choose)
     assert error.value.status_hint == 488
 
 
@@ -189,7 +214,7 @@ def test_offers_that_cannot_be_carried(media: tuple[str, ...], text: str) -> Non
 def test_a_connection_line_that_is_missing_or_malformed(line: str) -> None:
     body = f"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{line}t=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
     with pytest.raises(MalformedSdp):
-        check_offer(Session.parse(body.encode()))
+        check_offer(Session.parse(body.encode()), Keying(OFF).choose)
 
 
 def test_best_effort_srtp_is_carried_in_the_clear_stream() -> None:
@@ -204,7 +229,10 @@ def test_best_effort_srtp_is_carried_in_the_clear_stream() -> None:
 
 
 def leg(session: Session, other: Session | None = None, symmetric: bool = False) -> LegMedia:
-    return leg_media(session, other or sdp("m=audio 5000 RTP/AVP 0", host="192.0.2.2"), symmetric)
+    other = other or sdp("m=audio 5000 RTP/AVP 0", host="192.0.2.2")
+    pairs = enumerate(zip(session.sections, other.sections, strict=False))
+    index = next(i for i, pair in pairs if all(section.is_voice for section in pair))
+    return leg_media(Stream(session, index), Stream(other, index), symmetric)
 
 
 def test_leg_of_a_plain_phone() -> None:

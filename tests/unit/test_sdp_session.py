@@ -60,8 +60,8 @@ def test_typed_access() -> None:
     assert session.attribute("x-unknown") == "kept as it is"
     assert session.connection(audio) == "IN IP4 198.51.100.1"
     assert session.connection(video) == "IN IP6 2001:db8::2"
-    assert session.voice() == 0
-    assert session.first_codec() == "PCMU"
+    assert session.sections[0].is_voice
+    assert session.sections[0].voice_codec() == "PCMU"
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
@@ -113,21 +113,6 @@ def test_absurd_rtpmaps_are_not_believed(line: str, codecs: dict[int, tuple[str,
 def test_formats_that_are_no_payload_types() -> None:
     session = parse(START + "m=audio 4000 RTP/AVP 0 128 -1 webrtc-datachannel 1234 8\r\n")
     assert session.sections[0].payload_types() == (0, 8)
-
-
-@pytest.mark.parametrize(
-    ("sections", "voice"),
-    [
-        ([], None),
-        (["m=video 4000 RTP/AVP 99"], None),
-        (["m=audio 0 RTP/AVP 0"], None),
-        (["m=audio 4000 RTP/SAVP 0"], None),
-        (["m=audio 4000 RTP/SAVP 0", "m=audio 4002 RTP/AVP 0"], 1),  # best-effort SRTP phones
-        (["m=image 4000 udptl t38", "m=audio 0 RTP/AVP 0", "m=audio 4002 RTP/AVPF 0"], 2),
-    ],
-)
-def test_the_first_usable_audio_is_the_voice(sections: list[str], voice: int | None) -> None:
-    assert parse(START + "".join(f"{line}\r\n" for line in sections)).voice() == voice
 
 
 @pytest.mark.parametrize(
