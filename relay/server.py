@@ -98,6 +98,8 @@ class Server:
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
             pass_headers=config.sip.pass_headers,
+            limits=config.limits,
+            own=_own_addresses(config),
         )
         self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)
 
@@ -170,6 +172,7 @@ class Server:
         return {
             "sip": dict(self.endpoint.counters),
             "calls": dict(self.calls.counters),
+            "guard": dict(self.calls.guard.counters),
             "media": {name: value for name, value in self.engine.counters().items() if value},
         }
 
@@ -198,6 +201,13 @@ class Server:
 
     def _on_signal(self) -> None:
         self._stop.set()
+
+
+def _own_addresses(config: Config) -> tuple[str, ...]:
+    """Where this node itself may be seen to send from."""
+    sip, media = config.sip, config.media
+    ours = (media.address, media.address_ipv6, sip.advertise, media.advertise)
+    return tuple({*filter(None, ours), *(listen.host for listen in sip.listen)})
 
 
 def _check_media_addresses(media: Media) -> None:

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
 from relay.call.call import Call
+from relay.call.guard import Guard
 from relay.call.invite import IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
+from relay.config import Limits
 from relay.errors import Refused, RelayError
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, Timers, Transaction
@@ -48,7 +50,10 @@ class Calls:
         timers: Timers | None = None,
         ring_timeout_s: float = 180.0,
         pass_headers: Sequence[str] = (),
+        limits: Limits | None = None,
+        own: tuple[str, ...] = (),
     ) -> None:
+        """`own` are this node's addresses, which are never banned."""
         self.router = router
         self.admission = admission
         self.media = media
@@ -61,6 +66,7 @@ class Calls:
         self.passed_on = frozenset((*PASSED_ON, *(name.lower() for name in pass_headers)))
         self.signalling: Signalling  # set by the endpoint that owns the transactions
         self.alarms = Alarms()
+        self.guard = Guard(limits or Limits(), own, router, journal, self.alarms, wall_clock)
         self.counters: Counter[str] = Counter()
         self.stopping = False
         self.active: dict[str, Call] = {}

@@ -16,6 +16,7 @@ from typing import Protocol, cast
 
 from relay.call.calls import Calls
 from relay.call.events import Stopped
+from relay.call.guard import Offence
 from relay.call.ports import MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
@@ -65,15 +66,13 @@ class UserAgent:
     def receive(self, message: Request | Response | MalformedMessage, hop: Hop, now: float) -> None:
         """A parsed message, or what is wrong with it."""
         self._now = now
-        try:
+        if self._is_known(message, hop):
             if isinstance(message, MalformedMessage):
                 self._malformed(message, hop)
-            elif isinstance(message, Request) and not self.calls.knows(message, hop):
-                self._stranger(message, hop)
             else:
                 self._layer.receive(message, hop, now)
-        except MalformedMessage:
-            self.counters["malformed"] += 1
+        elif self.calls.guard.admits(message, hop.host, now):
+            self._stranger(message, hop)
 
     def transport_failed(self, hop: Hop, now: float) -> None:
         """A stream connection is gone, or could not be made."""
@@ -174,18 +173,41 @@ class UserAgent:
         if hasattr(user, "on_no_response"):
             cast("TransactionUser", user).on_no_response(status, self._now)
 
+    def _is_known(self, message: Request | Response | MalformedMessage, hop: Hop) -> bool:
+        """From a trunk's address or a dialog's peer, or the answer to a request of ours."""
+        try:
+            if isinstance(message, Request):
+                return self.calls.knows(message, hop)
+            if self.calls.router.identify(hop.host) is not None:
+                return True
+            return isinstance(message, Response) and self._layer.expects(message)
+        except MalformedMessage:
+            return False
+
     def _malformed(self, error: MalformedMessage, hop: Hop) -> None:
-        """400 where RFC 3261 allows it, and only to a known trunk."""
+        """400 to a trunk where RFC 3261 allows it, but not for a flood."""
         self.counters["malformed"] += 1
-        request = error.message
-        if isinstance(request, Request) and self.calls.router.identify(hop.host) is not None:
+        request, trunk = error.message, self.calls.router.identify(hop.host)
+        if (
+            isinstance(request, Request)
+            and trunk is not None
+            and self.calls.guard.answers_malformed(trunk.name, self._now)
+        ):
             self._layer.reject(request, 400, hop, self._now)
 
-    def _stranger(self, request: Request, hop: Hop) -> None:
-        """A stateless 403: it costs no transaction and tells nothing."""
-        self.counters["unknown_source"] += 1
-        if request.method != "ACK":
-            self._layer.reject(request, 403, hop, self._now)
+    def _stranger(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
+        """A stateless 403 to a request: it costs no transaction and tells nothing."""
+        if isinstance(message, MalformedMessage):
+            self.counters["malformed"] += 1
+            self.calls.guard.offence(hop.host, Offence.MALFORMED, self._now)
+        elif isinstance(message, Response):
+            self.counters["stray_responses"] += 1
+        else:
+            self.counters["unknown_source"] += 1
+            if message.method in ("INVITE", "REGISTER"):
+                self.calls.guard.offence(hop.host, Offence.UNKNOWN_SOURCE, self._now)
+            if message.method != "ACK":
+                self._layer.reject(message, 403, hop, self._now)
 
     # --- Signalling, for the calls
 

@@ -209,7 +209,19 @@ class Limits(Section):
     never_ban: tuple[NetworkText, ...] = ()
     scanner_agents: tuple[str, ...] = ("friendly-scanner", "sipvicious", "sipcli", "pplsip")
     scanner_methods: tuple[str, ...] = ()
-    scanner_numbers: tuple[str, ...] = ()
+    scanner_numbers: tuple[str, ...] = ()  # regular expressions, from the first character on
+
+    @field_validator("scanner_numbers")
+    @classmethod
+    def _check_numbers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in value:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+            if not pattern or re.match(pattern, ""):
+                raise ValueError(f"{pattern!r} fits every number")
+        return value
 
 
 class Config(Section):

@@ -52,6 +52,7 @@ class Endpoint:
             self._count,
             self._links,
             lambda host: calls.router.identify(host) is not None,
+            calls.guard.is_banned,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None

@@ -102,12 +102,14 @@ class Streams:
         counted: Callable[[str], None],
         links: count[int],
         is_trunk: Callable[[str], bool],
+        is_banned: Callable[[str], bool] = lambda host: False,
     ) -> None:
         self.receive = receive
         self._failed = failed
         self._counted = counted
         self._links = links
         self._is_trunk = is_trunk
+        self._is_banned = is_banned
         self._strangers: set[int] = set()
         self._by_link: dict[int, Connection] = {}
         self._by_peer: dict[tuple[str, int], Connection] = {}
@@ -136,9 +138,12 @@ class Streams:
         connection.send(data)
 
     def opened(self, connection: Connection) -> bool:
-        """False when there are too many already."""
+        """False when there are too many already, or its address is banned."""
         connection.trusted = connection.trusted or self._is_trunk(connection.hop.host)
         strange = not connection.trusted
+        if strange and self._is_banned(connection.hop.host):
+            self._counted("tcp_refused_banned")
+            return False
         if len(self._by_link) >= MAX_CONNECTIONS or (
             strange and len(self._strangers) >= MAX_STRANGERS
         ):

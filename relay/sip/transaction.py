@@ -115,6 +115,10 @@ class TransactionLayer:
         self.outputs.clear()
         return outputs
 
+    def expects(self, response: Response) -> bool:
+        """Whether it answers a request of ours. Raises MalformedMessage."""
+        return (response.via.branch or "", response.cseq.method) in self._clients
+
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
         for tx, event in self._store.due(now):

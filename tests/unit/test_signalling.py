@@ -183,3 +183,20 @@ def test_a_port_in_use_is_told_with_the_reason_and_who_to_ask(transport: str) ->
             assert part in str(told.value)
 
     uvloop.run(main())
+
+
+def test_a_banned_source_is_refused_when_it_connects() -> None:
+    async def main() -> None:
+        rig = Rig(is_trunk=False)
+        rig.streams._is_banned = lambda host: host == "127.0.0.1"
+        reader, writer = await asyncio.open_connection(*await rig.listen())
+        await rig.until("tcp_refused_banned")
+        async with asyncio.timeout(DEADLINE_S):
+            try:
+                assert await reader.read() == b""
+            except ConnectionResetError:
+                pass  # it was cut off while we read
+        writer.close()
+        rig.close()
+
+    uvloop.run(main())
