@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from relay.call import events as e
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
+from relay.call.hunt import Hunt
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
@@ -120,6 +121,7 @@ class Call:
         self.exchange: MidCall | None = None
         self.caller: CallerLeg
         self.callee: CalleeLeg
+        self.hunt: Hunt
         self.media: CallMedia
         self.negotiation: Negotiation
         self.recording_mode = "do-not-record"
@@ -152,7 +154,8 @@ class Call:
             self._let_go = True
             self.caller.let_go()
             self.callee.let_go()
-            del self.caller, self.callee
+            self.hunt.let_go()
+            del self.caller, self.callee, self.hunt
 
     # --- events
 
@@ -164,6 +167,10 @@ class Call:
         self.state, actions = found
         for action in actions:
             _ACTIONS[action](self, event, now)
+
+    def on_attempt(self, leg: CalleeLeg) -> None:
+        """The callee is tried at another address."""
+        self.callee = leg
 
     def ring_until(self, deadline: float) -> None:
         """Give up when nobody has answered by `deadline`."""
@@ -265,6 +272,7 @@ class Call:
         headers: tuple[tuple[str, str], ...] = ()
         if isinstance(event, e.Rejected):
             status, reason, headers = event.status, event.reason, event.headers
+            text = event.text
         elif isinstance(event, e.RingTimedOut):
             text = "nobody answered in time"
         elif isinstance(event, e.Stopped):
@@ -281,7 +289,7 @@ class Call:
 
     def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
         self._cause = self._cause or type(event).__name__
-        self.callee.cancel()
+        self.hunt.cancel(now)
 
     def _hang_up_other(self, event: e.HungUp, now: float) -> None:
         self._cause = f"{event.side.name.lower()} hung up"

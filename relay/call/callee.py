@@ -4,47 +4,50 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relay.call.events import Answered, Rang, Rejected
+from relay.call.events import Answered, Rang
 from relay.call.invite import MOST_BRANCHES, OutgoingInvite
 from relay.call.leg import Leg
 from relay.call.ports import Side
 from relay.errors import MalformedMessage
 from relay.sip.dialog import Dialog
-from relay.sip.message import REASONS, Request, Response
-from relay.sip.uri import SipUri
+from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop
 
 if TYPE_CHECKING:
     from relay.call.call import Call
-
-# What a failure may tell the caller besides status and reason.
-PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
-# A redirect is not followed, a challenge of the callee's side cannot be met by the caller.
-MAPPED = {401: 502, 407: 502}
+    from relay.call.hunt import Hunt
 
 
 class CalleeLeg(Leg):
-    """One INVITE, perhaps several early dialogs, one that is answered."""
+    """One attempt: one INVITE, perhaps several early dialogs, one that is answered."""
 
-    __slots__ = ("_ack_waits", "_branches", "delayed_offer", "invite")
+    __slots__ = ("_ack_waits", "_branches", "_hunt", "abandoned", "delayed_offer", "hop", "invite")
 
-    def __init__(self, call: Call, trunk: str) -> None:
-        super().__init__(call, Side.CALLEE, trunk, call.calls.token())
+    def __init__(self, call: Call, trunk: str, hunt: Hunt, side: Side = Side.CALLEE) -> None:
+        super().__init__(call, side, trunk, call.calls.token())
+        self._hunt = hunt
+        self.hop: Hop | None = None  # where the INVITE went
+        self.abandoned = False  # another attempt took its place
         self.invite: OutgoingInvite | None = None
         self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
         self._ack_waits = False
         self._branches: set[str] = set()  # early dialogs, by the callee's tag
 
-    def start(self, invite: Request, target: SipUri, delayed_offer: bool) -> None:
+    def start(self, invite: Request, hop: Hop, delayed_offer: bool) -> None:
         """Send the INVITE. With a delayed offer our ACK waits for the caller's."""
+        self.hop = hop
+        self.peer = hop.host
         self.delayed_offer = self._ack_waits = delayed_offer
         self.invite = OutgoingInvite(self, invite, self)
         self.call.calls.remember(self, invite.call_id, self.local_tag)
         self.call.calls.placed(invite)
-        self.signalling.request(invite, target, None, self.invite)
+        self.signalling.request(invite, hop, None, self.invite)
 
     def cancel(self) -> None:
         """Give up before the answer; a 2xx that crosses is acknowledged and ended."""
-        if self.invite is not None:
+        if self.invite is None:
+            self.leave()
+        else:
             self.invite.cancel()
 
     def acknowledge(self, sdp: bytes) -> None:
@@ -64,7 +67,9 @@ class CalleeLeg(Leg):
         if branch not in self._branches and len(self._branches) >= MOST_BRANCHES:
             return  # each costs a tag towards the caller
         self._branches.add(branch)
-        self.call.feed(Rang(branch, response.status, response.reason, response.body), now)
+        # Two attempts may have the same tag: ours tells them apart.
+        event = Rang(self.local_tag + branch, response.status, response.reason, response.body)
+        self._hunt.on_rang(self, event, now)
 
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         try:
@@ -79,27 +84,21 @@ class CalleeLeg(Leg):
         self.dialog = dialog
         if not self._ack_waits:
             _acknowledge(invite, dialog, b"")
-        self.call.feed(Answered(response.to.tag or "", response.body), now)
+        branch = self.local_tag + (response.to.tag or "")
+        self._hunt.on_answered(self, Answered(branch, response.body), now)
 
     def on_refused(self, status: int, response: Response | None, now: float) -> None:
         if self.dialog is not None:
             return  # another branch was answered
+        cancelled = self.invite is not None and self.invite.cancelled
         self.leave()
-        if self.invite is not None and self.invite.cancelled:
-            return
-        reason = REASONS.get(status, "")
-        headers: tuple[tuple[str, str], ...] = ()
-        if response is not None:
-            reason = response.reason or reason
-            headers = tuple(
-                (name, value) for name in PASSED_ON_FAILURE for value in response.headers.all(name)
-            )
-        if 300 <= status < 400:
-            status, reason = 480, REASONS[480]
-        elif status in MAPPED:
-            status = MAPPED[status]
-            reason = REASONS[status]
-        self.call.feed(Rejected(status, reason, headers), now)
+        if not cancelled:
+            self._hunt.on_refused(self, status, response, now)
+
+    def leave(self) -> None:
+        super().leave()
+        if self.abandoned:
+            self.let_go()  # nobody else will
 
     def let_go(self) -> None:
         super().let_go()

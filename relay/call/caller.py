@@ -26,7 +26,8 @@ class CallerLeg(Leg):
     ) -> None:
         super().__init__(call, Side.CALLER, trunk, call.calls.token())
         self.reuse = source if source.transport != "udp" else None
-        self.contact = self.signalling.contact(None, source)
+        self.peer = source.host
+        self.contact = self.signalling.contact(source)
         self.invite = IncomingInvite(self, tx, request, self)
         self.incoming = self.invite
         self._tags: dict[str, str] = {}

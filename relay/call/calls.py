@@ -196,9 +196,12 @@ class Calls:
             self.signalling.respond(tx, refuse(request, status, self.token()))
 
     def _may_use(self, leg: Leg, source: Hop) -> bool:
-        """Its trunk's addresses, and where the peer's Contact points, may speak in a dialog."""
+        """Who may speak in a dialog: its trunk's addresses, the one that its INVITE went to,
+        and where the peer's Contact points."""
         trunk = self.router.identify(source.host)
         if trunk is not None and trunk.name == leg.trunk:
+            return True
+        if source.host == leg.peer:
             return True
         return leg.dialog is not None and leg.dialog.next_hop_uri().host == source.host
 

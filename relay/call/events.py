@@ -27,11 +27,13 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The callee's side failed; `headers` are those that the caller may see."""
+    """The callee's side failed; `headers` are those that the caller may see, `text` says
+    what we found ourselves when no response of the peer's tells it."""
 
     status: int
     reason: str
     headers: tuple[tuple[str, str], ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)

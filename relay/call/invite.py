@@ -136,6 +136,11 @@ class OutgoingInvite:
         self.cancelled = self.final = self._provisional = False
         self._acks: dict[str, Request | None] = {}
 
+    @property
+    def heard(self) -> bool:
+        """The peer has shown that it lives, by a 100 at least."""
+        return self._provisional or self.final
+
     def cancel(self) -> None:
         """Give up: at once after a 1xx, else when the first one comes (section 9.1)."""
         if self.cancelled or self.final:

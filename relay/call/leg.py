@@ -37,6 +37,7 @@ class Leg:
         "incoming",
         "keys",
         "local_tag",
+        "peer",
         "reuse",
         "side",
         "signalling",
@@ -54,6 +55,7 @@ class Leg:
         self.timers: Timers = call.calls.timers
         self.dialog: Dialog | None = None
         self.contact = ""
+        self.peer = ""  # the address that its INVITE came from or went to
         self.reuse: Hop | None = None
         self.incoming: IncomingInvite | None = None
         self.gone = False

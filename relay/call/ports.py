@@ -6,6 +6,7 @@ meet only here, so a test can put a fake on either side.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -164,13 +165,22 @@ class RecordingEnded:
     problem: str | None = None
 
 
+# The hops to be tried, in order; without any, the text says why. The float is the time.
+Located = Callable[[tuple[Hop, ...], str, float], None]
+
+
 class Signalling(Protocol):
     """The SIP endpoint: transactions, listeners and connections."""
 
-    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
-        """Our Contact for a peer: by the hop that it came from, else by where `target` is."""
+    def contact(self, hop: Hop) -> str:
+        """Our Contact for the peer at this hop."""
 
-    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
+    def locate(self, target: SipUri, found: Located) -> None:
+        """Where `target` is (RFC 3263): `found` is called at once or later, exactly once."""
+
+    def request(
+        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+    ) -> None:
         """Send in a new client transaction, whose events go to `user` (a `TransactionUser`).
 
         `reuse` names a stream connection that is taken when it is still open.

@@ -8,12 +8,14 @@ import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
 from relay.errors import Refused
+from relay.sip.locate import by_weight
+from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
-    from relay.config import Config, Origination, Route, Trunk
-    from relay.sip.uri import SipUri
+    from relay.config import Config, Route, Trunk
 
 KEPT_HOSTS = 4096  # sources whose trunk is remembered; far more than a region has peers
 
@@ -29,7 +31,7 @@ class Router:
         """`chance` gives 0 ≤ x < 1 for the choice between weighted originations."""
         self._chance = chance
         self._trunks = {trunk.name: trunk for trunk in config.trunk}
-        self._origination = {trunk.name: _usable(trunk.origination) for trunk in config.trunk}
+        self._origination = {trunk.name: _usable(trunk) for trunk in config.trunk}
         self._plans = {trunk.name: NumberingPlan(trunk) for trunk in config.trunk}
         self._networks = _by_prefix(config.trunk)
         self._known: dict[str, Trunk | None] = {}
@@ -56,8 +58,8 @@ class Router:
             self._known[host] = trunk
             return trunk
 
-    def route(self, trunk: Trunk, number: str) -> tuple[Route, SipUri]:
-        """The route of `trunk` for a called number, and the address to call.
+    def route(self, trunk: Trunk, number: str) -> tuple[Route, list[Target]]:
+        """The route of `trunk` for a called number, and the addresses to call, in order.
 
         Raises Refused: 400 for what is no E.164 number, 404 without a route, 480 when
         the trunk that it leads to has no origination.
@@ -70,7 +72,22 @@ class Router:
             if _DIGITS.fullmatch(called):
                 raise Refused(400, "numbers are E.164 with a leading +")
             raise Refused(404, "no route to this number")
-        return route, self._target(route.to).replace(user=called)
+        return route, self.targets(route.to, called)
+
+    def targets(self, name: str, number: str) -> list[Target]:
+        """Where trunk `name` takes a call to `number`: the lowest priority first, by weight
+        within one, the disaster-recovery address last. Raises Refused 480 when nowhere."""
+        origination, recovery = self._origination[name]
+        found = [
+            Target(uri.replace(user=number), str(uri))
+            for group in origination
+            for uri in (by_weight(group, self._chance) if len(group) > 1 else (group[0][1],))
+        ]
+        if recovery is not None:
+            found.append(Target(recovery.replace(user=number), str(recovery)))
+        if not found:
+            raise Refused(480, "no address to send this call to")
+        return found
 
     def recording_mode(self, caller: str, callee: str) -> str:
         """What is recorded when both trunks have a say: the one that records more."""
@@ -97,19 +114,6 @@ class Router:
                     return trunk
         return None
 
-    def _target(self, name: str) -> SipUri:
-        choices = self._origination[name]
-        if not choices:
-            raise Refused(480, "no address to send this call to")
-        if len(choices) == 1:
-            return choices[0][1]
-        drawn = self._chance() * sum(weight for weight, _ in choices)
-        for weight, uri in choices:
-            drawn -= weight
-            if drawn < 0:
-                return uri
-        return choices[-1][1]
-
 
 def _by_prefix(trunks: Sequence[Trunk]) -> _Networks:
     """(IP version, prefix length) → network number → trunk, longest prefix first."""
@@ -122,11 +126,14 @@ def _by_prefix(trunks: Sequence[Trunk]) -> _Networks:
     return dict(sorted(found.items(), key=lambda item: -item[0][1]))
 
 
-def _usable(originations: Sequence[Origination]) -> tuple[tuple[int, SipUri], ...]:
-    """(weight, URI) of the enabled originations with the lowest priority."""
-    enabled = [entry for entry in originations if entry.enabled]
-    first = min((entry.priority for entry in enabled), default=0)
-    return tuple((e.weight, e.sip_uri) for e in enabled if e.priority == first)
+def _usable(trunk: Trunk) -> tuple[list[list[tuple[int, SipUri]]], SipUri | None]:
+    """(weight, URI) of the enabled originations, a list for each priority; and the last resort."""
+    groups: dict[int, list[tuple[int, SipUri]]] = {}
+    for entry in sorted(trunk.origination, key=lambda entry: entry.priority):
+        if entry.enabled:
+            groups.setdefault(entry.priority, []).append((entry.weight, entry.sip_uri))
+    recovery = trunk.disaster_recovery
+    return list(groups.values()), SipUri.parse(recovery) if recovery is not None else None
 
 
 def _names(routes: dict[str, Route], number: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -10,11 +11,12 @@ from relay.call.admission import REGION
 from relay.call.call import Call
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
+from relay.call.hunt import Hunt, Target
 from relay.call.identity import Identity
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
-from relay.errors import MalformedMessage, Refused
+from relay.errors import MalformedMessage, NotAcceptable, Refused
 from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
@@ -37,13 +39,13 @@ def set_up(
     """Start a call, or raise what refuses it; nothing is held in that case."""
     _check(calls, request)
     number = _dialled(request)
-    route, target = calls.router.route(trunk, number)
+    route, targets = calls.router.route(trunk, number)
     trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
     call = Call(calls, calls.token(), now)
     call.admitted = (*trunks, REGION)
     calls.admission.admit(call.admitted, now)
     try:
-        _open(calls, call, tx, request, source, trunk, target, route.to, now)
+        _open(calls, call, tx, request, source, trunk, targets, route.to, now)
     except Exception:
         if call.id not in calls.active:  # else it gives back when it ends
             calls.admission.release(call.admitted)
@@ -82,21 +84,26 @@ def _open(
     request: Request,
     source: Hop,
     trunk: Trunk,
-    target: SipUri,
+    targets: Sequence[Target],
     callee_trunk: str,
     now: float,
 ) -> None:
-    symmetric = {
-        Side.CALLER: trunk.symmetric_rtp,
-        Side.CALLEE: calls.router.trunk(callee_trunk).symmetric_rtp,
-    }
-    call.media = calls.media.open(call.id, ":" in source.host, ":" in target.host)
+    callee = calls.router.trunk(callee_trunk)
+    symmetric = {Side.CALLER: trunk.symmetric_rtp, Side.CALLEE: callee.symmetric_rtp}
+    first = targets[0].uri
+    call.media = calls.media.open(call.id, ":" in source.host, ":" in first.host)
     try:
         call.negotiation = Negotiation(call.media, symmetric, calls.session_id())
-        offer = call.negotiation.offer(Side.CALLER, request.body) if request.body else b""
-        call.callee = CalleeLeg(call, callee_trunk)
-        call.callee.contact = calls.signalling.contact(target, None)
-        invite = invite_for(call, trunk, request, target, offer)
+        invitation = Invitation(call, trunk, request, ":" in first.host)
+        call.hunt = Hunt(
+            call,
+            call,
+            callee_trunk,
+            targets,
+            invitation,
+            callee.try_next_after_s,
+            delayed_offer=not request.body,
+        )
     except Exception:
         call.media.close()
         raise
@@ -109,15 +116,43 @@ def _open(
         call.id,
         trunk=trunk.name,
         to=callee_trunk,
-        caller_number=invite.from_.uri.user if isinstance(invite.from_.uri, SipUri) else "",
-        callee_number=target.user,
+        caller_number=request.from_.uri.user if isinstance(request.from_.uri, SipUri) else "",
+        callee_number=first.user,
     )
-    call.callee.start(invite, target, delayed_offer=not request.body)
+    call.hunt.start(now)
 
 
-def invite_for(call: Call, trunk: Trunk, request: Request, target: SipUri, offer: bytes) -> Request:
+class Invitation:
+    """The caller's INVITE for the callee, written anew for each address that is tried.
+
+    The offer is the same each time, and stays open until one of them is answered.
+    """
+
+    __slots__ = ("_call", "_ipv6", "_offer", "_request", "_trunk")
+
+    def __init__(self, call: Call, trunk: Trunk, request: Request, ipv6: bool) -> None:
+        """`ipv6`: the callee's media port is of that family. Raises RelayError."""
+        self._call = call
+        self._trunk = trunk
+        self._request = request
+        self._ipv6 = ipv6
+        self._offer = b""
+        if request.body:
+            self._offer = call.negotiation.offer(Side.CALLER, request.body)
+
+    def __call__(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
+        if (":" in hop.host) != self._ipv6:
+            raise NotAcceptable("its address is of another IP version than the call's media")
+        if not self._request.body:
+            self._call.negotiation.close()  # the offer of an earlier attempt is void
+        return invite_for(leg, self._trunk, self._request, target, self._offer)
+
+
+def invite_for(
+    callee: CalleeLeg, trunk: Trunk, request: Request, target: SipUri, offer: bytes
+) -> Request:
     """Our own INVITE: nothing of the caller's dialog is in it but what the lists name."""
-    callee, calls = call.callee, call.calls
+    calls = callee.call.calls
     ours = NameAddr.parse(callee.contact).uri
     assert isinstance(ours, SipUri)
     plan, callee_trunk = calls.router.plan(trunk.name), calls.router.trunk(callee.trunk)

@@ -17,7 +17,7 @@ from typing import Protocol, cast
 from relay.call.calls import Calls
 from relay.call.events import Stopped
 from relay.call.guard import Offence
-from relay.call.ports import MediaEvent, TransactionUser
+from relay.call.ports import Located, MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
 from relay.sip.message import Request, Response
@@ -39,11 +39,10 @@ class Addresses(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The shell is asked for the address of `host`; it answers with `looked_up`."""
+    """The shell is asked where `target` is (RFC 3263); it answers with `looked_up`."""
 
-    host: str
-    go: Callable[[str], None]
-    fail: Callable[[], None]
+    target: SipUri
+    found: Located
 
 
 class UserAgent:
@@ -85,14 +84,14 @@ class UserAgent:
         if output.tx is not None:
             self._layer.transport_failed(output.hop, now, output.tx)
 
-    def looked_up(self, lookup: LookUp, address: str | None, now: float) -> None:
-        """The answer to a LookUp; None when the name has no address."""
+    def looked_up(self, lookup: LookUp, hops: tuple[Hop, ...], now: float) -> None:
+        """The answer to a LookUp; empty when the name has no address."""
         self._now = now
-        if address is None:
+        why = ""
+        if not hops:
             self.counters["unresolved"] += 1
-            self._guard(lookup.fail)
-        else:
-            self._guard(lookup.go, address)
+            why = f"{lookup.target.host} has no address"
+        self._guard(lookup.found, hops, why, now)
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         self._now = now
@@ -211,28 +210,36 @@ class UserAgent:
 
     # --- Signalling, for the calls
 
-    def contact(self, target: SipUri | None, hop: Hop | None) -> str:
-        if hop is not None:
-            transport, peer, link = hop.transport, hop.host, hop.link
-        else:
-            assert target is not None
-            transport, peer, link = target.transport or "udp", target.host, 0
-        where = self._addresses.sent_by(transport, peer, link)
-        param = "" if transport == "udp" else f";transport={transport}"
+    def contact(self, hop: Hop) -> str:
+        where = self._addresses.sent_by(hop.transport, hop.host, hop.link)
+        param = "" if hop.transport == "udp" else f";transport={hop.transport}"
         return f"<sip:{where}{param}>"
 
-    def request(self, request: Request, target: SipUri, reuse: Hop | None, user: object) -> None:
+    def locate(self, target: SipUri, found: Located) -> None:
+        hop = self._hop(target, None)
+        if hop is not None:
+            found((hop,), "", self._now)
+        elif (target.transport or "udp") not in CARRIED:
+            found((), f"{target.transport} is not carried here", self._now)
+        else:
+            self._lookups.append(LookUp(target, found))
+
+    def request(
+        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+    ) -> None:
         hop = self._hop(target, reuse)
         if hop is not None:
             self._request(request, user, hop)
-        elif (target.transport or "udp") not in CARRIED:
-            self._no_response(user, 503)
-        else:
-            self._look_up(
-                target,
-                lambda found: self._request(request, user, found),
-                lambda: self._no_response(user, 503),
-            )
+            return
+
+        def found(hops: tuple[Hop, ...], why: str, now: float) -> None:
+            if hops:
+                self._request(request, user, hops[0])
+            else:
+                self._no_response(user, 503)
+
+        assert isinstance(target, SipUri)
+        self.locate(target, found)
 
     def _request(self, request: Request, user: object, hop: Hop) -> None:
         self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
@@ -247,32 +254,30 @@ class UserAgent:
         hop = self._hop(target, reuse)
         if hop is not None:
             self._send(request, hop)
-        elif (target.transport or "udp") not in CARRIED:
-            self._not_sent()
-        else:
-            self._look_up(target, lambda found: self._send(request, found), self._not_sent)
+            return
+
+        def found(hops: tuple[Hop, ...], why: str, now: float) -> None:
+            if hops:
+                self._send(request, hops[0])
+            else:
+                self.counters["ack_not_sent"] += 1
+
+        self.locate(target, found)
 
     def _send(self, request: Request, hop: Hop) -> None:
         self._layer.send(request, hop, self._sent_by(hop), self._now)
 
-    def _not_sent(self) -> None:
-        self.counters["ack_not_sent"] += 1
-
-    def _hop(self, target: SipUri, reuse: Hop | None) -> Hop | None:
+    def _hop(self, target: SipUri | Hop, reuse: Hop | None) -> Hop | None:
         """Where `target` is, when that is known at once; None for a name to be looked up,
         or for a transport that is not carried."""
         if reuse is not None and self._addresses.is_open(reuse):
             return reuse
+        if isinstance(target, Hop):
+            return target
         transport = target.transport or "udp"
         if transport not in CARRIED or not is_numeric(target.host):
             return None
         return Hop(transport, target.host, target.port or 5060)
-
-    def _look_up(self, target: SipUri, go: Callable[[Hop], None], fail: Callable[[], None]) -> None:
-        transport, port = target.transport or "udp", target.port or 5060
-        self._lookups.append(
-            LookUp(target.host, lambda address: go(Hop(transport, address, port)), fail)
-        )
 
     def _sent_by(self, hop: Hop) -> str:
         return self._addresses.sent_by(hop.transport, hop.host, hop.link)

@@ -170,13 +170,15 @@ class Endpoint:
         return udp is not None and udp.send(data, hop.host, hop.port)
 
     async def _look_up(self, lookup: LookUp) -> None:
-        address: str | None = None
+        hops: tuple[Hop, ...] = ()
+        target = lookup.target
         try:
-            found = await self._loop.getaddrinfo(lookup.host, None, type=socket.SOCK_DGRAM)
+            found = await self._loop.getaddrinfo(target.host, None, type=socket.SOCK_DGRAM)
             address = str(found[0][4][0])
+            hops = (Hop(target.transport or "udp", address, target.port or 5060),)
         except (OSError, UnicodeError):  # the latter for a name that can be none
             pass
-        self._agent.looked_up(lookup, address, self._loop.time())
+        self._agent.looked_up(lookup, hops, self._loop.time())
         self._settle()
 
     def _count(self, name: str) -> None:

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from relay.call.calls import Calls
+from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
 from relay.call.ports import (
     LegMedia,
@@ -143,7 +144,7 @@ class FakeRouter:
             PBX: Trunk(name="acme", **(pbx or {})),
             CARRIER: Trunk(name="carrier", **(carrier or {})),
         }
-        self.targets = {"acme": f"sip:{PBX}:5060", "carrier": f"sip:{CARRIER}:5060"}
+        self.targets = {"acme": [f"sip:{PBX}:5060"], "carrier": [f"sip:{CARRIER}:5060"]}
 
     def identify(self, host: str) -> Trunk | None:
         return self.trunks.get(host)
@@ -154,12 +155,12 @@ class FakeRouter:
     def plan(self, name: str) -> NumberingPlan:
         return NumberingPlan(self.trunk(name))
 
-    def route(self, trunk: Trunk, number: str) -> tuple[object, SipUri]:
+    def route(self, trunk: Trunk, number: str) -> tuple[object, list[Target]]:
         if not number.startswith("+"):
             raise Refused(404, "no route to this number")
         to = "carrier" if trunk.name == "acme" else "acme"
-        target = SipUri.parse(self.targets[to]).replace(user=number)
-        return SimpleNamespace(to=to), target
+        found = [Target(SipUri.parse(uri).replace(user=number), uri) for uri in self.targets[to]]
+        return SimpleNamespace(to=to), found
 
     def recording_mode(self, caller: str, callee: str) -> str:
         return self.recording
@@ -225,6 +226,8 @@ class World:
         self.relay = UserAgent(self.calls, self, self.bugs.append)
         self.pbx = Phone(self, PBX)
         self.carrier = Phone(self, CARRIER)
+        self.phones = {PBX: self.pbx, CARRIER: self.carrier}
+        self.names: dict[str, tuple[Hop, ...]] = {}  # what a look-up finds
         self.wire: list[tuple[str, str, bytes]] = []
 
     # Addresses of the relay
@@ -233,6 +236,13 @@ class World:
 
     def is_open(self, hop: Hop) -> bool:
         return False
+
+    def carrier_at(self, *hosts: str) -> list[Phone]:
+        """The carrier takes calls at these addresses, in this order; returns their phones."""
+        self.router.targets["carrier"] = [f"sip:{host}:5060" for host in hosts]
+        for host in hosts:
+            self.phones.setdefault(host, Phone(self, host))
+        return [self.phones[host] for host in hosts]
 
     def send(self, source: str, data: bytes, hop: Hop) -> None:
         """Put a datagram on the network: 10 ms, unless it is lost."""
@@ -245,12 +255,14 @@ class World:
     def settle(self) -> None:
         while outputs := self.relay.drain():
             for output in outputs:
-                assert not isinstance(output, LookUp)
-                if self.unsendable(output.data):
+                if isinstance(output, LookUp):
+                    found = self.names.get(output.target.host, ())
+                    self.relay.looked_up(output, found, self.now)
+                elif self.unsendable(output.data):
                     self.relay.not_sent(output, self.now)
                 else:
                     self.send(RELAY, output.data, output.hop)
-        for phone in (self.pbx, self.carrier):
+        for phone in self.phones.values():
             phone.settle()
 
     def run_until(self, done: Callable[[], bool], limit_s: float = 100.0) -> None:
@@ -276,8 +288,7 @@ class World:
         times = [
             self._flying[0][0] if self._flying else None,
             self.relay.next_timer(),
-            self.pbx.next_timer(),
-            self.carrier.next_timer(),
+            *(phone.next_timer() for phone in self.phones.values()),
         ]
         return min((when for when in times if when is not None), default=None)
 
@@ -287,13 +298,12 @@ class World:
             hop = Hop("udp", source, 5060)
             if to == RELAY:
                 self.relay.receive(parse(data), hop, self.now)
-            else:
-                phone = self.pbx if to == PBX else self.carrier
-                phone.layer.receive(parse(data), hop, self.now)
+            elif to in self.phones:
+                self.phones[to].layer.receive(parse(data), hop, self.now)
             self.settle()
         self.relay.on_timer(self.now)
-        self.pbx.on_timer(self.now)
-        self.carrier.on_timer(self.now)
+        for phone in self.phones.values():
+            phone.on_timer(self.now)
         self.settle()
 
 

@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from relay.call import call, events
+from relay.call import call, events, hunt
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
 
@@ -44,6 +44,8 @@ MACHINES: list[tuple[str, str, type[Transaction]]] = [
 CALL_SOURCE = """The two legs of a call together; `relay/call/call.py`. Its events are classes of
 `relay/call/events.py`: what the legs, the engine and the clock report."""
 
+HUNT_SOURCE = """The attempts to reach one side of a call; `relay/call/hunt.py`."""
+
 HEAD = """# State machines
 
 Drawn from the `TRANSITIONS` tables by `python -m tests.unit.test_sip_machines`; a test fails
@@ -69,6 +71,12 @@ def draw() -> str:
     )
     start, end = _title(call.State.CALLING), _title(call.State.ENDED)
     parts += _diagram("Call", CALL_SOURCE, start, end, steps)
+    arrows = (
+        (_title(state), _title(target), event.value, actions)
+        for (state, event), (target, actions) in hunt.TRANSITIONS.items()
+    )
+    start, end = _title(hunt.State.SEEKING), _title(hunt.State.OVER)
+    parts += _diagram("Hunt", HUNT_SOURCE, start, end, arrows)
     return "\n".join(parts) + "\n"
 
 
@@ -154,6 +162,14 @@ def _finishes(actions: tuple[call.Action, ...]) -> bool:
 
 def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == draw(), "run python -m tests.unit.test_sip_machines"
+
+
+def test_every_event_and_every_action_of_a_hunt_is_used() -> None:
+    table = hunt.TRANSITIONS
+    assert {event for _, event in table} == set(hunt.Event)
+    assert {action for _, actions in table.values() for action in actions} == set(hunt.Action)
+    assert all(callable(getattr(hunt.Hunt, action.value)) for action in hunt.Action)
+    assert {state for state, _ in table} == {hunt.State.SEEKING, hunt.State.TRYING}
 
 
 if __name__ == "__main__":

@@ -1,0 +1,367 @@
+"""Reaching a peer: one address after the other, until one answers for good.
+
+A `Hunt` is given targets in order. Each resolves to one or more hops (RFC 3263), each hop is
+one attempt with a leg of its own: own Call-ID, tags and Contact. It tells its client only
+what the caller may hear: who rings, who answered, and, when all have failed, the best of the
+failures. Silence, a broken transport and any status that is not `FINAL` move on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from relay.call.callee import CalleeLeg
+from relay.call.events import Answered, CallEvent, Rang, Rejected
+from relay.call.ports import Side
+from relay.errors import MalformedMessage, RelayError
+from relay.sip.message import REASONS, Request, Response
+from relay.sip.transaction import Hop
+from relay.sip.uri import SipUri
+
+if TYPE_CHECKING:
+    from relay.call.alarms import Alarm
+    from relay.call.call import Call
+
+# The callee's own word: another address would say the same. 401 and 407 are here because
+# the peer is alive and asks for what we have not.
+FINAL = frozenset({400, 401, 404, 405, 407, 410, 416, 482, 484, 486})
+REDIRECTS = frozenset({300, 301, 302})
+# RFC 3261 section 16.7, step 6: these tell a caller how to do better.
+INFORMATIVE = frozenset({415, 420, 484})
+# What a failure may tell the caller besides status and reason.
+PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
+# A challenge of the callee's side cannot be met by the caller.
+MAPPED = {401: 502, 407: 502}
+
+
+class State(Enum):
+    """Where a hunt is."""
+
+    SEEKING = auto()  # between two attempts: an address is being looked up
+    TRYING = auto()  # an INVITE is out
+    ANSWERED = auto()
+    OVER = auto()  # all failed, or nobody wants it any more
+
+    __hash__ = object.__hash__  # members are single; the default hashes their name each time
+
+
+class Event(Enum):
+    """What moves a hunt on."""
+
+    SENT = "INVITE sent"
+    NOT_REACHED = "no address, or nothing to send"
+    SILENT = "not even a 100 in time"
+    FAILED = "failure that another address may cure"
+    REFUSED = "failure for good"
+    REDIRECTED = "redirect"
+    ANSWERED = "2xx"
+    EXHAUSTED = "no address left"
+    CANCELLED = "cancelled"
+
+    __hash__ = object.__hash__
+
+
+class Action(Enum):
+    """What a transition does; the value is the name of its method."""
+
+    WAIT = "_wait"
+    STOP_WAITING = "_stop_waiting"
+    ABANDON = "_abandon"
+    NEXT = "_next"
+    REPORT = "_report"
+
+    __hash__ = object.__hash__
+
+
+S, E, A = State, Event, Action
+
+TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
+    # An absent pair is ignored: a late answer of an abandoned attempt changes nothing here.
+    (S.SEEKING, E.SENT): (S.TRYING, (A.WAIT,)),
+    (S.SEEKING, E.NOT_REACHED): (S.SEEKING, (A.NEXT,)),
+    (S.SEEKING, E.REFUSED): (S.OVER, (A.ABANDON, A.REPORT)),
+    (S.SEEKING, E.EXHAUSTED): (S.OVER, (A.ABANDON, A.REPORT)),
+    (S.SEEKING, E.CANCELLED): (S.OVER, (A.ABANDON,)),
+    (S.TRYING, E.SILENT): (S.SEEKING, (A.ABANDON, A.NEXT)),
+    (S.TRYING, E.FAILED): (S.SEEKING, (A.STOP_WAITING, A.NEXT)),
+    (S.TRYING, E.REDIRECTED): (S.SEEKING, (A.STOP_WAITING, A.NEXT)),
+    (S.TRYING, E.REFUSED): (S.OVER, (A.STOP_WAITING, A.REPORT)),
+    (S.TRYING, E.ANSWERED): (S.ANSWERED, (A.STOP_WAITING,)),
+    (S.TRYING, E.CANCELLED): (S.OVER, (A.STOP_WAITING, A.ABANDON)),
+}
+
+
+class Target(NamedTuple):
+    """An address to try; `origin` is the origination URI that it stands for, or ""."""
+
+    uri: SipUri
+    origin: str = ""
+    redirected: bool = False  # the peer named it, not the configuration
+
+
+class Client(Protocol):
+    """Who wants somebody reached: a call, or a transfer."""
+
+    def on_attempt(self, leg: CalleeLeg) -> None:
+        """`leg` is tried now, in place of the one before."""
+
+    def feed(self, event: CallEvent, now: float) -> None:
+        """Rang, as often as it happens; then Answered or Rejected, once."""
+
+
+# Writes the INVITE of one attempt. Raises RelayError when this hop cannot be tried.
+Invitation = Callable[[CalleeLeg, SipUri, Hop], Request]
+
+
+class Hunt:
+    """The attempts to reach one side of a call. `leg` is the one that counts now."""
+
+    __slots__ = (
+        "_alarm",
+        "_best",
+        "_call",
+        "_client",
+        "_delayed_offer",
+        "_hops",
+        "_invitation",
+        "_redirected",
+        "_side",
+        "_target",
+        "_targets",
+        "_tried",
+        "_trunk",
+        "_try_next_after_s",
+        "leg",
+        "state",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        client: Client,
+        trunk: str,
+        targets: Sequence[Target],
+        invitation: Invitation,
+        try_next_after_s: float,
+        delayed_offer: bool = False,
+        side: Side = Side.CALLEE,
+    ) -> None:
+        """`trunk` is whose leg it will be; `delayed_offer` leaves the offer to the peer."""
+        self._call = call
+        self._client = client
+        self._trunk = trunk
+        self._targets = list(targets)
+        self._invitation = invitation
+        self._try_next_after_s = try_next_after_s
+        self._delayed_offer = delayed_offer
+        self._side = side
+        self._target = self._targets[0]
+        self._hops: list[Hop] = []
+        self._best: Rejected | None = None
+        self._alarm: Alarm | None = None
+        self._redirected = False
+        self._tried = 0
+        self.state = State.SEEKING
+        self.leg = CalleeLeg(call, trunk, self, side)
+        client.on_attempt(self.leg)
+
+    def start(self, now: float) -> None:
+        """Try the first target."""
+        self._next(now)
+
+    def cancel(self, now: float) -> None:
+        """Nobody wants an answer any more; one that crosses is acknowledged and ended."""
+        self._feed(Event.CANCELLED, now)
+
+    def let_go(self) -> None:
+        """The call is over: undo the reference cycles."""
+        del self.leg, self._client, self._invitation
+
+    # --- from the leg that is tried
+
+    def on_rang(self, leg: CalleeLeg, event: Rang, now: float) -> None:
+        if self._counts(leg):
+            self._client.feed(event, now)
+
+    def on_answered(self, leg: CalleeLeg, event: Answered, now: float) -> None:
+        if self._counts(leg):
+            self._feed(Event.ANSWERED, now)
+            self._client.feed(event, now)
+
+    def on_refused(
+        self, leg: CalleeLeg, status: int, response: Response | None, now: float
+    ) -> None:
+        """A final response that is none of 2xx, or None: timed out (408), not sent (503)."""
+        if not self._counts(leg):
+            return
+        if response is None:
+            text = "did not answer" if status == 408 else "could not be reached"
+            self._note(self._ours(status, f"trunk {self._trunk} {text}"))
+            self._feed(Event.FAILED, now)
+        elif status in REDIRECTS:
+            self._redirect(status, response, now)
+        else:
+            self._note(_told(status, response))
+            final = status in FINAL or status >= 600
+            self._feed(Event.REFUSED if final else Event.FAILED, now)
+
+    def on_timer(self, now: float) -> None:
+        """`try_next_after_s` have passed since the INVITE."""
+        self._alarm = None
+        if self.leg.invite is None or self.leg.invite.heard:
+            return
+        waited = f"did not answer within {self._try_next_after_s:g} s"
+        self._note(self._ours(408, f"trunk {self._trunk} {waited}"))
+        self._feed(Event.SILENT, now)
+
+    # --- the table and its actions
+
+    def _feed(self, event: Event, now: float) -> None:
+        found = TRANSITIONS.get((self.state, event))
+        if found is None:
+            return
+        self.state, actions = found
+        for action in actions:
+            getattr(self, action.value)(now)
+
+    def _next(self, now: float) -> None:
+        """The next hop of this target, else the next target."""
+        if self._hops:
+            self._try(self._hops.pop(0), now)
+        elif self._targets:
+            self._target = self._targets.pop(0)
+            self._call.calls.signalling.locate(self._target.uri, self._located)
+        else:
+            self._feed(Event.EXHAUSTED, now)
+
+    def _located(self, hops: tuple[Hop, ...], why: str, now: float) -> None:
+        """The answer to `locate`; without a hop, `why` says so."""
+        if self.state is not State.SEEKING:
+            return  # cancelled meanwhile
+        if hops:
+            self._hops = list(hops)
+            self._next(now)
+            return
+        if self._target.redirected:
+            self._refuse(f"trunk {self._trunk} redirected the call: {why}", now)
+            return
+        self._note(self._ours(503, why))
+        self._feed(Event.NOT_REACHED, now)
+
+    def _try(self, hop: Hop, now: float) -> None:
+        if self.leg.invite is not None:
+            self._replace_leg()
+        leg = self.leg
+        leg.contact = leg.signalling.contact(hop)
+        try:
+            invite = self._invitation(leg, self._target.uri, hop)
+        except RelayError as error:
+            self._note(self._ours(error.status_hint, str(error)))
+            self._feed(Event.NOT_REACHED, now)
+            return
+        self._tried += 1
+        self._feed(Event.SENT, now)
+        leg.start(invite, hop, self._delayed_offer)
+
+    def _replace_leg(self) -> None:
+        left = self.leg
+        left.abandoned = True
+        self.leg = CalleeLeg(self._call, self._trunk, self, self._side)
+        self._client.on_attempt(self.leg)
+        if left.gone:
+            left.let_go()
+
+    def _wait(self, now: float) -> None:
+        """The last one may take its time: there is nowhere else to go."""
+        if self._hops or self._targets:
+            self._alarm = self._call.calls.alarms.set(self, now + self._try_next_after_s)
+
+    def _stop_waiting(self, now: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _abandon(self, now: float) -> None:
+        self.leg.cancel()
+
+    def _report(self, now: float) -> None:
+        best = self._best
+        assert best is not None
+        if best.text and self._tried > 1:
+            best = self._ours(best.status, f"{best.text}; {self._tried} addresses were tried")
+        self._client.feed(best, now)
+
+    # --- inside
+
+    def _counts(self, leg: CalleeLeg) -> bool:
+        return self.state is State.TRYING and leg is self.leg
+
+    def _redirect(self, status: int, response: Response, now: float) -> None:
+        """Follow to the first Contact, once (RFC 3261 section 8.1.3.4)."""
+        try:
+            contact = response.contact
+        except MalformedMessage:
+            contact = None
+        uri = contact.uri if contact is not None else None
+        if self._redirected:
+            self._refuse(f"trunk {self._trunk} redirected the call twice: once is followed", now)
+            return
+        if not isinstance(uri, SipUri):
+            self._refuse(f"trunk {self._trunk} redirected the call to no SIP address", now)
+            return
+        transport = tuple(pair for pair in uri.params if pair[0].lower() == "transport")
+        user = uri.user or self._target.uri.user
+        self._redirected = True
+        self._hops = []
+        uri = SipUri(uri.scheme, user, None, uri.host, uri.port, transport)
+        self._targets.insert(0, Target(uri, redirected=True))
+        self._call.calls.counters["redirected"] += 1
+        self._log("call_redirected", status=status, to=uri.host)
+        self._feed(Event.REDIRECTED, now)
+
+    def _refuse(self, text: str, now: float) -> None:
+        """A redirect that is not followed ends the hunt, whatever was heard before."""
+        self._best = None
+        self._note(self._ours(480, text))
+        self._feed(Event.REFUSED, now)
+
+    def _ours(self, status: int, text: str) -> Rejected:
+        return Rejected(status, REASONS.get(status, ""), (), text)
+
+    def _note(self, failure: Rejected) -> None:
+        """Keep the failure that tells the caller most (RFC 3261 section 16.7, step 6)."""
+        if self._best is None or _rank(failure) < _rank(self._best):
+            self._best = failure
+        self._call.calls.counters["attempts_failed"] += 1
+        self._log(
+            "attempt_failed",
+            trunk=self._trunk,
+            target=self._target.uri.host_port,
+            status=failure.status,
+            why=failure.text or "answered",
+        )
+
+    def _log(self, name: str, **fields: object) -> None:
+        self._call.calls.journal.event(name, self._call.id, **fields)
+
+
+def _rank(failure: Rejected) -> tuple[int, int]:
+    """Lower is better: what a peer said before what we found, the lowest class first."""
+    if failure.status >= 600:
+        return 0, 0
+    if failure.text:
+        return 9, failure.status
+    return failure.status // 100, 0 if failure.status in INFORMATIVE else 1
+
+
+def _told(status: int, response: Response) -> Rejected:
+    """What the caller hears of the peer's failure."""
+    mapped = 480 if 300 <= status < 400 else MAPPED.get(status)
+    if mapped is not None:
+        return Rejected(mapped, REASONS[mapped])
+    headers = tuple(
+        (name, value) for name in PASSED_ON_FAILURE for value in response.headers.all(name)
+    )
+    return Rejected(status, response.reason or REASONS.get(status, ""), headers)

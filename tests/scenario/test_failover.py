@@ -1,0 +1,343 @@
+"""Reaching a trunk at several addresses, in virtual time: order, silence, failures, races."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.sip.message import Request
+from tests.scenario.world import CARRIER, PBX, Phone, World, sdp
+
+FIRST, SECOND, THIRD = "192.0.2.31", "192.0.2.32", "192.0.2.33"
+
+
+def replies(phone: Phone, status: int, **headers: str):
+    """The phone answers an INVITE with this status."""
+
+    def reply(tx: object, request: Request) -> None:
+        if request.method != "INVITE":
+            phone.answer_all(tx, request)
+            return
+        response = request.response(status, to_tag="x")
+        for name, value in headers.items():
+            response.headers.add(name, value)
+        phone.layer.respond(tx, response, phone.world.now)
+
+    return reply
+
+
+def silent(tx: object, request: Request) -> None:
+    """Takes everything and says nothing; its transaction layer still sends 100."""
+
+
+def dead(world: World, *hosts: str) -> None:
+    """Nothing reaches these."""
+    world.drop = lambda source, to, data: to in hosts
+
+
+def assert_over(world: World, wait_s: float = 120.0) -> None:
+    world.run(wait_s)
+    assert not world.bugs
+    assert world.calls.idle
+    assert not world.calls._legs and not world.calls._placed
+    assert world.media.open_count == 0
+    assert set(world.admission.live.values()) <= {0}
+    assert len(world.relay._layer) == 0
+
+
+def invites(phone: Phone) -> list[Request]:
+    return phone.got("INVITE")
+
+
+def test_a_silent_address_is_left_after_four_seconds() -> None:
+    """Not even a 100: the next one is called, with a Call-ID and a tag of its own."""
+    world = World()
+    _, second = world.carrier_at(FIRST, SECOND)
+    dead(world, FIRST)
+    world.pbx.call()
+    started = world.now
+    world.run_until(lambda: bool(second.acks))
+    assert 4.0 <= world.now - started < 4.2
+    first_invite = next(data for _, to, data in world.wire if to == FIRST)
+    theirs = invites(second)[0]
+    assert theirs.call_id.encode() not in first_invite
+    assert (theirs.from_.tag or "").encode() not in first_invite
+    assert world.pbx.statuses() == [180, 200]
+    failed = world.journal.last("attempt_failed")
+    assert (failed["target"], failed["status"]) == (f"{FIRST}:5060", 408)
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_an_address_that_says_100_may_take_its_time() -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = silent  # its transaction layer sends the 100
+    world.pbx.call()
+    world.run(30)
+    assert not second.requests
+    world.pbx.cancel()
+    assert_over(world)
+    assert first.cancelled
+
+
+def test_a_single_address_is_given_the_whole_time() -> None:
+    """There is nowhere else to go: the INVITE is repeated for 32 s."""
+    world = World()
+    world.carrier_at(FIRST)
+    dead(world, FIRST)
+    world.pbx.call()
+    world.run_until(lambda: 408 in world.pbx.statuses())
+    assert "trunk carrier did not answer" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert_over(world)
+
+
+@pytest.mark.parametrize("status", [400, 404, 405, 410, 416, 482, 484, 486, 600, 603, 604, 606])
+def test_the_callees_own_word_does_not_fail_over(status: int) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = replies(first, status)
+    world.pbx.call()
+    world.run_until(lambda: status in world.pbx.statuses())
+    assert_over(world)
+    assert not second.requests
+
+
+@pytest.mark.parametrize("status", [402, 403, 408, 415, 480, 481, 487, 488, 500, 502, 503, 504])
+def test_any_other_failure_is_tried_elsewhere(status: int) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = replies(first, status)
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    world.pbx.bye()
+    assert_over(world)
+    assert [a.call_id for a in first.acks] == []  # its ACK is the transaction's
+
+
+@pytest.mark.parametrize("status", [401, 407])
+def test_a_challenge_that_cannot_be_met_is_an_answer(status: int) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = replies(first, status)
+    world.pbx.call()
+    world.run_until(lambda: 502 in world.pbx.statuses())
+    assert_over(world)
+    assert not second.requests
+
+
+@pytest.mark.parametrize(
+    ("statuses", "heard"),
+    [((503, 480), 480), ((480, 503), 480), ((500, 503), 500), ((480, 484), 484), ((488, 415), 415)],
+)
+def test_when_all_fail_the_caller_hears_the_best(statuses: tuple[int, ...], heard: int) -> None:
+    """RFC 3261 section 16.7, step 6: the lowest class, then what helps the caller."""
+    world = World()
+    for phone, status in zip(world.carrier_at(FIRST, SECOND), statuses, strict=True):
+        phone.on_request = replies(phone, status)
+    world.pbx.call()
+    world.run_until(lambda: bool(world.pbx.statuses()))
+    assert world.pbx.statuses() == [heard]
+    assert_over(world)
+
+
+def test_when_none_answers_the_caller_is_told_how_many_were_tried() -> None:
+    world = World()
+    world.carrier_at(FIRST, SECOND)
+    dead(world, FIRST, SECOND)
+    world.pbx.call()
+    world.run_until(lambda: 408 in world.pbx.statuses())
+    warning = world.pbx.responses[-1].headers.get("Warning") or ""
+    assert "trunk carrier did not answer" in warning and "2 addresses were tried" in warning
+    assert_over(world)
+
+
+def test_what_cannot_be_sent_fails_over_at_once() -> None:
+    world = World()
+    _, second = world.carrier_at(FIRST, SECOND)
+    world.unsendable = lambda data: f"@{FIRST}:5060 SIP".encode() in data
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks), limit_s=0.5)
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_a_failure_while_ringing_goes_on_and_the_next_rings_in_a_dialog_of_its_own() -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+
+    def ring_then_fail(tx: object, request: Request) -> None:
+        first.ring(tx, request, tag="same", body=sdp(FIRST, 5002))
+        first.reply(tx, request, 503, tag="same")
+
+    def answer(tx: object, request: Request) -> None:
+        if request.method == "INVITE":
+            second.ring(tx, request, tag="same")
+            second.answer(tx, request, tag="same", body=sdp(SECOND, 5004))
+        else:
+            second.answer_all(tx, request)
+
+    first.on_request, second.on_request = ring_then_fail, answer
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    assert world.pbx.statuses() == [183, 180, 200]
+    tags = [r.to.tag for r in world.pbx.responses if r.status > 100]
+    assert tags[0] != tags[1] == tags[2]
+    world.pbx.bye()
+    world.run_until(lambda: world.calls.idle)
+    assert second.got("BYE") and not first.got("BYE")
+    assert_over(world)
+
+
+@pytest.mark.parametrize("moment_s", [0.0, 2.0, 4.0, 4.005, 4.015, 6.0])
+def test_the_caller_may_cancel_at_any_moment(moment_s: float) -> None:
+    world = World()
+    _, second, third = world.carrier_at(FIRST, SECOND, THIRD)
+    dead(world, FIRST)
+    second.on_request = lambda tx, request: second.ring(tx, request)
+    world.pbx.call()
+    world.run(0.05 + moment_s)
+    world.pbx.cancel()
+    world.run_until(lambda: 487 in world.pbx.statuses())
+    assert_over(world)
+    assert not third.requests
+    assert bool(second.cancelled) == bool(second.requests)
+
+
+def test_ringing_too_long_ends_the_whole_hunt() -> None:
+    world = World()
+    world.calls.ring_timeout_s = 10.0
+    first, second = world.carrier_at(FIRST, SECOND)
+    dead(world, FIRST)
+    second.on_request = lambda tx, request: second.ring(tx, request)
+    world.pbx.call()
+    world.run_until(lambda: 480 in world.pbx.statuses(), limit_s=10.5)
+    assert second.cancelled and not first.requests
+    assert_over(world)
+
+
+def test_a_late_answer_of_an_address_that_was_left_is_acknowledged_and_ended() -> None:
+    """Its 100 was lost too; then it answers while the second one talks."""
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    held: list[tuple[object, Request]] = []
+    first.on_request = lambda tx, request: (
+        held.append((tx, request)) if request.method == "INVITE" else first.answer_all(tx, request)
+    )
+    world.drop = lambda source, to, data: source == FIRST and data.startswith(b"SIP/2.0 100")
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    world.run(1)
+    first.answer(*held[0])
+    world.run_until(lambda: bool(first.got("BYE")))
+    assert len(first.acks) == 1
+    assert world.pbx.statuses() == [180, 200] and not second.got("BYE")
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_an_address_that_was_left_and_rings_late_is_cancelled() -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    held: list[tuple[object, Request]] = []
+    first.on_request = lambda tx, request: held.append((tx, request))
+    world.drop = lambda source, to, data: source == FIRST and data.startswith(b"SIP/2.0 100")
+    second.on_request = lambda tx, request: second.reply(tx, request, 183)
+    world.pbx.call()
+    world.run_until(lambda: 183 in world.pbx.statuses())
+    first.ring(*held[0], tag="late")
+    world.run_until(lambda: bool(first.cancelled))
+    assert world.pbx.statuses() == [183]
+    world.pbx.cancel()
+    assert_over(world)
+
+
+def test_a_late_failure_of_an_address_that_was_left_changes_nothing() -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    held: list[tuple[object, Request]] = []
+    first.on_request = lambda tx, request: held.append((tx, request))
+    world.drop = lambda source, to, data: source == FIRST and data.startswith(b"SIP/2.0 100")
+    second.on_request = lambda tx, request: second.ring(tx, request)
+    world.pbx.call()
+    world.run_until(lambda: 180 in world.pbx.statuses())
+    first.reply(*held[0], 486)
+    world.run(2)
+    assert world.pbx.statuses() == [180]
+    world.pbx.cancel()
+    assert_over(world)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lost_packets_leave_no_call_behind(seed: int) -> None:
+    """A quarter of all datagrams is lost; whatever the outcome, everything is given back."""
+    world = World(loss=0.25, seed=seed)
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = replies(first, 503)
+    world.pbx.call()
+    world.run(60)
+    if world.pbx.dialog is not None:
+        world.pbx.bye()
+    assert_over(world, 400)
+    assert world.pbx.statuses() or world.pbx.timed_out
+    assert second.requests
+
+
+def test_a_delayed_offer_is_made_by_whoever_answers() -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+
+    def offer_then_fail(tx: object, request: Request) -> None:
+        first.ring(tx, request, body=sdp(FIRST, 5002))
+        first.reply(tx, request, 503)
+
+    first.on_request = offer_then_fail
+    world.pbx.acknowledge = False
+    world.pbx.call(body=b"")
+    world.run_until(lambda: 200 in world.pbx.statuses())
+    assert not invites(second)[0].body
+    ok = world.pbx.responses[-1]
+    assert ok.body
+    world.pbx.send_ack(ok, sdp(PBX, 4000))
+    world.run_until(lambda: bool(second.acks))
+    assert second.acks[0].body
+    world.pbx.bye()
+    assert_over(world)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302])
+def test_one_redirect_is_followed_to_the_number_and_address_it_names(status: int) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    world.router.targets["carrier"] = [f"sip:{FIRST}:5060"]
+    contact = f"<sip:+35315550188@{SECOND}:5060;x=1>;q=0.5, <sip:+1@{CARRIER}>"
+    first.on_request = replies(first, status, Contact=contact)
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    assert invites(second)[0].uri == f"sip:+35315550188@{SECOND}:5060"
+    assert not world.carrier.requests
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_a_redirect_to_itself_is_followed_once() -> None:
+    world = World()
+    (first,) = world.carrier_at(FIRST)
+    first.on_request = replies(first, 302, Contact=f"<sip:+35315550199@{FIRST}:5060>")
+    world.pbx.call()
+    world.run_until(lambda: 480 in world.pbx.statuses())
+    assert len(invites(first)) == 2
+    assert "redirected the call twice" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert_over(world)
+
+
+@pytest.mark.parametrize("contact", [None, "<tel:+35315550188>", "<mailto:a@b.example>"])
+def test_a_redirect_to_no_sip_address_is_refused(contact: str | None) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    headers = {} if contact is None else {"Contact": contact}
+    first.on_request = replies(first, 302, **headers)
+    world.pbx.call()
+    world.run_until(lambda: 480 in world.pbx.statuses())
+    assert "to no SIP address" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert not second.requests
+    assert_over(world)
