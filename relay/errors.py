@@ -75,6 +75,24 @@ class Refused(RelayError):
         self.retry_after_s = retry_after_s
 
 
+class Challenged(RemoteProtocolError):
+    """A request that lacks credentials, or has wrong or old ones (RFC 3261 section 22).
+
+    `fields` are the challenges as header fields.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        why: Literal["missing", "wrong", "stale"],
+        fields: tuple[tuple[str, str], ...],
+    ) -> None:
+        super().__init__(f"digest credentials: {why}")
+        self.status = status
+        self.why = why
+        self.fields = fields
+
+
 class NoMediaPorts(RelayError):
     """The port pool is exhausted: 503 with Retry-After."""
 

@@ -21,6 +21,7 @@ import uvloop
 
 from relay import log
 from relay.call.admission import Admission
+from relay.call.authentication import Authentication
 from relay.call.calls import Calls
 from relay.call.ports import MediaEvent, RecordingEnded
 from relay.call.router import Router
@@ -100,6 +101,12 @@ class Server:
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
+            authentication=Authentication(
+                config.trunk,
+                config.sip.realm or config.region.id,
+                config.region.networks,
+                os.urandom(32),
+            ),
         )
         self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)
 

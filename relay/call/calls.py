@@ -21,6 +21,7 @@ from relay.sip.transaction import Hop, Timers, Transaction
 
 if TYPE_CHECKING:
     from relay.call.admission import Admission
+    from relay.call.authentication import Authentication
     from relay.call.leg import Leg
     from relay.call.router import Router
 
@@ -52,9 +53,11 @@ class Calls:
         pass_headers: Sequence[str] = (),
         limits: Limits | None = None,
         own: tuple[str, ...] = (),
+        authentication: Authentication | None = None,
     ) -> None:
         """`own` are this node's addresses, which are never banned."""
         self.router = router
+        self.authentication = authentication
         self.admission = admission
         self.media = media
         self.recorder = recorder
@@ -75,15 +78,16 @@ class Calls:
 
     # --- from the endpoint
 
-    def knows(self, request: Request, source: Hop) -> bool:
-        """Whether anything at all is answered: a trunk's address, or a dialog's peer."""
-        if self.router.identify(source.host) is not None:
-            return True
+    def is_peer(self, request: Request, source: Hop) -> bool:
+        """Whether a request is from the peer of the dialog that it is in."""
         leg = self._leg(request)
         return leg is not None and self._may_use(leg, source)
 
     def on_request(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
-        """A request other than ACK and CANCEL that started a server transaction."""
+        """A request other than ACK and CANCEL that started a server transaction.
+
+        `tx.user` is the trunk that it is from, None for a dialog's peer at another address.
+        """
         try:
             if request.to.tag is not None:
                 self._in_dialog(tx, request, source, now)
@@ -184,7 +188,7 @@ class Calls:
         leg.on_request(tx, request, now)
 
     def _out_of_dialog(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
-        trunk = self.router.identify(source.host)
+        trunk = tx.user
         if trunk is None:
             raise Refused(403, "")
         if request.method == "INVITE":
@@ -196,8 +200,10 @@ class Calls:
             self.signalling.respond(tx, refuse(request, status, self.token()))
 
     def _may_use(self, leg: Leg, source: Hop) -> bool:
-        """Who may speak in a dialog: its trunk's addresses, the one that its INVITE went to,
-        and where the peer's Contact points."""
+        """Who may speak in a dialog: its trunk's addresses, those that its INVITE came from or
+        went to, and where the peer's Contact points."""
+        if leg.host == source.host:
+            return True
         trunk = self.router.identify(source.host)
         if trunk is not None and trunk.name == leg.trunk:
             return True

@@ -34,6 +34,7 @@ class Leg:
         "contact",
         "dialog",
         "gone",
+        "host",
         "incoming",
         "keys",
         "local_tag",
@@ -57,6 +58,7 @@ class Leg:
         self.contact = ""
         self.peer = ""  # the address that its INVITE came from or went to
         self.reuse: Hop | None = None
+        self.host = ""  # where its INVITE came from; it may not be among the trunk's addresses
         self.incoming: IncomingInvite | None = None
         self.gone = False
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known

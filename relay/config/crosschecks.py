@@ -19,6 +19,7 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     trunks: Sequence[Trunk | None] = parts.get("trunk", ())
     routes: Sequence[Route | None] = parts.get("route", ())
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
+    found += _users(trunks)
     if "trunk" not in data:  # that is told already; every route would tell it again
         return [*found, *_repeated(routes)]
     return [*found, *_routes(routes, trunks, _trunk_names(data)), *_repeated(routes)]
@@ -136,8 +137,24 @@ def _networks(trunks: Sequence[Trunk | None]) -> Iterator[str]:
 
 def _purpose(trunks: Sequence[Trunk | None]) -> Iterator[str]:
     for index, trunk in enumerate(trunks):
-        if trunk is not None and not trunk.allow and not trunk.origination:
-            yield f"trunk[{index}]: has neither allow nor origination, so no call can use it"
+        if trunk is None or trunk.allow or trunk.credentials or trunk.origination:
+            continue
+        yield (
+            f"trunk[{index}]: has neither allow nor credentials nor origination, so no call "
+            "can use it"
+        )
+
+
+def _users(trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    """A user name stands for one trunk where no address tells them apart."""
+    owners: dict[tuple[str, str], str] = {}
+    for index, trunk in enumerate(trunks):
+        for at, credential in enumerate(trunk.credentials if trunk else ()):
+            where = f"trunk[{index}].credentials[{at}]"
+            known_by = trunk.name if trunk is not None and trunk.allow else ""
+            owner = owners.setdefault((known_by, credential.username), where)
+            if owner != where:
+                yield f"{where}.username: {owner} has this name already"
 
 
 def _routes(

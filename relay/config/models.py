@@ -108,6 +108,8 @@ class Sip(Section):
     drain_s: Annotated[float, Field(strict=True, ge=0, le=86400)] = 5.0
     tls: Tls | None = None
     dns: Dns = Dns()
+    # What digest challenges are for; the region's id by default.
+    realm: Name | None = None
     # Header fields that cross from leg to leg beside those that always do.
     pass_headers: tuple[HeaderName, ...] = ()
     min_session_expires_s: Annotated[int, Field(strict=True, ge=90, le=86400)] = 90

@@ -87,7 +87,8 @@ def _not_toml(text: str, said: str) -> str:
     line = lines[int(found[1]) - 1].partition(" #")[0].strip()
     if (heading := line.strip("[]")) in LISTED:
         return f"{said}: every {heading} begins with [[{heading}]]"
-    if any(word in text for word in SECRETS):
+    live = [line for line in lines if not line.lstrip().startswith("#")]
+    if any(word in line for line in live for word in SECRETS):
         return said  # the line may be a part of one
     hint = ": text stands in quotes" if "invalid value" in said else ""
     return f"{said}: {line}{hint}"

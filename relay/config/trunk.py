@@ -173,13 +173,6 @@ class Trunk(Section):
             raise ValueError(f"'required' {LATER}: its media would not be encrypted")
         return value
 
-    @field_validator("credentials")
-    @classmethod
-    def _no_credentials_yet(cls, value: tuple[Credential, ...]) -> tuple[Credential, ...]:
-        if value:
-            raise ValueError(f"{LATER}: nobody would be asked for the password; use allow")
-        return value
-
 
 class Route(Section):
     """Calls of trunk `from` to `number` go to trunk `to`.

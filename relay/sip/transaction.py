@@ -8,7 +8,7 @@ raise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import blake2s
 from secrets import token_bytes
 
@@ -99,11 +99,13 @@ class TransactionLayer:
 
     # --- verbs of the shell ---------------------------------------------------------------
 
-    def receive(self, message: Message, source: Hop, now: float) -> None:
-        """A parsed message from the network."""
+    def receive(
+        self, message: Message, source: Hop, now: float, user: object | None = None
+    ) -> None:
+        """A parsed message from the network; `user` goes with the transaction that it starts."""
         try:
             if isinstance(message, Request):
-                self._receive_request(message, source, now)
+                self._receive_request(message, source, now, user)
             elif isinstance(message, Response):
                 self._receive_response(message, source, now)
         except MalformedMessage:
@@ -183,8 +185,22 @@ class TransactionLayer:
             self._add_via(message, hop, sent_by)
         self.outputs.append(Send(message.encode(), hop))
 
+    def knows(self, request: Request, source: Hop) -> bool:
+        """Whether it belongs to a transaction: a repeated request, an ACK, a CANCEL.
+
+        Raises MalformedMessage.
+        """
+        method = "INVITE" if request.method == "CANCEL" else request.method
+        return server_key(request, request.via, method, source.host) in self._servers
+
     def reject(
-        self, request: Request, status: int, source: Hop, now: float, reason: str | None = None
+        self,
+        request: Request,
+        status: int,
+        source: Hop,
+        now: float,
+        reason: str | None = None,
+        fields: Iterable[tuple[str, str]] = (),
     ) -> None:
         """Refuse without keeping state (RFC 3261 section 8.2.7). ACK is never answered."""
         if request.method == "ACK":
@@ -200,11 +216,15 @@ class TransactionLayer:
             response.headers.add("Retry-After", str(RETRY_AFTER_S))
         if status == 420:
             response.headers.add("Unsupported", ", ".join(unsupported(request, self._supported)))
+        for name, value in fields:
+            response.headers.add(name, value)
         self.outputs.append(Send(response.encode(), hop))
 
     # --- requests -------------------------------------------------------------------------
 
-    def _receive_request(self, request: Request, source: Hop, now: float) -> None:
+    def _receive_request(
+        self, request: Request, source: Hop, now: float, user: object | None
+    ) -> None:
         via = request.via
         key = server_key(request, via, request.method, source.host)
         tx = self._servers.get(key)
@@ -213,7 +233,7 @@ class TransactionLayer:
         elif tx is not None:
             self._feed(tx, Event.REQUEST, now)
         else:
-            self._receive_new(request, via, key, source, now)
+            self._receive_new(request, via, key, source, now, user)
 
     def _receive_ack(
         self, ack: Request, tx: ServerTransaction | None, source: Hop, now: float
@@ -232,7 +252,15 @@ class TransactionLayer:
         else:
             self.outputs.append(AckReceived(ack, source))
 
-    def _receive_new(self, request: Request, via: Via, key: Key, source: Hop, now: float) -> None:
+    def _receive_new(
+        self,
+        request: Request,
+        via: Via,
+        key: Key,
+        source: Hop,
+        now: float,
+        user: object | None,
+    ) -> None:
         problem = validate(request, self._supported)
         if problem is not None:
             self.reject(request, problem, source, now)
@@ -245,6 +273,7 @@ class TransactionLayer:
             tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
         else:
             tx = self._start_server(NonInviteServerTransaction, request, hop, key)
+        tx.user = user
         if request.method == "CANCEL":
             self._receive_cancel(tx, request, key, now)
         elif self._is_merged(tx, request):

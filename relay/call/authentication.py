@@ -1,0 +1,168 @@
+"""Who a request is from, when an address alone does not say so (RFC 3261 section 22).
+
+A trunk with `allow` and `credentials` must have both right. One with `credentials` alone is
+known by its user name, from anywhere inside the region. Challenges cost no state; ACK,
+CANCEL and requests inside a dialog are not challenged: a dialog's peer is known by its
+address and tags, and many PBXs give up on a challenged re-INVITE.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from relay.errors import Challenged, MalformedMessage, Refused
+from relay.sip.digest import Challenge, Credentials, ha1, of_realm
+from relay.sip.message import Request
+from relay.sip.nonce import Nonces
+from relay.sip.transaction import Hop
+from relay.sip.uri import OtherUri, SipUri, parse_uri
+
+if TYPE_CHECKING:
+    from relay.config import Trunk
+    from relay.config.values import Network
+
+OFFERED = ("SHA-256", "MD5")  # RFC 8760 section 2.3: the one that we would rather have first
+NEVER = frozenset(("ACK", "CANCEL"))  # RFC 3261 section 22.1: nobody could answer
+
+
+class Scheme(NamedTuple):
+    """How a challenge is made and met."""
+
+    status: int
+    challenge: str
+    answer: str
+
+
+REGISTRAR = Scheme(401, "WWW-Authenticate", "Authorization")
+PROXY = Scheme(407, "Proxy-Authenticate", "Proxy-Authorization")
+
+
+class Account(NamedTuple):
+    """A user name's trunk (None: there is no such user) and the HA1 of each algorithm."""
+
+    trunk: Trunk | None
+    keys: dict[str, str]
+
+
+class Authentication:
+    """The credentials of all trunks, and the nonces of this node."""
+
+    def __init__(
+        self,
+        trunks: Iterable[Trunk],
+        realm: str,
+        networks: Sequence[Network],
+        secret: bytes,
+    ) -> None:
+        self._realm = realm
+        self._networks = networks
+        self._nonces = Nonces(secret)
+        # By (trunk that the source is of, user name); "" for those known by name alone.
+        self._accounts: dict[tuple[str, str], Account] = {}
+        for trunk in trunks:
+            for credential in trunk.credentials:
+                name = credential.username
+                keys = _keys(name, realm, credential.password.get_secret_value())
+                owner = trunk.name if trunk.allow else ""
+                self._accounts[owner, name] = Account(trunk, keys)
+        self._strangers = any(owner == "" for owner, _ in self._accounts)
+        # A user that does not exist takes as long to refuse as a wrong password.
+        self._nobody = Account(None, _keys("", realm, secret.hex()))
+
+    def is_due(self, request: Request, trunk: Trunk) -> bool:
+        """Whether a request from an address of `trunk` needs credentials."""
+        return (
+            bool(trunk.credentials)
+            and request.method not in NEVER
+            and request.method != "OPTIONS"
+            and request.to.tag is None
+        )
+
+    def may_be_known(self, request: Request, source: Hop) -> bool:
+        """Whether a stranger is asked who it is: a trunk is known by name, and `source` is
+        inside the region."""
+        if not self._strangers or request.method in NEVER or request.to.tag is not None:
+            return False
+        try:
+            address = ipaddress.ip_address(source.host)
+        except ValueError:
+            return False
+        return any(address in network for network in self._networks)
+
+    def identify(self, request: Request, source: Hop, trunk: Trunk | None, now: float) -> Trunk:
+        """The trunk that a request proves to be from; `trunk` is the one of its address.
+
+        Raises Challenged (401, 407), or Refused (400) for credentials that make no sense.
+        """
+        scheme = REGISTRAR if request.method == "REGISTER" else PROXY
+        given = self._given(request, scheme)
+        if given is None:
+            raise self._challenge("missing", scheme, source, now)
+        owner = trunk.name if trunk is not None else ""
+        account = self._accounts.get((owner, given.username), self._nobody)
+        right = given.proves(account.keys[given.algorithm], request.method)
+        if not right or account.trunk is None:
+            raise self._challenge("wrong", scheme, source, now)
+        if not covers(given.uri, request.uri):
+            raise Refused(400, "the uri of the digest credentials is not that of the request")
+        if not self._nonces.take(given.nonce, int(given.count, 16), source.host, now):
+            raise self._challenge("stale", scheme, source, now)
+        return account.trunk
+
+    def _given(self, request: Request, scheme: Scheme) -> Credentials | None:
+        try:
+            given = of_realm(request.headers.fields(scheme.answer), self._realm)
+        except MalformedMessage as error:
+            raise Refused(400, str(error)) from None
+        if given is None:
+            return None
+        if given.algorithm not in OFFERED:
+            raise Refused(400, f"digest algorithms here are {' and '.join(OFFERED)}")
+        if given.qop != "auth":  # without it nothing tells a replay
+            raise Refused(400, "digest credentials need qop=auth")
+        return given
+
+    def _challenge(
+        self, why: Literal["missing", "wrong", "stale"], scheme: Scheme, source: Hop, now: float
+    ) -> Challenged:
+        nonce = self._nonces.make(source.host, now)
+        return Challenged(
+            scheme.status,
+            why,
+            tuple(
+                (
+                    scheme.challenge,
+                    str(
+                        Challenge(self._realm, nonce, algorithm, ("auth",), stale=why == "stale"),
+                    ),
+                )
+                for algorithm in OFFERED
+            ),
+        )
+
+
+def covers(given: str, wanted: str) -> bool:
+    """Whether credentials for one URI are good for a request to another.
+
+    RFC 7616 section 3.4.6 wants them to be equivalent. Port and parameters, which a proxy
+    may change, are not compared, and a URI without a user stands for all users of its host.
+    """
+    if given == wanted:
+        return True
+    try:
+        first, second = parse_uri(given), parse_uri(wanted)
+    except MalformedMessage:
+        return False
+    if isinstance(first, OtherUri) or isinstance(second, OtherUri):
+        return False
+    return _place(first) == _place(second) and first.user in (None, second.user)
+
+
+def _place(uri: SipUri) -> tuple[str, str]:
+    return uri.scheme, uri.host.lower()
+
+
+def _keys(username: str, realm: str, password: str) -> dict[str, str]:
+    return {algorithm: ha1(algorithm, username, realm, password) for algorithm in OFFERED}
