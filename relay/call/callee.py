@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.call.events import Answered, Rang
+from relay.call.hiding import without_addresses
 from relay.call.invite import MOST_BRANCHES, OutgoingInvite
 from relay.call.leg import Leg
 from relay.call.ports import Side
@@ -67,8 +68,9 @@ class CalleeLeg(Leg):
         if branch not in self._branches and len(self._branches) >= MOST_BRANCHES:
             return  # each costs a tag towards the caller
         self._branches.add(branch)
+        reason = without_addresses(response.reason)
         # Two attempts may have the same tag: ours tells them apart.
-        event = Rang(self.local_tag + branch, response.status, response.reason, response.body)
+        event = Rang(self.local_tag + branch, response.status, reason, response.body)
         self._hunt.on_rang(self, event, now)
 
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:

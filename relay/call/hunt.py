@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from relay.call.callee import CalleeLeg
 from relay.call.events import Answered, CallEvent, Rang, Rejected
+from relay.call.hiding import header, without_addresses
 from relay.call.ports import Side
 from relay.errors import MalformedMessage, RelayError
 from relay.sip.message import REASONS, Request, Response
@@ -362,6 +363,10 @@ def _told(status: int, response: Response) -> Rejected:
     if mapped is not None:
         return Rejected(mapped, REASONS[mapped])
     headers = tuple(
-        (name, value) for name in PASSED_ON_FAILURE for value in response.headers.all(name)
+        (name, told)
+        for name in PASSED_ON_FAILURE
+        for value in response.headers.all(name)
+        if (told := header(name, value))
     )
-    return Rejected(status, response.reason or REASONS.get(status, ""), headers)
+    reason = without_addresses(response.reason) or REASONS.get(status, "")
+    return Rejected(status, reason, headers)

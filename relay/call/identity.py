@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from relay.call.hiding import ADDRESS
 from relay.errors import MalformedMessage
 from relay.sip.headers import NameAddr
 from relay.sip.uri import OtherUri, Params, SipUri, param_of
@@ -42,7 +43,6 @@ MOST_VALUES = 16
 
 _USER = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,?/-]{1,64}")
 _QUAD = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}")
-_ADDRESS = re.compile(rf"{_QUAD.pattern}|@|[0-9A-Fa-f]{{0,4}}:[0-9A-Fa-f:]+:")
 _PARAM_VALUE = re.compile(r'[A-Za-z0-9.!%*_+`\'~-]{1,64}|"[A-Za-z0-9 _.-]{0,64}"')
 _HEADER_VALUE = re.compile(r"[A-Za-z0-9%_.!~*'()+-]{1,128}")
 
@@ -206,4 +206,4 @@ def _kept(params: Params, names: frozenset[str]) -> Params:
 
 def _display(identity: NameAddr) -> str:
     """The name, unless it is an address."""
-    return "" if _ADDRESS.search(identity.display) else identity.display
+    return "" if ADDRESS.search(identity.display) else identity.display

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.call.events import HungUp
+from relay.call.hiding import header
 from relay.call.invite import IncomingInvite
 from relay.call.midcall import MidCall
 from relay.call.ports import Side, Signalling
@@ -152,7 +153,8 @@ class Leg:
         self.respond(tx, request.response(200, to_tag=self.local_tag))
         if self.incoming is not None and self.incoming.waits_for_ack:
             self.incoming.give_up()
-        self.call.feed(HungUp(self.side, request.headers.get("Reason") or ""), now)
+        reasons = (header("Reason", value) for value in request.headers.all("Reason"))
+        self.call.feed(HungUp(self.side, ", ".join(filter(None, reasons))), now)
         self.leave()
 
     def receive_ack(self, request: Request, now: float) -> None:

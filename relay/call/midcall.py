@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from relay.call.hiding import without_addresses
 from relay.call.invite import IncomingInvite, OutgoingInvite
 from relay.call.refusal import refusal, refuse
 from relay.errors import RelayError
@@ -175,6 +176,7 @@ class MidCall:
             return
         self._answered = True
         asked = self._asked
+        reason = without_addresses(reason)
         response = self._request.response(status, reason or None, to_tag=asked.local_tag)
         if source is not None and source.body and status < 300:
             try:

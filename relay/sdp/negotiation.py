@@ -6,6 +6,7 @@ Ours are the o= line, addresses, ports, RTCP, and what would let media go past t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -39,6 +40,10 @@ DROPPED = (
     "k=",
     "a=source-filter:",
 )
+
+# Most lines are these: they are not searched for what only other lines may hold.
+PLAIN = ("a=rtpmap:", "a=fmtp:", "a=ptime:", "a=sendrecv", "t=", "v=")
+_ADDRESS = re.compile(r"@|[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{1,4}:[0-9A-Fa-f]{0,4}:")
 
 # What comes before c= among the session's lines (RFC 8866 section 9).
 BEFORE_CONNECTION = "vosiuep"
@@ -224,6 +229,8 @@ def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> lis
         if line.startswith("o="):
             line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"
         elif _is_dropped(line):
+            if line.startswith("s="):
+                lines.append("s=-")  # there has to be one
             continue
         elif line[0] not in BEFORE_CONNECTION and not placed:
             lines.append(f"c=IN {kind} {local.host}")
@@ -256,8 +263,14 @@ def _voice_lines(
 
 
 def _is_dropped(line: str) -> bool:
-    """Whatever attribute it is in, a key of one leg never reaches the other."""
-    return line.startswith(DROPPED) or (line.startswith("a=") and "inline:" in line.lower())
+    """Whatever attribute it is in, a key or an address of one leg never reaches the other."""
+    if line.startswith(PLAIN):
+        return "inline:" in line.lower()
+    return (
+        line.startswith(DROPPED)
+        or _ADDRESS.search(line) is not None  # a=ssrc with a CNAME, i=, e= …
+        or (line.startswith("a=") and "inline:" in line.lower())
+    )
 
 
 def _kind(host: str) -> str:
