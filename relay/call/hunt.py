@@ -245,6 +245,7 @@ class Hunt:
             self._hops = list(hops)
             self._next(now)
             return
+        why = without_addresses(why)  # the caller is told; the log has the target
         if self._target.redirected:
             self._refuse(f"trunk {self._trunk} redirected the call: {why}", now)
             return
