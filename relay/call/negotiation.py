@@ -11,7 +11,7 @@ from os import urandom
 
 from relay.call.ports import SIDES, CallMedia, LegMedia, Side
 from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
-from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.crypto import Srtp
 from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
     Origin,
@@ -45,7 +45,7 @@ class Description:
 class Negotiation:
     """The descriptions of both legs and the open offer, if there is one.
 
-    `srtp` says per side whether its media are encrypted: each leg has keys of its own.
+    `security` says per side whether its media are encrypted: each leg has keys of its own.
     """
 
     __slots__ = ("_applied", "_keying", "_media", "_offer", "_sent", "_streams", "_symmetric")
@@ -55,12 +55,12 @@ class Negotiation:
         media: CallMedia,
         symmetric: dict[Side, bool],
         session_id: int,
-        srtp: Mapping[Side, Srtp] | None = None,
+        security: Mapping[Side, Srtp],
         random: Callable[[int], bytes] = urandom,
     ) -> None:
         self._media = media
         self._symmetric = symmetric
-        self._keying = {side: Keying((srtp or {}).get(side, OFF), random) for side in SIDES}
+        self._keying = {side: Keying(security[side], random) for side in SIDES}
         self._sent = {
             Side.CALLER: Description(session_id),
             Side.CALLEE: Description(session_id + 1),

@@ -89,11 +89,13 @@ def _open(
     now: float,
 ) -> None:
     callee = calls.router.trunk(callee_trunk)
-    symmetric = {Side.CALLER: trunk.symmetric_rtp, Side.CALLEE: callee.symmetric_rtp}
+    trunks = {Side.CALLER: trunk, Side.CALLEE: callee}
+    symmetric = {side: peer.symmetric_rtp for side, peer in trunks.items()}
+    security = {side: peer.media_security for side, peer in trunks.items()}
     first = targets[0].uri
     call.media = calls.media.open(call.id, ":" in source.host, ":" in first.host)
     try:
-        call.negotiation = Negotiation(call.media, symmetric, calls.session_id())
+        call.negotiation = Negotiation(call.media, symmetric, calls.session_id(), security)
         invitation = Invitation(call, trunk, request, ":" in first.host)
         call.hunt = Hunt(
             call,

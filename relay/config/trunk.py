@@ -21,6 +21,7 @@ from relay.config.values import (
     Switch,
 )
 from relay.errors import MalformedMessage
+from relay.sdp.crypto import OFF, Srtp
 from relay.sip.uri import SipUri
 
 TRANSPORTS = ("udp", "tcp")
@@ -158,6 +159,13 @@ class Trunk(Section):
         if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
             raise ValueError(f"{value!r} is not the two-letter code of a country")
         return value
+
+    @property
+    def media_security(self) -> Srtp:
+        """What its legs negotiate; `secure` covers signalling and media."""
+        if self.srtp == "optional":
+            return OFF  # until the engine opens SRTP
+        return Srtp("required" if self.secure else self.srtp, self.srtp_suites)
 
     @field_validator("secure")
     @classmethod
