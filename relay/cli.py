@@ -151,7 +151,8 @@ def _print_where_to_call(config: Config) -> None:
     """For a person who has just started it; the log's lines follow."""
     console = _stderr()
     for listen in config.sip.listen:
-        host = config.sip.advertise or listen.host
+        ipv6 = ":" in listen.host
+        host = (config.sip.advertise_ipv6 if ipv6 else config.sip.advertise) or listen.host
         host = f"[{host}]" if ":" in host else host
         uri = f"sip:+15550100@{host}:{listen.port};transport={listen.transport}"
         console.print(f"Send a call to [bold]{escape(uri)}[/]")

@@ -83,6 +83,7 @@ class Server:
             media.address_ipv6,
             self._on_media,
             latch_networks=config.region.networks,
+            advertise_ipv6=media.advertise_ipv6,
         )
         self._journal = LogJournal(self._loop.call_later)
         self._store = directory_of(config.recording.store)
@@ -108,7 +109,8 @@ class Server:
                 os.urandom(32),
             ),
         )
-        self.endpoint = Endpoint(self.calls, config.sip.listen, config.sip.advertise, self._on_bug)
+        advertise = filter(None, (config.sip.advertise, config.sip.advertise_ipv6))
+        self.endpoint = Endpoint(self.calls, config.sip.listen, advertise, self._on_bug)
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
@@ -213,8 +215,9 @@ class Server:
 def _own_addresses(config: Config) -> tuple[str, ...]:
     """Where this node itself may be seen to send from."""
     sip, media = config.sip, config.media
-    ours = (media.address, media.address_ipv6, sip.advertise, media.advertise)
-    return tuple({*filter(None, ours), *(listen.host for listen in sip.listen)})
+    ours = {media.address, media.address_ipv6, media.advertise, media.advertise_ipv6}
+    ours |= {sip.advertise, sip.advertise_ipv6, *(listen.host for listen in sip.listen)}
+    return tuple(filter(None, ours))
 
 
 def _check_media_addresses(media: Media) -> None:

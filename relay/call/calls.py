@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -34,6 +35,16 @@ PASSED_ON = ("priority", "date", "user-to-user", "accept-language")
 def user_of(uri: str) -> str:
     """The part of a SIP URI before the @: the number."""
     return uri.partition(":")[2].rpartition("@")[0]
+
+
+def _is_at(host: str, source: str) -> bool:
+    """Whether a URI's host is this address; IPv6 has many spellings."""
+    if host == source or ":" not in host:
+        return host == source
+    try:
+        return ipaddress.ip_address(host) == ipaddress.ip_address(source)
+    except ValueError:
+        return False
 
 
 class Calls:
@@ -209,7 +220,7 @@ class Calls:
             return True
         if source.host == leg.peer:
             return True
-        return leg.dialog is not None and leg.dialog.next_hop_uri().host == source.host
+        return leg.dialog is not None and _is_at(leg.dialog.next_hop_uri().host, source.host)
 
     def _count_refusal(self, request: Request, error: RelayError, source: Hop) -> None:
         status = error.status if isinstance(error, Refused) else error.status_hint

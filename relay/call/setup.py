@@ -93,7 +93,7 @@ def _open(
     symmetric = {side: peer.symmetric_rtp for side, peer in trunks.items()}
     security = {side: peer.media_security for side, peer in trunks.items()}
     first = targets[0].uri
-    call.media = calls.media.open(call.id, ":" in source.host, ":" in first.host)
+    call.media = calls.media.open(call.id, _speaks_ipv6(request.body, source), ":" in first.host)
     try:
         call.negotiation = Negotiation(call.media, symmetric, calls.session_id(), security)
         invitation = Invitation(call, trunk, request, ":" in first.host)
@@ -122,6 +122,13 @@ def _open(
         callee_number=first.user,
     )
     call.hunt.start(now)
+
+
+def _speaks_ipv6(offer: bytes, source: Hop) -> bool:
+    """The family of the caller's voice: a dual-stack phone may signal by the other one."""
+    if b"\nc=IN IP" not in offer:
+        return ":" in source.host
+    return b"\nc=IN IP4 " not in offer
 
 
 class Invitation:

@@ -45,12 +45,14 @@ def _addresses(parts: Parts) -> Iterator[str]:
 
 
 def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
+    yield from _families("sip", sip)
     for index, listen in enumerate(sip.listen):
         where = f"sip.listen[{index}]"
         if listen in sip.listen[:index]:
             yield f"{where}: {listen} is listed twice"
-        if ipaddress.ip_address(listen.host).is_unspecified and sip.advertise is None:
-            yield f"{where}: {listen.host} is no address to be called at: set sip.advertise"
+        key = "advertise_ipv6" if ":" in listen.host else "advertise"
+        if ipaddress.ip_address(listen.host).is_unspecified and getattr(sip, key) is None:
+            yield f"{where}: {listen.host} is no address to be called at: set sip.{key}"
         if media is not None and listen.transport == "udp":
             first, last = media.ports
             if first <= listen.port <= last:
@@ -58,13 +60,25 @@ def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
 
 
 def _media(media: Media) -> Iterator[str]:
-    address = ipaddress.ip_address(media.address)
-    if address.is_unspecified and media.advertise is None:
-        yield f"media.address: {media.address} is no address to send to: set media.advertise"
-    if media.address_ipv6 is not None and ":" not in media.address_ipv6:
-        yield f"media.address_ipv6: {media.address_ipv6} is not an IPv6 address"
-    if ":" in media.address:
-        yield f"media.address: {media.address} is not IPv4: it belongs to media.address_ipv6"
+    yield from _families("media", media)
+    for key, advertise in (("address", "advertise"), ("address_ipv6", "advertise_ipv6")):
+        host = getattr(media, key)
+        if host is None:
+            continue
+        if ipaddress.ip_address(host).is_unspecified and getattr(media, advertise) is None:
+            yield f"media.{key}: {host} is no address to send to: set media.{advertise}"
+    if media.advertise_ipv6 is not None and media.address_ipv6 is None:
+        yield "media.advertise_ipv6: there is no media.address_ipv6 behind it"
+
+
+def _families(where: str, section: Sip | Media) -> Iterator[str]:
+    """IPv4 under the plain key, IPv6 under the one that says so."""
+    for key in ("address", "advertise"):
+        host, host_ipv6 = getattr(section, key, None), getattr(section, f"{key}_ipv6", None)
+        if host is not None and ":" in host:
+            yield f"{where}.{key}: {host} is not IPv4: it belongs to {where}.{key}_ipv6"
+        if host_ipv6 is not None and ":" not in host_ipv6:
+            yield f"{where}.{key}_ipv6: {host_ipv6} is not an IPv6 address"
 
 
 def _ipv6(sip: Sip | None, media: Media, trunks: Sequence[Trunk | None]) -> Iterator[str]:

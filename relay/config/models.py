@@ -37,7 +37,7 @@ NEVER_PASSED = frozenset(
     Service-Route Session-Expires SIP-ETag SIP-If-Match Subscription-State Supported
     Target-Dialog To Unsupported Via Warning WWW-Authenticate""".lower().split()
 )
-_LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
+_LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 
 
@@ -101,10 +101,11 @@ class Dns(Section):
 
 
 class Sip(Section):
-    """Signalling. `advertise` is the address that peers see in place of our own."""
+    """Signalling. `advertise` is the address that peers see in place of our own, by family."""
 
     listen: Annotated[tuple[Annotated[Listen, BeforeValidator(_listen)], ...], Field(min_length=1)]
     advertise: Address | None = None
+    advertise_ipv6: Address | None = None
     drain_s: Annotated[float, Field(strict=True, ge=0, le=86400)] = 5.0
     tls: Tls | None = None
     dns: Dns = Dns()
@@ -129,6 +130,7 @@ class Media(Section):
     address: Address
     advertise: Address | None = None
     address_ipv6: Address | None = None
+    advertise_ipv6: Address | None = None
     ports: tuple[int, int] = (20000, 39999)
     workers: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     idle_timeout_s: Seconds = 60.0

@@ -20,18 +20,29 @@ _SECRET = re.compile(r"(env|file):(.+)")
 
 
 def address(value: Any) -> Any:
-    """An IP address in its normal form."""
-    if isinstance(value, str):
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError:
-            raise ValueError(f"{value!r} is not an IP address") from None
-    return value
+    """An IP address in its normal form, that other networks than its own can reach."""
+    if not isinstance(value, str):
+        return value
+    try:
+        found = ipaddress.ip_address(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is not an IP address") from None
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.is_link_local or found.scope_id is not None:
+            raise ValueError(
+                f"{value!r} is a link-local address, which is good on its own link only: "
+                "use a global or a unique local one (fd00::/8)"
+            )
+        if found.ipv4_mapped is not None:
+            raise ValueError(f"{value!r} is an IPv4 address: write {found.ipv4_mapped}")
+    return str(found)
 
 
 def _network(value: Any) -> Any:
     if not isinstance(value, str):
         return value
+    if "%" in value:
+        raise ValueError(f"{value!r} names a link: give the network without %…")
     try:
         return ipaddress.ip_network(value)
     except ValueError:

@@ -142,10 +142,10 @@ class Engine:
         quarantine_s: float = 6.0,
         record: bool = True,
         nap_us: int = 1000,
+        advertise_ipv6: str | None = None,
     ) -> None:
-        self._address = address
-        self._advertise = advertise or address
-        self._address_ipv6 = address_ipv6
+        self._bind_hosts = {False: address, True: address_ipv6}  # by family: is it IPv6?
+        self._told = {False: advertise or address, True: advertise_ipv6 or address_ipv6 or ""}
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -181,18 +181,14 @@ class Engine:
         flows, ports = self._bind(self._workers[index], number, binds)
         self._load[index] += 1
         self._call_ids[number] = call_id
-        hosts = (
-            binds[0] if caller_ipv6 else self._advertise,
-            binds[1] if callee_ipv6 else self._advertise,
-        )
+        hosts = (self._told[caller_ipv6], self._told[callee_ipv6])
         return EngineCall(self, number, flows, index, ports, hosts)
 
     def _bind_address(self, ipv6: bool) -> str:
-        if not ipv6:
-            return self._address
-        if self._address_ipv6 is None:
+        host = self._bind_hosts[ipv6]
+        if host is None:
             raise NotAcceptable("no media.address_ipv6 is configured")
-        return self._address_ipv6
+        return host
 
     def _bind(
         self, worker: _native.Worker, number: int, binds: tuple[str, str]

@@ -73,6 +73,10 @@ def _host(connection: str) -> str | None:
         return None
     if address.is_multicast:
         raise NotAcceptable("the c= line is a multicast address")
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_link_local or address.scope_id is not None:
+            raise NotAcceptable("the c= line is an address that is good on its own link only")
+        return str(address.ipv4_mapped or address)
     return str(address)
 
 

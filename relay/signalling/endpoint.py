@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -35,13 +35,13 @@ class Endpoint:
         self,
         calls: Calls,
         listens: Sequence[Listen],
-        advertise: str | None,
+        advertise: Iterable[str],
         on_bug: Callable[[Exception], None],
     ) -> None:
         self._agent = UserAgent(calls, self, on_bug)
         self.counters = self._agent.counters
         self._listens = listens
-        self._advertise = advertise
+        self._advertise = {":" in host: host for host in advertise}  # by family: is it IPv6?
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
         self._first_udp: dict[bool, UdpListener] = {}  # of each family: is it IPv6?
@@ -99,7 +99,7 @@ class Endpoint:
     # --- Addresses, for the user agent
 
     def sent_by(self, transport: str, peer: str, link: int) -> str:
-        """Our `host:port` towards a peer; the advertised host when one is configured."""
+        """Our `host:port` towards a peer; the host that is advertised to its family, if any."""
         host, port = "", 0
         ipv6 = ":" in peer
         if transport == "udp":
@@ -108,8 +108,7 @@ class Endpoint:
                 host, port = udp.host, udp.port
         else:
             host, port = self._tcp.get(socket.AF_INET6 if ipv6 else socket.AF_INET, ("", 0))
-        if self._advertise is not None and (":" in self._advertise) == ipv6:
-            host = self._advertise
+        host = self._advertise.get(ipv6, host)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def is_open(self, hop: Hop) -> bool:

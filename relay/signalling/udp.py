@@ -34,7 +34,8 @@ class UdpListener(asyncio.DatagramProtocol):
         """Raises ListenError naming the address."""
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_datagram_endpoint(lambda: self, local_addr=(host, port))
+            sock = _bound(host, port)
+            await loop.create_datagram_endpoint(lambda: self, sock=sock)
         except OSError as error:
             raise ListenError(cannot_bind("udp", host, port, error)) from error
 
@@ -66,6 +67,21 @@ class UdpListener(asyncio.DatagramProtocol):
     def close(self) -> None:
         if self._transport is not None:
             self._transport.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket of one family: `[::]` takes no IPv4, whose peers would seem to have IPv6
+    addresses. Raises OSError."""
+    sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def cannot_bind(transport: str, host: str, port: int, error: OSError) -> str:

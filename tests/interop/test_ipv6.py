@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.region import Party, free_port, need, parties, region
-from tests.interop.sipp_run import PCAPS, answering, assert_all, call
+from tests.interop.sipp_run import PCAPS, answering, assert_all, call, refused
 
 HOST = "::1"
 TRANSPORT = {"udp": "u1", "tcp": "t1"}
@@ -58,3 +58,29 @@ def test_a_call_carries_voice_both_ways(
         assert callee["relayed"] > 50
         assert (caller["lost"], callee["lost"]) == (0, 0)
         assert (caller["drops"], callee["drops"]) == ({}, {})
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+@pytest.mark.parametrize(
+    ("caller_ipv6", "callee_ipv6"), [(True, False), (False, True)], ids=["6 to 4", "4 to 6"]
+)
+def test_hold_passes_from_one_family_to_the_other(
+    tmp_path: Path, transport: str, caller_ipv6: bool, callee_ipv6: bool
+) -> None:
+    here, everyone = _everyone(caller_ipv6, callee_ipv6)
+    media = [("-mp", str(free_port(party.host))) for party in everyone[1:3]]
+    kind = ("-t", TRANSPORT[transport])
+    with (
+        region(tmp_path, transport, everyone=everyone, host_ipv6=HOST) as r,
+        answering("uas_hold", r.carrier, *kind, *media[1], "-m", "1") as callee,
+    ):
+        relay = here if caller_ipv6 else r.relay
+        assert_all(call("uac_hold", r.pbx, relay, *kind, *media[0]))
+        assert_all(callee.wait())
+        assert r.ended()["cause"] == "caller hung up"
+
+
+def test_a_stranger_over_ipv6_is_refused(tmp_path: Path) -> None:
+    here, everyone = _everyone(False, False)
+    with region(tmp_path, everyone=everyone, host_ipv6=HOST):
+        assert_all(refused(403, Party(HOST, free_port(HOST)), here))

@@ -200,6 +200,8 @@ def test_answers_that_do_not_fit(answer: tuple[str, ...]) -> None:
         (("m=audio 4000 RTP/AVP 0", "c=IN IP4 1.2.3.999"), "names a host"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP4 224.2.1.1/127"), "multicast"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP6 ff15::101/3"), "multicast"),
+        (("m=audio 4000 RTP/AVP 0", "c=IN IP6 fe80::1"), "its own link only"),
+        (("m=audio 4000 RTP/AVP 0", "c=IN IP6 2001:db8::1%eth0"), "its own link only"),
     ],
 )
 def test_offers_that_cannot_be_carried(media: tuple[str, ...], text: str) -> None:

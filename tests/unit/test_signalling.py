@@ -200,3 +200,28 @@ def test_a_banned_source_is_refused_when_it_connects() -> None:
         rig.close()
 
     uvloop.run(main())
+
+
+def test_each_family_has_a_socket_of_its_own() -> None:
+    """On one for both, IPv4 peers would look like `::ffff:192.0.2.1`: no voice over IPv4."""
+
+    async def main() -> None:
+        sources: list[str] = []
+        got = asyncio.Event()
+
+        def receive(data: bytes, hop: Hop) -> None:
+            sources.append(hop.host)
+            got.set()
+
+        first, second = UdpListener(1, receive), UdpListener(2, receive)
+        await first.bind("::", 0)
+        await second.bind("0.0.0.0", first.port)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+            peer.sendto(b"x", ("127.0.0.1", first.port))
+            async with asyncio.timeout(DEADLINE_S):
+                await got.wait()
+        assert sources == ["127.0.0.1"]
+        for udp in (first, second):
+            udp.close()
+
+    uvloop.run(main())
