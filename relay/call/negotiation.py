@@ -48,7 +48,18 @@ class Negotiation:
     `security` says per side whether its media are encrypted: each leg has keys of its own.
     """
 
-    __slots__ = ("_applied", "_keying", "_media", "_offer", "_sent", "_streams", "_symmetric")
+    __slots__ = (
+        "_applied",
+        "_before",
+        "_keying",
+        "_last",
+        "_media",
+        "_offer",
+        "_offered",
+        "_sent",
+        "_streams",
+        "_symmetric",
+    )
 
     def __init__(
         self,
@@ -66,6 +77,9 @@ class Negotiation:
             Side.CALLEE: Description(session_id + 1),
         }
         self._offer: tuple[Side, Stream] | None = None
+        self._offered = b""  # the open offer as it came
+        self._before: bytes | None = None  # what the other side was told before it
+        self._last: tuple[Side, bytes, bytes] | None = None  # offerer, its offer, its answer
         self._applied: dict[Side, LegMedia] = {}
         self._streams: dict[Side, Stream] = {}
 
@@ -89,6 +103,7 @@ class Negotiation:
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
         self._offer = (side, stream)
+        self._offered, self._before = body, self._sent[side.other].body
         keying.accept(stream.section, crypto)
         terms = Terms(*self._keying[side.other].offer())
         local = self._media.local(side.other)
@@ -103,23 +118,46 @@ class Negotiation:
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
         offered = self._offer[1]
-        try:
-            answered = check_answer(offered, Session.parse(body))
-        except MalformedSdp as error:
-            raise WrongAnswer(f"the answer: {error}") from None
-        self._keying[side].take_answer(answered.section)
+        answered = self._answered(side, offered, body)
         local = self._media.local(side.other)
         lines = self._keying[side.other].answer()
         told = self._describe(
             side.other, lambda origin: relay_answer(offered, answered, local, origin, lines)
         )
-        self._streams = {side: answered, side.other: offered}
-        self._apply()
+        self._before = None
+        self._last = (side.other, self._offered, told)
+        self._apply(side, answered, offered)
         return told
 
     def close(self) -> None:
         """The exchange is over, answered or failed: what was agreed before stays."""
-        self._offer = None
+        if self._offer is not None and self._before is not None:
+            self._sent[self._offer[0].other].body = self._before
+        self._offer = self._before = None
+        for keying in self._keying.values():
+            keying.keep()
+
+    def repeated(self, side: Side, body: bytes) -> bytes:
+        """The answer to an offer that only repeats the one agreed last; empty for any other."""
+        if self._last is not None and self._last[0] is side and self._last[1] == body:
+            return self._last[2]
+        return b""
+
+    def current(self, side: Side) -> bytes:
+        """What a side was told last: it may be said again, and changes nothing then."""
+        return self._sent[side].body
+
+    def reaffirm(self, side: Side, body: bytes) -> None:
+        """Take the answer to `current(side)` said again; a peer may move its address with it.
+
+        Raises WrongAnswer (502); nothing has changed then.
+        """
+        offered = self._streams[side.other]
+        said = Session.parse(self.current(side))
+        self._keying[side].repeat(said.sections[offered.position])
+        answered = self._answered(side, offered, body)
+        self._last = None
+        self._apply(side, answered, offered)
 
     def renew(self) -> None:
         """Tell the engine again what holds: its silence is timed from the answer on."""
@@ -142,11 +180,20 @@ class Negotiation:
         description.body = body
         return body
 
-    def _apply(self) -> None:
-        for side in SIDES:
-            stream, other = self._streams[side], self._streams[side.other]
-            keys = self._keying[side].agree()
-            leg = leg_media(stream, other, self._symmetric[side], keys)
-            if self._applied.get(side) != leg:
-                self._applied[side] = leg
-                self._media.update(side, leg)
+    def _answered(self, side: Side, offered: Stream, body: bytes) -> Stream:
+        try:
+            answered = check_answer(offered, Session.parse(body))
+        except MalformedSdp as error:
+            raise WrongAnswer(f"the answer: {error}") from None
+        self._keying[side].take_answer(answered.section)
+        return answered
+
+    def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
+        self._streams = {side: answered, side.other: offered}  # codec() asks for the first
+        for each in SIDES:
+            stream, other = self._streams[each], self._streams[each.other]
+            keys = self._keying[each].agree()
+            leg = leg_media(stream, other, self._symmetric[each], keys)
+            if self._applied.get(each) != leg:
+                self._applied[each] = leg
+                self._media.update(each, leg)

@@ -14,7 +14,7 @@ from os import urandom
 from typing import NamedTuple
 
 from relay.errors import NotAcceptable, WrongAnswer
-from relay.sdp.crypto import Crypto, Srtp, new_key, usable
+from relay.sdp.crypto import Crypto, Srtp, new_key, parse_crypto, usable
 from relay.sdp.description import SrtpKey, SrtpKeys
 from relay.sdp.session import MediaSection
 
@@ -140,7 +140,15 @@ class Keying:
             raise WrongAnswer("the answer repeats our own key")
         self._next = Pair(theirs, ours, section.keyed)
 
+    def repeat(self, section: MediaSection) -> None:
+        """What we said last is said again, as an offer: its lines may be answered."""
+        self._offered = tuple(parse_crypto(value) for value in section.crypto())
+
     # --- what became of it
+
+    def keep(self) -> None:
+        """The exchange is over: what it did not change stays."""
+        self._next = self._agreed
 
     def agree(self) -> SrtpKeys | None:
         """The exchange is answered (it may be again): the keys that hold now."""

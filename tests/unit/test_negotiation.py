@@ -303,6 +303,52 @@ def test_every_suite(suite: str) -> None:
     assert ours.send.suite == suite
 
 
+# --- said again, and taken back
+
+
+@pytest.mark.parametrize("side", Side)
+def test_what_a_side_was_told_may_be_said_again(side: Side) -> None:
+    """A session refresh of ours: the peer repeats its answer, or moves with it."""
+    call = Pair(caller=REQUIRED, callee=REQUIRED)
+    texts = {CALLER: (SAVP, crypto(K1)), CALLEE: (SAVP, crypto(K2))}
+    told, back = call.exchange(texts[CALLER], texts[CALLEE])
+    said = call.negotiation.current(side).decode().splitlines()
+    assert said == (back if side is CALLER else told)
+    before = {each: list(call.media.updates[each]) for each in Side}
+    call.negotiation.reaffirm(side, sdp(*texts[side], host=HOSTS[side]))
+    assert call.media.updates == before
+    call.negotiation.reaffirm(side, sdp(*texts[side], host="192.0.2.77"))
+    remote = call.media.last(side).remote
+    assert remote is not None and remote.host == "192.0.2.77"
+    assert call.media.updates[side.other] == before[side.other]
+    with pytest.raises(WrongAnswer, match="tag 9"):
+        call.negotiation.reaffirm(side, sdp(SAVP, crypto(K3, 9)))
+
+
+def test_an_offer_that_only_repeats_is_answered_from_memory() -> None:
+    call = Pair(caller=REQUIRED)
+    offer = sdp(SAVP, crypto(K1))
+    call.offer(SAVP, crypto(K1))
+    back = call.answer(AUDIO)
+    call.negotiation.close()
+    assert call.negotiation.repeated(CALLER, offer).decode().splitlines() == back
+    assert call.negotiation.repeated(CALLEE, offer) == b""
+    assert call.negotiation.repeated(CALLER, sdp(SAVP, crypto(K2))) == b""
+
+
+def test_an_offer_that_failed_is_forgotten() -> None:
+    """Neither its keys nor its words are left when something else is agreed afterwards."""
+    call = Pair(caller=REQUIRED, callee=REQUIRED)
+    call.exchange((SAVP, crypto(K1)), (SAVP, crypto(K2)))
+    said = call.negotiation.current(CALLEE)
+    keys = call.media.last(CALLER).srtp
+    call.offer(SAVP, crypto(K3), "a=sendonly")
+    call.negotiation.close()  # the callee refused it
+    assert call.negotiation.current(CALLEE) == said
+    call.negotiation.reaffirm(CALLEE, sdp(SAVP, crypto(K2), host="192.0.2.77"))
+    assert call.media.last(CALLER).srtp == keys
+
+
 # --- hold, in every style
 
 
