@@ -102,6 +102,11 @@ class Server:
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
+            ours={
+                trunk.name: trunk.outbound_credentials
+                for trunk in config.trunk
+                if trunk.outbound_credentials is not None
+            },
             authentication=Authentication(
                 config.trunk,
                 config.sip.realm or config.region.id,

@@ -42,7 +42,7 @@ class CalleeLeg(Leg):
         self.invite = OutgoingInvite(self, invite, self)
         self.call.calls.remember(self, invite.call_id, self.local_tag)
         self.call.calls.placed(invite)
-        self.signalling.request(invite, hop, None, self.invite)
+        self.request(invite, hop, None, self.invite)
 
     def cancel(self) -> None:
         """Give up before the answer; a 2xx that crosses is acknowledged and ended."""

@@ -25,7 +25,6 @@ class CallerLeg(Leg):
         self, call: Call, trunk: str, tx: Transaction, request: Request, source: Hop
     ) -> None:
         super().__init__(call, Side.CALLER, trunk, call.calls.token())
-        self.host = source.host
         self.reuse = source if source.transport != "udp" else None
         self.peer = source.host
         self.contact = self.signalling.contact(source)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
+from relay.call.authorization import Account
 from relay.call.call import Call
 from relay.call.guard import Guard
 from relay.call.invite import IncomingInvite
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from relay.call.authentication import Authentication
     from relay.call.leg import Leg
     from relay.call.router import Router
+    from relay.config import Credential
 
 
 # What crosses from leg to leg in an INVITE beside identities (`relay.call.identity`) and
@@ -65,8 +67,10 @@ class Calls:
         limits: Limits | None = None,
         own: tuple[str, ...] = (),
         authentication: Authentication | None = None,
+        ours: Mapping[str, Credential] | None = None,
     ) -> None:
-        """`own` are this node's addresses, which are never banned."""
+        """`ours` are our credentials by the trunk that they are for. `own` are this node's
+        addresses, which are never banned."""
         self.router = router
         self.authentication = authentication
         self.admission = admission
@@ -82,6 +86,9 @@ class Calls:
         self.alarms = Alarms()
         self.guard = Guard(limits or Limits(), own, router, journal, self.alarms, wall_clock)
         self.counters: Counter[str] = Counter()
+        self.accounts = {
+            trunk: Account(trunk, credential, self) for trunk, credential in (ours or {}).items()
+        }
         self.stopping = False
         self.active: dict[str, Call] = {}
         self._legs: dict[tuple[str, str], Leg] = {}
@@ -213,8 +220,6 @@ class Calls:
     def _may_use(self, leg: Leg, source: Hop) -> bool:
         """Who may speak in a dialog: its trunk's addresses, those that its INVITE came from or
         went to, and where the peer's Contact points."""
-        if leg.host == source.host:
-            return True
         trunk = self.router.identify(source.host)
         if trunk is not None and trunk.name == leg.trunk:
             return True

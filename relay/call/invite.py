@@ -119,6 +119,7 @@ class OutgoingInvite:
 
     __slots__ = (
         "_acks",
+        "_again",
         "_leg",
         "_listener",
         "_provisional",
@@ -133,13 +134,20 @@ class OutgoingInvite:
         self.request = request
         self._listener = listener
         self.tx: InviteClientTransaction | None = None
-        self.cancelled = self.final = self._provisional = False
+        self.cancelled = self.final = self._provisional = self._again = False
         self._acks: dict[str, Request | None] = {}
 
     @property
     def heard(self) -> bool:
         """The peer has shown that it lives, by a 100 at least."""
-        return self._provisional or self.final
+        return self._provisional or self._again or self.final
+
+    def start_again(self, request: Request) -> None:
+        """It was challenged, and goes out once more with credentials: a CANCEL would have to
+        wait for a 1xx again."""
+        self.request = request
+        self.tx = None
+        self._provisional, self._again = False, True
 
     def cancel(self) -> None:
         """Give up: at once after a 1xx, else when the first one comes (section 9.1)."""
@@ -150,7 +158,12 @@ class OutgoingInvite:
             self._leg.signalling.cancel(self.tx)
 
     def acknowledge(self, ack: Request, remote_tag: str) -> None:
-        """Send the ACK and keep it: a repeated 2xx gets it again."""
+        """Send the ACK and keep it: a repeated 2xx gets it again. It has the credentials of
+        the INVITE, for nobody may challenge it (section 22.1)."""
+        if self._leg.account is not None:
+            for name in ("Authorization", "Proxy-Authorization"):
+                for value in self.request.headers.fields(name):
+                    ack.headers.add(name, value)
         self._acks[remote_tag] = ack
         self._leg.send_ack(ack)
 

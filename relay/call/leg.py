@@ -17,9 +17,11 @@ from relay.errors import RemoteProtocolError
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, Timers, Transaction
+from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarms
+    from relay.call.authorization import Account
     from relay.call.call import Call
 
 MID_CALL = frozenset({"INVITE", "UPDATE", "INFO"})
@@ -30,12 +32,12 @@ class Leg:
 
     __slots__ = (
         "_bye_reason",
+        "account",
         "alarms",
         "call",
         "contact",
         "dialog",
         "gone",
-        "host",
         "incoming",
         "keys",
         "local_tag",
@@ -51,6 +53,7 @@ class Leg:
         self.call = call
         self.side = side
         self.trunk = trunk
+        self.account: Account | None = call.calls.accounts.get(trunk)
         self.local_tag = local_tag
         self.signalling: Signalling = call.calls.signalling
         self.alarms: Alarms = call.calls.alarms
@@ -59,7 +62,6 @@ class Leg:
         self.contact = ""
         self.peer = ""  # the address that its INVITE came from or went to
         self.reuse: Hop | None = None
-        self.host = ""  # where its INVITE came from; it may not be among the trunk's addresses
         self.incoming: IncomingInvite | None = None
         self.gone = False
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
@@ -80,7 +82,16 @@ class Leg:
     def send(self, request: Request, user: object) -> None:
         """A request in this leg's dialog."""
         assert self.dialog is not None
-        self.signalling.request(request, self.dialog.next_hop_uri(), self.reuse, user)
+        self.request(request, self.dialog.next_hop_uri(), self.reuse, user)
+
+    def request(
+        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+    ) -> None:
+        """A request of this leg, with our credentials where its trunk wants them."""
+        if self.account is None:
+            self.signalling.request(request, target, reuse, user)
+        else:
+            self.account.request(request, target, reuse, user, self.dialog, self.call.id)
 
     def send_ack(self, ack: Request) -> None:
         assert self.dialog is not None
