@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shlex
+import subprocess
 import sys
 from glob import glob
 
@@ -19,6 +21,15 @@ flags = (
 )
 
 
+def libcrypto(option: str) -> list[str]:
+    """What pkg-config says of libcrypto, which is linked directly."""
+    command = ["pkg-config", option, "libcrypto >= 3.0"]
+    try:
+        return shlex.split(subprocess.check_output(command, text=True))
+    except (OSError, subprocess.CalledProcessError):
+        sys.exit("OpenSSL 3 is needed: install pkg-config and libssl-dev")
+
+
 def compile_native() -> list[Extension]:
     """Cython to C. A function on the packet path that would take the GIL fails the build."""
     said = io.StringIO()
@@ -30,8 +41,14 @@ def compile_native() -> list[Extension]:
                         "relay._native",
                         ["native/_native.pyx"],
                         depends=glob("native/*.px[di]"),
-                        extra_compile_args=["-std=gnu11", "-Wall", *flags],
-                        extra_link_args=["-fsanitize=address,undefined"] if debug else [],
+                        extra_compile_args=[
+                            *("-std=gnu11", "-Wall", *flags),
+                            *libcrypto("--cflags"),
+                        ],
+                        extra_link_args=[
+                            *(["-fsanitize=address,undefined"] if debug else []),
+                            *libcrypto("--libs"),
+                        ],
                     )
                 ],
                 include_path=["native"],

@@ -13,14 +13,20 @@ from libc.string cimport memcpy, memset, strerror
 from bursts cimport Bursts as BurstsState, bursts_feed
 from dtmf cimport Dtmf as DtmfState, DtmfPress, dtmf_feed, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Settings
+from openssl cimport OPENSSL_cleanse
 from packet cimport (
-    DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, Drop, Kind, RtcpView, RtpView, demux, rtcp_view,
-    rtp_view,
+    DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView,
+    RtpView, demux, rtcp_view, rtp_header, rtp_view,
 )
 from forward cimport LATCH_NETWORKS
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_PLACES, Command, Event,
     commands_push,
+)
+from srtp cimport srtcp_close, srtcp_open, srtp_close, srtp_open
+from srtp_keys cimport (
+    AUTH_OCTETS, SRTP_MKI_OCTETS, SRTP_TAIL_OCTETS, SessionKeys, SrtpKey, Suite, srtp_derive,
+    srtp_key_free, srtp_key_new, srtp_keys_free,
 )
 from stats cimport Stats as StatsState, stats_expected, stats_feed, stats_lost
 from sys cimport (
@@ -32,13 +38,15 @@ from sys cimport (
 from worker cimport Worker as WorkerState, call_release, worker_main
 
 include "timeline.pxi"
+include "srtp.pxi"
 include "hooks.pxi"
 
 DROP_NAMES = (
     "none", "short", "oversized", "not_rtp", "bad_version", "malformed", "stun", "dtls",
     "not_rtcp", "rtcp_mux_not_negotiated", "not_described", "wrong_source", "latch_refused",
     "wrong_ssrc", "payload_type_not_negotiated", "on_hold", "receiver_on_hold", "no_destination",
-    "send_failed",
+    "send_failed", "srtp_too_short", "srtp_unknown_mki", "srtp_authentication_failed",
+    "srtp_replayed", "srtp_too_many_streams", "srtp_number_repeated", "srtp_key_exhausted",
 )
 if len(DROP_NAMES) != DROP_COUNT:
     raise ImportError("every drop code has one name")
@@ -89,7 +97,7 @@ cdef class CallFlows:
     def __dealloc__(self):
         if self.call != NULL:
             if self.open:
-                self.worker.command(COMMAND_CLOSE, self.call, 0, 0, 0, NULL)
+                self.worker.command(COMMAND_CLOSE, self.call)
             call_release(self.call)
 
     cdef int remote(self, relay_address *out, int side, object host, int port) except -1:
@@ -104,10 +112,17 @@ cdef class CallFlows:
     def update(
         self, int side, host, int port, int rtcp_port, payload_types, int telephone_event=-1,
         int clock_hz=8000, bint may_send=True, bint may_receive=True, bint symmetric=False,
+        payload_map=(), srtp_receive=(), srtp_send=None,
     ):
-        """Apply a description to one leg, between two packets. Raises ValueError."""
+        """Apply a description to one leg, between two packets. Raises ValueError.
+
+        A key is (suite, key, salt, mki). `srtp_receive` and `srtp_send` go together; without
+        them the leg is plain RTP.
+        """
         cdef Settings s
-        cdef int number
+        cdef int number, sent_on
+        cdef SrtpKey *receive = NULL
+        cdef SrtpKey *send = NULL
         if not self.open:
             return
         if clock_hz <= 0 or side not in (0, 1):
@@ -125,18 +140,33 @@ cdef class CallFlows:
         s.may_send = may_send
         s.may_receive = may_receive
         s.symmetric = symmetric
-        self.worker.command(COMMAND_UPDATE, self.call, side, 0, 0, &s)
+        for number in range(128):
+            s.payload_map[number] = <uint8_t>number
+        for number, sent_on in payload_map:
+            if not 0 <= number < 128 or not 0 <= sent_on < 128:
+                raise ValueError(f"payload type {number} or {sent_on} is out of range")
+            s.payload_map[number] = <uint8_t>sent_on
+        if bool(srtp_receive) != (srtp_send is not None):
+            raise ValueError("SRTP needs keys for both directions")
+        try:
+            receive = srtp_keys(srtp_receive, False)
+            send = srtp_keys(() if srtp_send is None else (srtp_send,), True)
+            self.worker.command(COMMAND_UPDATE, self.call, side, 0, 0, &s, receive, send)
+            receive = send = NULL
+        finally:
+            srtp_keys_free(receive)
+            srtp_keys_free(send)
 
     def record(self, bint on, uint32_t tap):
         """Start or stop copying relayed RTP of both directions to the worker's tap ring."""
         if self.open:
-            self.worker.command(COMMAND_RECORD, self.call, 0, on, tap, NULL)
+            self.worker.command(COMMAND_RECORD, self.call, 0, on, tap)
 
     def close(self):
         """Stop both flows and close their sockets. Figures stay readable. Idempotent."""
         if self.open:
             self.open = False
-            self.worker.command(COMMAND_CLOSE, self.call, 0, 0, 0, NULL)
+            self.worker.command(COMMAND_CLOSE, self.call)
 
     @property
     def closed(self):
@@ -250,10 +280,14 @@ cdef class Worker:
         return 0
 
     cdef int command(
-        self, int kind, Call *call, int side, bint on, uint32_t tap, const Settings *settings
+        self, int kind, Call *call, int side=0, bint on=False, uint32_t tap=0,
+        const Settings *settings=NULL, SrtpKey *receive=NULL, SrtpKey *send=NULL,
     ) except -1:
+        # Takes the keys over, unless it raises.
         cdef Command *c
         if not self.state.started:
+            srtp_keys_free(receive)
+            srtp_keys_free(send)
             return 0
         c = <Command *>calloc(1, sizeof(Command))
         if c == NULL:
@@ -265,6 +299,8 @@ cdef class Worker:
         c.tap = tap
         if settings != NULL:
             c.settings = settings[0]
+        c.receive = receive
+        c.send = send
         if commands_push(&self.state.commands, c):
             eventfd_write(self.state.wake, 1)
         return 0
@@ -309,7 +345,7 @@ cdef class Worker:
             raise
         call.references = 2
         flows.open = True
-        self.command(COMMAND_OPEN, call, 0, 0, 0, NULL)
+        self.command(COMMAND_OPEN, call)
         return flows
 
     def events(self):

@@ -1,4 +1,5 @@
-# The flow entry: what the engine does with the packets of one leg's ports. Plain data.
+# The flow entry: what the engine does with the packets of one leg's ports. Plain data, but
+# for the cipher contexts of SRTP.
 #
 # Written by its worker only; Python reads counters of it while the worker runs (each is
 # one aligned word). Settings change between two packets, by a command.
@@ -8,6 +9,7 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t, uint64_t
 from bursts cimport Bursts
 from dtmf cimport Dtmf
 from packet cimport DROP_COUNT
+from srtp_leg cimport LegSrtp
 from stats cimport Stats
 from sys cimport relay_address
 
@@ -26,12 +28,14 @@ cdef struct Settings:
     uint8_t may_send
     uint8_t may_receive
     uint8_t symmetric
+    uint8_t payload_map[128]    # the number that a payload type is sent on with
 
 
 cdef struct Leg:
     int32_t fd[2]
     relay_address remote[2]     # where the peer's packets come from and ours go to
     Settings settings
+    LegSrtp srtp
     uint8_t described
     uint8_t settled             # a packet has confirmed the source: no latching any more
     uint8_t latched

@@ -1,4 +1,5 @@
-# The path of a packet: demux -> source check -> rules -> figures -> out of the other leg.
+# The path of a packet: demux -> source check -> SRTP opened -> rules -> figures -> SRTP closed
+# -> out of the other leg. Nothing is learned from a packet before it is authenticated.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
@@ -6,15 +7,19 @@ from bursts cimport bursts_feed
 from dtmf cimport DtmfPress, dtmf_feed
 from flow cimport RTCP, RTP, Call, Leg, Port
 from packet cimport (
-    DROP_COUNT, DROP_LATCH_REFUSED, DROP_MALFORMED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
+    DROP_COUNT, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
     DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_PAYLOAD_TYPE, DROP_RECEIVER_ON_HOLD,
-    DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP,
-    KIND_RTP, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_view,
+    DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_SHORT, DROP_SRTP_MKI,
+    DROP_SRTP_TOO_SHORT, DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP, KIND_RTP,
+    MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_header, rtp_view,
 )
 from ring cimport (
     EVENT_CHANGED, EVENT_DROPS, EVENT_DTMF, EVENT_FIRST_PACKET, EventRing, event_latched,
     event_plain,
 )
+from srtp cimport srtcp_close, srtp_close
+from srtp_keys cimport SRTP_TAIL_OCTETS
+from srtp_leg cimport srtp_receive
 from stats cimport stats_feed
 from sys cimport (
     relay_address, relay_inside, relay_same_address, relay_same_host, relay_send, relay_store64,
@@ -23,6 +28,8 @@ from tap cimport TapRingC, tap_push
 
 cdef enum:
     LATCH_NETWORKS = 64
+    CLOSED_OCTETS = MAX_DATAGRAM_OCTETS + SRTP_TAIL_OCTETS
+    FIRST_DYNAMIC = 96          # payload types below have one meaning (RFC 3551)
     CHANGE_NS = 10000000000     # a side's new SSRC is told at most once in this time
 
 
@@ -47,6 +54,8 @@ cdef struct Rules:              # the same for all calls of a worker
     EventRing events
     TapRingC *tap
     Totals totals
+    uint8_t opened[MAX_DATAGRAM_OCTETS]     # what an SRTP packet held
+    uint8_t closed[CLOSED_OCTETS]           # the SRTP packet that leaves
 
 
 cdef inline bint latch_allowed(const Rules *rules, const relay_address *source) noexcept nogil:
@@ -97,11 +106,43 @@ cdef inline void settle(
     leg.latched_ssrc = ssrc
 
 
-cdef inline Drop send_rtp(Leg *other, const uint8_t *data, int size) noexcept nogil:
+cdef inline Drop open_packet(
+    Rules *rules, Leg *leg, uint8_t **data, int *size, const RtpView *rtp, uint64_t now_ns
+) noexcept nogil:
+    # What an SRTP or (`rtp` is NULL) SRTCP packet holds; of a plain leg, the packet itself.
+    cdef size_t octets
+    cdef Drop drop
+    if leg.srtp.receive == NULL and leg.srtp.replaced == NULL:
+        return DROP_NONE
+    drop = srtp_receive(
+        &leg.srtp, data[0], <size_t>size[0], rtp, now_ns, rules.opened, &octets
+    )
+    if drop == DROP_NONE:
+        data[0] = rules.opened
+        size[0] = <int>octets
+    elif leg.srtp.receive == NULL and (drop == DROP_SRTP_MKI or drop == DROP_SRTP_TOO_SHORT):
+        return DROP_NONE  # plain since the last description: only what is in flight is SRTP
+    return drop
+
+
+cdef inline Drop send_rtp(
+    Rules *rules, Leg *other, const uint8_t *data, int size, const RtpView *view, uint64_t now_ns
+) noexcept nogil:
+    cdef size_t octets
+    cdef Drop drop
     if not other.described or other.remote[<int>RTP].length == 0:
         return DROP_NO_DESTINATION
     if not other.settings.may_receive:
         return DROP_RECEIVER_ON_HOLD
+    if other.srtp.send != NULL:
+        drop = srtp_close(
+            other.srtp.send, data, <size_t>size, view.payload_at, view.ssrc, view.sequence,
+            now_ns, rules.closed, &octets,
+        )
+        if drop != DROP_NONE:
+            return drop
+        data = rules.closed
+        size = <int>octets
     if relay_send(other.fd[<int>RTP], data, size, &other.remote[<int>RTP]) != size:
         return DROP_SEND_FAILED
     return DROP_NONE
@@ -129,10 +170,11 @@ cdef inline void report_presses(
 
 
 cdef inline Drop relay_rtp(
-    Rules *rules, Call *call, uint8_t side, const uint8_t *data, int size,
+    Rules *rules, Call *call, uint8_t side, uint8_t *data, int size,
     const relay_address *source, uint64_t now_ns
 ) noexcept nogil:
     cdef Leg *leg = &call.legs[side]
+    cdef uint8_t sent_on
     cdef RtpView view
     cdef DtmfPress presses[2]
     cdef bint learn = False
@@ -140,13 +182,19 @@ cdef inline Drop relay_rtp(
     cdef Drop drop
     if not leg.described:
         return DROP_NOT_DESCRIBED
-    drop = rtp_view(data, <size_t>size, &view)
+    drop = rtp_header(data, <size_t>size, &view)
+    if drop == DROP_NONE:
+        drop = rtp_source(rules, leg, source, &learn)
+    if drop == DROP_NONE:
+        drop = open_packet(rules, leg, &data, &size, &view, now_ns)
+    if drop == DROP_NONE:
+        drop = rtp_view(data, <size_t>size, &view)
     if drop != DROP_NONE:
         return drop
-    drop = rtp_source(rules, leg, source, &learn)
-    if drop != DROP_NONE:
-        return drop
-    if leg.latched and leg.settled and not learn and view.ssrc != leg.latched_ssrc:
+    if (
+        leg.latched and leg.settled and not learn and view.ssrc != leg.latched_ssrc
+        and leg.srtp.receive == NULL  # an authentic packet may begin another stream
+    ):
         return DROP_WRONG_SSRC
     if not (leg.settings.payload_types[view.payload_type >> 6] >> (view.payload_type & 63)) & 1:
         return DROP_PAYLOAD_TYPE
@@ -166,7 +214,9 @@ cdef inline Drop relay_rtp(
     if not leg.first_reported:
         leg.first_reported = 1
         event_plain(&rules.events, EVENT_FIRST_PACKET, call.number, side, 0, 0)
-    drop = send_rtp(&call.legs[1 - side], data, size)
+    sent_on = leg.settings.payload_map[view.payload_type]
+    data[1] = <uint8_t>(view.marker << 7) | sent_on
+    drop = send_rtp(rules, &call.legs[1 - side], data, size, &view, now_ns)
     if is_event:
         report_presses(
             rules, call, side, presses,
@@ -181,7 +231,10 @@ cdef inline Drop relay_rtp(
     leg.relayed_ns = now_ns
     rules.totals.relayed += 1
     if call.recording and rules.tap != NULL:
-        # After the packet has left: recording never delays the call.
+        # After the packet has left: recording never delays the call. Its payload type is the
+        # static one if either side has one: the recorder knows no other.
+        if sent_on >= FIRST_DYNAMIC:
+            data[1] = <uint8_t>(view.marker << 7) | view.payload_type
         if tap_push(rules.tap, call.tap, side, now_ns, data, <size_t>size):
             leg.recorded += 1
             rules.totals.recorded += 1
@@ -190,7 +243,11 @@ cdef inline Drop relay_rtp(
     return DROP_NONE
 
 
-cdef inline Drop rtcp_source(Leg *leg, const relay_address *source) noexcept nogil:
+cdef inline Drop rtcp_source(
+    Leg *leg, const relay_address *source, bint *learn
+) noexcept nogil:
+    # Like `rtp_source`. A latched peer's port is learned from the first report of its host.
+    learn[0] = False
     if leg.settings.mux:
         if relay_same_address(source, &leg.remote[<int>RTP]):
             return DROP_NONE
@@ -198,44 +255,66 @@ cdef inline Drop rtcp_source(Leg *leg, const relay_address *source) noexcept nog
     if relay_same_address(source, &leg.remote[<int>RTCP]):
         return DROP_NONE
     if leg.latched and not leg.rtcp_latched and relay_same_host(source, &leg.remote[<int>RTP]):
-        leg.remote[<int>RTCP] = source[0]
-        leg.rtcp_latched = 1
+        learn[0] = True
         return DROP_NONE
     return DROP_WRONG_SOURCE
 
 
+cdef inline Drop send_rtcp(
+    Rules *rules, Leg *other, const uint8_t *data, int size
+) noexcept nogil:
+    cdef int out = RTP if other.settings.mux else RTCP
+    cdef size_t octets
+    cdef Drop drop
+    if not other.described or other.remote[<int>RTCP].length == 0:
+        return DROP_NO_DESTINATION
+    if other.srtp.send != NULL:
+        drop = srtcp_close(other.srtp.send, data, <size_t>size, rules.closed, &octets)
+        if drop != DROP_NONE:
+            return drop
+        data = rules.closed
+        size = <int>octets
+    if relay_send(other.fd[out], data, size, &other.remote[<int>RTCP]) != size:
+        return DROP_SEND_FAILED
+    return DROP_NONE
+
+
 cdef inline Drop relay_rtcp(
-    Rules *rules, Call *call, uint8_t side, uint8_t component, const uint8_t *data, int size,
-    const relay_address *source
+    Rules *rules, Call *call, uint8_t side, uint8_t component, uint8_t *data, int size,
+    const relay_address *source, uint64_t now_ns
 ) noexcept nogil:
     # Reports flow while a stream is on hold (RFC 3264 section 5.1).
     cdef Leg *leg = &call.legs[side]
-    cdef Leg *other = &call.legs[1 - side]
-    cdef int out
     cdef RtcpView view
+    cdef bint learn = False
     cdef Drop drop
     if not leg.described:
         return DROP_NOT_DESCRIBED
     if component == RTP and not leg.settings.mux:
         return DROP_RTCP_MUX_NOT_NEGOTIATED
-    drop = rtcp_view(data, <size_t>size, &view)
+    if size < 8:
+        return DROP_SHORT
+    drop = rtcp_source(leg, source, &learn)
     if drop == DROP_NONE:
-        drop = rtcp_source(leg, source)
+        drop = open_packet(rules, leg, &data, &size, NULL, now_ns)
+    if drop == DROP_NONE:
+        drop = rtcp_view(data, <size_t>size, &view)
     if drop != DROP_NONE:
         return drop
+    if learn:
+        leg.remote[<int>RTCP] = source[0]
+        leg.rtcp_latched = 1
     leg.rtcp_packets += 1
-    if not other.described or other.remote[<int>RTCP].length == 0:
-        return DROP_NO_DESTINATION
-    out = RTP if other.settings.mux else RTCP
-    if relay_send(other.fd[out], data, size, &other.remote[<int>RTCP]) != size:
-        return DROP_SEND_FAILED
+    drop = send_rtcp(rules, &call.legs[1 - side], data, size)
+    if drop != DROP_NONE:
+        return drop
     leg.rtcp_relayed += 1
     rules.totals.rtcp_relayed += 1
     return DROP_NONE
 
 
 cdef inline void relay_datagram(
-    Rules *rules, Port *port, const uint8_t *data, int size, const relay_address *source,
+    Rules *rules, Port *port, uint8_t *data, int size, const relay_address *source,
     uint64_t now_ns
 ) noexcept nogil:
     cdef Leg *leg = &port.call.legs[port.side]
@@ -244,7 +323,9 @@ cdef inline void relay_datagram(
     rules.totals.received += 1
     if drop == DROP_NONE:
         if kind == KIND_RTCP:
-            drop = relay_rtcp(rules, port.call, port.side, port.component, data, size, source)
+            drop = relay_rtcp(
+                rules, port.call, port.side, port.component, data, size, source, now_ns
+            )
         elif port.component == RTCP:
             drop = DROP_NOT_RTCP
         else:

@@ -81,3 +81,90 @@ cdef class DropBursts:
         cdef int code = DROP_NAMES.index(reason)
         self.drops[code] += 1
         return bool(bursts_feed(&self.state, self.drops, code, now_ns))
+
+
+def srtp_session_keys(str suite, bytes key, bytes salt):
+    """What is derived from a master key: (key, authentication key, salt) of SRTP and SRTCP."""
+    cdef Suite shape = srtp_suite(suite)
+    cdef SessionKeys keys
+    if len(key) != shape.key_octets or len(salt) != shape.salt_octets:
+        raise ValueError("wrong length")
+    if not srtp_derive(&shape, key, salt, &keys):
+        raise MemoryError()
+    return tuple(
+        (
+            (<uint8_t *>keys.key[i])[:shape.key_octets],
+            (<uint8_t *>keys.auth[i])[:AUTH_OCTETS],
+            (<uint8_t *>keys.salt[i])[:shape.salt_octets],
+        )
+        for i in range(2)
+    )
+
+
+cdef class Srtp:
+    """One master key in one direction. What cannot be opened or closed is a drop's name."""
+
+    cdef SrtpKey *key
+    cdef uint8_t out[MAX_DATAGRAM_OCTETS + SRTP_TAIL_OCTETS]
+
+    def __cinit__(
+        self, str suite, bytes key, bytes salt, bint sends, bytes mki=b"", tuple session=None,
+        uint32_t srtcp_index=0,
+    ):
+        self.key = srtp_key(suite, key, salt, mki, sends, session)
+        self.key.rtcp_index = srtcp_index
+
+    def __dealloc__(self):
+        srtp_key_free(self.key)
+
+    cdef int room(self, bytes packet) except -1:
+        if len(packet) > MAX_DATAGRAM_OCTETS:
+            raise ValueError("oversized")
+        return 0
+
+    cdef object result(self, Drop drop, size_t octets):
+        return DROP_NAMES[<int>drop] if drop != DROP_NONE else self.out[:octets]
+
+    def open(self, bytes packet, uint64_t now_ns=0):
+        """An RTP packet out of SRTP."""
+        cdef RtpView view
+        cdef size_t octets = 0
+        self.room(packet)
+        cdef Drop drop = rtp_header(packet, len(packet), &view)
+        if drop == DROP_NONE:
+            drop = srtp_open(
+                self.key, packet, len(packet), view.payload_at, view.ssrc, view.sequence, NULL,
+                now_ns, self.out, &octets,
+            )
+        return self.result(drop, octets)
+
+    def close(self, bytes packet, uint64_t now_ns=0):
+        """An RTP packet into SRTP."""
+        cdef RtpView view
+        cdef size_t octets = 0
+        self.room(packet)
+        cdef Drop drop = rtp_header(packet, len(packet), &view)
+        if drop == DROP_NONE:
+            drop = srtp_close(
+                self.key, packet, len(packet), view.payload_at, view.ssrc, view.sequence, now_ns,
+                self.out, &octets,
+            )
+        return self.result(drop, octets)
+
+    def open_rtcp(self, bytes packet, uint64_t now_ns=0):
+        """An RTCP packet out of SRTCP."""
+        cdef size_t octets = 0
+        self.room(packet)
+        cdef Drop drop = srtcp_open(
+            self.key, packet, len(packet), now_ns, self.out, &octets
+        )
+        return self.result(drop, octets)
+
+    def close_rtcp(self, bytes packet):
+        """An RTCP packet into SRTCP."""
+        cdef size_t octets = 0
+        self.room(packet)
+        if len(packet) < 8:
+            raise ValueError("short")
+        cdef Drop drop = srtcp_close(self.key, packet, len(packet), self.out, &octets)
+        return self.result(drop, octets)

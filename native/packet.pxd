@@ -30,6 +30,13 @@ cdef enum Drop:
     DROP_RECEIVER_ON_HOLD
     DROP_NO_DESTINATION
     DROP_SEND_FAILED
+    DROP_SRTP_TOO_SHORT
+    DROP_SRTP_MKI
+    DROP_SRTP_AUTHENTICATION
+    DROP_SRTP_REPLAYED
+    DROP_SRTP_STREAMS
+    DROP_SRTP_REPEATED
+    DROP_SRTP_EXHAUSTED
     DROP_COUNT
 
 
@@ -63,6 +70,16 @@ cdef inline uint32_t read32(const uint8_t *p) noexcept nogil:
     return (<uint32_t>p[0] << 24) | (<uint32_t>p[1] << 16) | (<uint32_t>p[2] << 8) | p[3]
 
 
+cdef inline void write16(uint8_t *p, uint16_t value) noexcept nogil:
+    p[0] = <uint8_t>(value >> 8)
+    p[1] = <uint8_t>value
+
+
+cdef inline void write32(uint8_t *p, uint32_t value) noexcept nogil:
+    write16(p, <uint16_t>(value >> 16))
+    write16(p + 2, <uint16_t>value)
+
+
 cdef inline Drop demux(const uint8_t *p, size_t n, Kind *kind) noexcept nogil:
     # RFC 7983 section 7 by the first octet, then RFC 5761 section 4 by the second.
     if n < 1:
@@ -84,8 +101,9 @@ cdef inline Drop demux(const uint8_t *p, size_t n, Kind *kind) noexcept nogil:
     return DROP_NONE
 
 
-cdef inline Drop rtp_view(const uint8_t *p, size_t n, RtpView *out) noexcept nogil:
-    # RFC 3550 section 5.1 and 5.3.1. Borrows p; out is valid only on DROP_NONE.
+cdef inline Drop rtp_header(const uint8_t *p, size_t n, RtpView *out) noexcept nogil:
+    # RFC 3550 section 5.1 and 5.3.1: what SRTP leaves in the clear, so all that is after the
+    # header counts as payload. Borrows p; out is valid only on DROP_NONE.
     if n < 12:
         return DROP_SHORT
     if p[0] >> 6 != 2:
@@ -99,18 +117,24 @@ cdef inline Drop rtp_view(const uint8_t *p, size_t n, RtpView *out) noexcept nog
         at += 4 + 4 * <size_t>read16(p + at + 2)
         if at > n:
             return DROP_MALFORMED
-    cdef size_t padding = 0
-    if p[0] & 0x20:
-        padding = p[n - 1]
-        if padding == 0 or at + padding > n:
-            return DROP_MALFORMED
     out.payload_type = p[1] & 0x7F
     out.marker = p[1] >> 7
     out.sequence = read16(p + 2)
     out.timestamp = read32(p + 4)
     out.ssrc = read32(p + 8)
     out.payload_at = <uint32_t>at
-    out.payload_octets = <uint32_t>(n - at - padding)
+    out.payload_octets = <uint32_t>(n - at)
+    return DROP_NONE
+
+
+cdef inline Drop rtp_view(const uint8_t *p, size_t n, RtpView *out) noexcept nogil:
+    # The header, and the padding that the payload ends with.
+    cdef Drop drop = rtp_header(p, n, out)
+    if drop != DROP_NONE or not p[0] & 0x20:
+        return drop
+    if p[n - 1] == 0 or p[n - 1] > out.payload_octets:
+        return DROP_MALFORMED
+    out.payload_octets -= p[n - 1]
     return DROP_NONE
 
 

@@ -4,6 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free
 
 from flow cimport Call, Settings
+from srtp_keys cimport SrtpKey
 from sys cimport (
     eventfd_write, relay_address, relay_load64, relay_load_pointer, relay_replace, relay_store64,
     relay_take,
@@ -28,6 +29,8 @@ cdef struct Command:            # allocated by Python, freed by the worker
     uint8_t on
     uint32_t tap
     Settings settings
+    SrtpKey *receive            # lists; the worker takes them over
+    SrtpKey *send
 
 
 cdef inline bint commands_push(void **head, Command *command) noexcept nogil:

@@ -9,6 +9,8 @@ from libc.stdlib cimport free
 from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
 from forward cimport Rules, relay_datagram, report_presses
+from srtp_keys cimport SrtpKey
+from srtp_leg cimport srtp_clear, srtp_exchange, srtp_wipe
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_TIMEOUT, Command,
     commands_take, event_plain,
@@ -82,13 +84,17 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
         w.calls = call.next
     for i in range(4):
         relay_forget(w.poll, call.legs[i >> 1].fd[i & 1])
+    for i in range(2):
+        srtp_clear(&call.legs[i].srtp)
     w.call_count -= 1
     call.closed_ns = relay_now_ns()
     relay_store_int(&call.closed, 1)
     call_release(call)
 
 
-cdef inline void leg_update(Leg *leg, const Settings *settings, uint64_t now_ns) noexcept nogil:
+cdef inline void leg_update(
+    Leg *leg, const Settings *settings, SrtpKey *receive, SrtpKey *send, uint64_t now_ns
+) noexcept nogil:
     # A learned source outlives an update that repeats the address (a hold, a refresh): audio
     # keeps flowing to it, and one new latch is allowed. A new address starts over.
     cdef bint same = (
@@ -97,6 +103,7 @@ cdef inline void leg_update(Leg *leg, const Settings *settings, uint64_t now_ns)
         and relay_same_address(&leg.settings.remote[<int>RTP], &settings.remote[<int>RTP])
     )
     leg.settings = settings[0]
+    srtp_exchange(&leg.srtp, receive, send, now_ns)
     if not same:
         leg.remote[<int>RTP] = settings.remote[<int>RTP]
         leg.remote[<int>RTCP] = settings.remote[<int>RTCP]
@@ -126,7 +133,10 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
         if command.kind == COMMAND_OPEN:
             call_open(w, command.call)
         elif command.kind == COMMAND_UPDATE:
-            leg_update(&command.call.legs[command.side], &command.settings, relay_now_ns())
+            leg_update(
+                &command.call.legs[command.side], &command.settings, command.receive,
+                command.send, relay_now_ns(),
+            )
         elif command.kind == COMMAND_RECORD:
             call_record(command.call, command.tap, command.on)
         elif command.kind == COMMAND_CLOSE:
@@ -157,6 +167,8 @@ cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
         for side in range(2):
             if dtmf_silent(&call.legs[side].dtmf, now_ns, press):
                 report_presses(&w.rules, call, side, press, 1)
+            if call.legs[side].srtp.replaced != NULL:
+                srtp_wipe(&call.legs[side].srtp, now_ns)
             if timed_out(&w.rules, call, side, now_ns):
                 call.legs[side].timeout_reported = 1
                 event_plain(&w.rules.events, EVENT_TIMEOUT, call.number, side, 0, 0)

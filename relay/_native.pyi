@@ -33,6 +33,9 @@ class CallFlows:
         may_send: bool = True,
         may_receive: bool = True,
         symmetric: bool = False,
+        payload_map: Iterable[tuple[int, int]] = (),
+        srtp_receive: Sequence[tuple[str, bytes, bytes, bytes]] = (),
+        srtp_send: tuple[str, bytes, bytes, bytes] | None = None,
     ) -> None: ...
     def record(self, on: bool, tap: int) -> None: ...
     def close(self) -> None: ...
@@ -87,6 +90,26 @@ class Dtmf:
 
 class DropBursts:
     def feed(self, reason: str, now_ns: int) -> bool: ...
+
+def srtp_session_keys(
+    suite: str, key: bytes, salt: bytes
+) -> tuple[tuple[bytes, bytes, bytes], tuple[bytes, bytes, bytes]]: ...
+
+class Srtp:
+    def __init__(
+        self,
+        suite: str,
+        key: bytes,
+        salt: bytes,
+        sends: bool,
+        mki: bytes = b"",
+        session: tuple[bytes, bytes, bytes] | None = None,
+        srtcp_index: int = 0,
+    ) -> None: ...
+    def open(self, packet: bytes, now_ns: int = 0) -> bytes | str: ...
+    def close(self, packet: bytes, now_ns: int = 0) -> bytes | str: ...
+    def open_rtcp(self, packet: bytes, now_ns: int = 0) -> bytes | str: ...
+    def close_rtcp(self, packet: bytes) -> bytes | str: ...
 
 class Totals:
     """The counts of a recording that ended; pairs are (caller, callee)."""

@@ -33,6 +33,7 @@ from relay.media.port_pool import PortPool
 from relay.media.silence import reason_for_silence
 from relay.rtp.dtmf import KEYS
 from relay.rtp.stats import mos
+from relay.sdp.description import SrtpKey
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT, _DROPS, _CHANGED = range(1, 7)
@@ -70,7 +71,8 @@ class EngineCall:
         """Apply a negotiated description; takes effect between two packets.
 
         Also starts the media timeout of this side afresh and, for a symmetric leg, allows
-        one new latch. Raises NotAcceptable when the address cannot be used.
+        one new latch. SRTP keys that the leg has already keep their state; replaced ones still
+        open what is in flight. Raises NotAcceptable when address or keys cannot be used.
         """
         remote = leg.remote
         try:
@@ -85,6 +87,9 @@ class EngineCall:
                 leg.may_send,
                 leg.may_receive,
                 leg.symmetric,
+                leg.payload_map,
+                () if leg.srtp is None else tuple(map(_key, leg.srtp.receive)),
+                None if leg.srtp is None else _key(leg.srtp.send),
             )
         except ValueError as problem:
             raise NotAcceptable(f"media of the {side.name.lower()}: {problem}") from problem
@@ -265,6 +270,10 @@ class Engine:
                 self._loop.remove_reader(self._wake)
             os.close(self._wake)
             self._wake = -1
+
+
+def _key(key: SrtpKey) -> tuple[str, bytes, bytes, bytes]:
+    return key.suite, key.key, key.salt, key.mki
 
 
 def _event(

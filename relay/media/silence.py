@@ -23,6 +23,15 @@ _SENTENCES = {
     "stun": "This peer wants ICE (STUN arrives), which was not negotiated.",
     "dtls": "This peer wants DTLS-SRTP, which was not negotiated.",
     "send_failed": "Packets arrive, but sending them to the other peer fails.",
+    "srtp_too_short": "What arrives is too short to be SRTP of the negotiated suite.",
+    "srtp_unknown_mki": "What arrives names an SRTP master key (MKI) that was not negotiated.",
+    "srtp_authentication_failed": (
+        "Packets arrive, but their authentication failed: another SRTP key, or not SRTP."
+    ),
+    "srtp_replayed": "What arrives are replayed SRTP packets, or SRTP packets far too late.",
+    "srtp_too_many_streams": "This peer uses more SSRCs under one SRTP key than are followed.",
+    "srtp_number_repeated": "This peer repeats sequence numbers, which SRTP may not send twice.",
+    "srtp_key_exhausted": "The SRTP key towards the other peer is used up.",
 }
 
 

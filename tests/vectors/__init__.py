@@ -1,0 +1,1 @@
+"""Published data that tests compare with."""
