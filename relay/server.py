@@ -22,6 +22,7 @@ import uvloop
 from relay import log
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
+from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.ports import MediaEvent, RecordingEnded
 from relay.call.router import Router
@@ -99,6 +100,7 @@ class Server:
             self._journal,
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
+            boundary=Boundary(config.region.networks),
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
@@ -114,8 +116,7 @@ class Server:
                 os.urandom(32),
             ),
         )
-        advertise = filter(None, (config.sip.advertise, config.sip.advertise_ipv6))
-        self.endpoint = Endpoint(self.calls, config.sip.listen, advertise, self._on_bug)
+        self.endpoint = Endpoint(self.calls, config.sip, self._on_bug)
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""

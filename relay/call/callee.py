@@ -76,8 +76,10 @@ class CalleeLeg(Leg):
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         try:
             dialog = Dialog.uac(invite.request, response)
-            dialog.next_hop_uri()
+            usable = self.call.calls.may_reach(dialog.next_hop_uri())
         except MalformedMessage:
+            usable = False
+        if not usable:
             self.on_refused(502, None, now)  # a 2xx that leads nowhere cannot be acknowledged
             return
         if self.dialog is not None or invite.cancelled:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
 from relay.call.authorization import Account
+from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.guard import Guard
 from relay.call.invite import IncomingInvite
@@ -18,8 +19,10 @@ from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
 from relay.config import Limits
 from relay.errors import Refused, RelayError
+from relay.sip.locate import is_numeric
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, Timers, Transaction
+from relay.sip.uri import OtherUri, SipUri
 
 if TYPE_CHECKING:
     from relay.call.admission import Admission
@@ -61,6 +64,7 @@ class Calls:
         journal: Journal,
         token: Callable[[], str],
         wall_clock: Callable[[], datetime],
+        boundary: Boundary,
         timers: Timers | None = None,
         ring_timeout_s: float = 180.0,
         pass_headers: Sequence[str] = (),
@@ -79,6 +83,7 @@ class Calls:
         self.journal = journal
         self.token = token
         self.wall_clock = wall_clock
+        self.boundary = boundary
         self.timers = timers or Timers()
         self.ring_timeout_s = ring_timeout_s
         self.passed_on = frozenset((*PASSED_ON, *(name.lower() for name in pass_headers)))
@@ -166,6 +171,12 @@ class Calls:
         self.admission.release(call.admitted)
         call.let_go()
 
+    def may_reach(self, uri: SipUri | OtherUri) -> bool:
+        """False for an address outside the region; a name is found out when it is looked up."""
+        return (
+            not isinstance(uri, SipUri) or not is_numeric(uri.host) or self.boundary.holds(uri.host)
+        )
+
     def session_id(self) -> int:
         """A fresh number for the o= line (RFC 8866 section 5.2)."""
         return int(self.token()[:12], 16)
@@ -225,7 +236,10 @@ class Calls:
             return True
         if source.host == leg.peer:
             return True
-        return leg.dialog is not None and _is_at(leg.dialog.next_hop_uri().host, source.host)
+        if leg.dialog is None:
+            return False
+        place = leg.dialog.next_hop_uri().host
+        return _is_at(place, source.host) or self.signalling.leads_to(place, source.host)
 
     def _count_refusal(self, request: Request, error: RelayError, source: Hop) -> None:
         status = error.status if isinstance(error, Refused) else error.status_hint

@@ -31,6 +31,7 @@ FINAL = frozenset({400, 401, 404, 405, 407, 410, 416, 482, 484, 486})
 REDIRECTS = frozenset({300, 301, 302})
 # RFC 3261 section 16.7, step 6: these tell a caller how to do better.
 INFORMATIVE = frozenset({415, 420, 484})
+UNHEARD = {408: "did not answer", 502: "answered with a Contact that cannot be used"}
 # What a failure may tell the caller besides status and reason.
 PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
 # A challenge of the callee's side cannot be met by the caller.
@@ -194,13 +195,14 @@ class Hunt:
     def on_refused(
         self, leg: CalleeLeg, status: int, response: Response | None, now: float
     ) -> None:
-        """A final response that is none of 2xx, or None: timed out (408), not sent (503)."""
+        """A final response that is none of 2xx, or None: timed out (408), not sent (503),
+        answered in a way that leads nowhere (502)."""
         if not self._counts(leg):
             return
         if response is None:
-            text = "did not answer" if status == 408 else "could not be reached"
+            text = UNHEARD.get(status, "could not be reached")
             self._note(self._ours(status, f"trunk {self._trunk} {text}"))
-            self._feed(Event.FAILED, now)
+            self._feed(Event.REFUSED if status == 502 else Event.FAILED, now)
         elif status in REDIRECTS:
             self._redirect(status, response, now)
         else:
@@ -245,11 +247,10 @@ class Hunt:
             self._hops = list(hops)
             self._next(now)
             return
-        why = without_addresses(why)  # the caller is told; the log has the target
         if self._target.redirected:
-            self._refuse(f"trunk {self._trunk} redirected the call: {why}", now)
+            self._refuse(f"trunk {self._trunk} redirected the call elsewhere: {why}", now)
             return
-        self._note(self._ours(503, why))
+        self._note(self._ours(503, f"trunk {self._trunk} cannot be reached: {why}"))
         self._feed(Event.NOT_REACHED, now)
 
     def _try(self, hop: Hop, now: float) -> None:

@@ -176,7 +176,13 @@ class Signalling(Protocol):
         """Our Contact for the peer at this hop."""
 
     def locate(self, target: SipUri, found: Located) -> None:
-        """Where `target` is (RFC 3263): `found` is called at once or later, exactly once."""
+        """Where `target` is (RFC 3263), as far as that is inside the region.
+
+        `found` is called exactly once, at once or later.
+        """
+
+    def leads_to(self, name: str, host: str) -> bool:
+        """Whether `name`, when it was last looked up, had this address."""
 
     def request(
         self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object

@@ -37,7 +37,7 @@ def set_up(
     calls: Calls, tx: Transaction, request: Request, source: Hop, trunk: Trunk, now: float
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
-    _check(calls, request)
+    _check(calls, request, source)
     number = _dialled(request)
     route, targets = calls.router.route(trunk, number)
     trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
@@ -52,7 +52,7 @@ def set_up(
         raise
 
 
-def _check(calls: Calls, request: Request) -> None:
+def _check(calls: Calls, request: Request, source: Hop) -> None:
     if calls.stopping:
         raise Refused(503, "the relay is shutting down", RETRY_AFTER_S)
     if calls.is_loop(request):
@@ -61,6 +61,8 @@ def _check(calls: Calls, request: Request) -> None:
         raise Refused(400, "an INVITE needs a Contact")
     if not Dialog.can_reach(request):  # no BYE of ours could ever leave
         raise MalformedMessage("next hop is not a SIP URI")
+    if source.transport == "udp" and not calls.may_reach(Dialog.next_hop_of(request)):
+        raise Refused(403, "the address in Contact or Record-Route is outside the region")
     if request.body and request.content_type != "application/sdp":
         raise Refused(415, "an INVITE carries application/sdp or nothing")
 

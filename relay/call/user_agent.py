@@ -8,7 +8,6 @@ A shell feeds it messages and time, sends what `drain` returns, and wakes it at
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,14 +19,16 @@ from relay.call.guard import Offence
 from relay.call.ports import Located, MediaEvent, TransactionUser
 from relay.errors import Challenged, MalformedMessage, Refused
 from relay.sip import transaction as layer
+from relay.sip.locate import hop_to, is_numeric
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
-from relay.sip.uri import SipUri
+from relay.sip.uri import SipUri, transport_to
 
 if TYPE_CHECKING:
     from relay.config import Trunk
 
 CARRIED = ("udp", "tcp")
+KEPT_NAMES = 1024
 
 
 class Addresses(Protocol):
@@ -61,6 +62,8 @@ class UserAgent:
         self._addresses = addresses
         self._on_bug = on_bug
         self._lookups: list[LookUp] = []
+        self._places: dict[str, tuple[str, ...]] = {}  # a name's addresses as last looked up
+        self._told_outside = -1.0
         self._now = 0.0
         self._told_wrong = -1.0
 
@@ -138,13 +141,30 @@ class UserAgent:
             self._layer.transport_failed(output.hop, now, output.tx)
 
     def looked_up(self, lookup: LookUp, hops: tuple[Hop, ...], now: float) -> None:
-        """The answer to a LookUp; empty when the name has no address."""
+        """The answer to a LookUp; empty when the name has no address that can be used."""
         self._now = now
         why = ""
+        inside = tuple(hop for hop in hops if self._is_inside(hop.host))
         if not hops:
             self.counters["unresolved"] += 1
-            why = f"{lookup.target.host} has no address"
-        self._guard(lookup.found, hops, why, now)
+            why = "its name has no address"
+        elif not inside:
+            why = "its name resolves to an address outside the region"
+        if len(self._places) >= KEPT_NAMES:
+            self._places.clear()
+        self._places[lookup.target.host] = tuple(hop.host for hop in inside)
+        self._guard(lookup.found, inside, why, now)
+
+    def _is_inside(self, host: str) -> bool:
+        """Counted and, once a second, told when not: nothing may leave the region."""
+        if self.calls.boundary.holds(host):
+            return True
+        self.counters["outside_region"] += 1
+        if self._now >= self._told_outside + 1.0:
+            self._told_outside = self._now
+            count = self.counters["outside_region"]
+            self.calls.journal.event("outside_region", "-", host=host, count=count)
+        return False
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         self._now = now
@@ -283,13 +303,17 @@ class UserAgent:
         return f"<sip:{where}{param}>"
 
     def locate(self, target: SipUri, found: Located) -> None:
-        hop = self._hop(target, None)
-        if hop is not None:
-            found((hop,), "", self._now)
-        elif (target.transport or "udp") not in CARRIED:
-            found((), f"{target.transport} is not carried here", self._now)
-        else:
+        if transport_to(target) not in CARRIED:
+            found((), f"{transport_to(target)} is not carried here", self._now)
+        elif not is_numeric(target.host):
             self._lookups.append(LookUp(target, found))
+        elif self._is_inside(target.host):
+            found((hop_to(target, target.host),), "", self._now)
+        else:
+            found((), "it is outside the region", self._now)
+
+    def leads_to(self, name: str, host: str) -> bool:
+        return host in self._places.get(name, ())
 
     def request(
         self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
@@ -305,7 +329,7 @@ class UserAgent:
             else:
                 self._no_response(user, 503)
 
-        assert isinstance(target, SipUri)
+        assert not isinstance(target, Hop)
         self.locate(target, found)
 
     def _request(self, request: Request, user: object, hop: Hop) -> None:
@@ -335,25 +359,10 @@ class UserAgent:
         self._layer.send(request, hop, self._sent_by(hop), self._now)
 
     def _hop(self, target: SipUri | Hop, reuse: Hop | None) -> Hop | None:
-        """Where `target` is, when that is known at once; None for a name to be looked up,
-        or for a transport that is not carried."""
+        """Where it goes when nothing needs to be located."""
         if reuse is not None and self._addresses.is_open(reuse):
             return reuse
-        if isinstance(target, Hop):
-            return target
-        transport = target.transport or "udp"
-        if transport not in CARRIED or not is_numeric(target.host):
-            return None
-        return Hop(transport, target.host, target.port or 5060)
+        return target if isinstance(target, Hop) else None
 
     def _sent_by(self, hop: Hop) -> str:
         return self._addresses.sent_by(hop.transport, hop.host, hop.link)
-
-
-def is_numeric(host: str) -> bool:
-    """An IPv4 or IPv6 address rather than a name."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True

@@ -23,7 +23,7 @@ from relay.config.trunk import (
     Route,
     Trunk,
 )
-from relay.config.values import Network, RecordingMode
+from relay.config.values import Network, RecordingMode, server_address
 
 __all__ = [
     "EXAMPLE",
@@ -51,4 +51,5 @@ __all__ = [
     "load",
     "notes",
     "read",
+    "server_address",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 from relay.config.models import Media, Region, Sip
 from relay.config.trunk import Route, Trunk
 from relay.config.values import Network
+from relay.sip.locate import is_numeric
 
 Parts = Mapping[str, Any]
 
@@ -85,10 +86,10 @@ def _ipv6(sip: Sip | None, media: Media, trunks: Sequence[Trunk | None]) -> Iter
     """Signalling over IPv6 needs voice over IPv6, and a listener to send from."""
     listens = [str(listen) for listen in sip.listen if ":" in listen.host] if sip else []
     targets = [
-        f"trunk[{index}].origination[{at}].uri"
+        f"trunk[{index}].{key}"
         for index, trunk in enumerate(trunks)
-        for at, entry in enumerate(trunk.origination if trunk else ())
-        if ":" in entry.sip_uri.host
+        for key, uri in (trunk.targets if trunk else ())
+        if ":" in uri.host
     ]
     if media.address_ipv6 is None and (listens or targets):
         where = listens[0] if listens else targets[0]
@@ -108,8 +109,9 @@ def _outside(
         single += [("media.address", media.address)]
         single += [("media.address_ipv6", media.address_ipv6 or "")]
     for index, trunk in enumerate(trunks):
-        for at, entry in enumerate(trunk.origination if trunk else ()):
-            single.append((f"trunk[{index}].origination[{at}].uri", entry.sip_uri.host))
+        for key, uri in trunk.targets if trunk else ():
+            if is_numeric(uri.host):  # a name is looked up, and checked then, at each call
+                single.append((f"trunk[{index}].{key}", uri.host))
         for at, network in enumerate(trunk.allow if trunk else ()):
             if not _inside(network, region.networks):
                 yield _leaves(f"trunk[{index}].allow[{at}]", str(network), region)
@@ -151,7 +153,7 @@ def _networks(trunks: Sequence[Trunk | None]) -> Iterator[str]:
 
 def _purpose(trunks: Sequence[Trunk | None]) -> Iterator[str]:
     for index, trunk in enumerate(trunks):
-        if trunk is None or trunk.allow or trunk.credentials or trunk.origination:
+        if trunk is None or trunk.allow or trunk.credentials or trunk.targets:
             continue
         yield (
             f"trunk[{index}]: has neither allow nor credentials nor origination, so no call "
@@ -175,7 +177,9 @@ def _routes(
     routes: Sequence[Route | None], trunks: Sequence[Trunk | None], names: Sequence[str]
 ) -> Iterator[str]:
     unusable = {
-        trunk.name for trunk in trunks if trunk and not any(e.enabled for e in trunk.origination)
+        trunk.name
+        for trunk in trunks
+        if trunk and not trunk.disaster_recovery and not any(e.enabled for e in trunk.origination)
     }
     for index, route in enumerate(routes):
         if route is None:

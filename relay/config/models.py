@@ -22,6 +22,7 @@ from relay.config.values import (
     Seconds,
     Section,
     address,
+    server_address,
 )
 
 SIP_PORT = 5060
@@ -98,6 +99,13 @@ class Dns(Section):
 
     servers: tuple[str, ...] = ()
     timeout_s: Seconds = 3.0
+
+    @field_validator("servers")
+    @classmethod
+    def _check_servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            server_address(text)
+        return value
 
 
 class Sip(Section):

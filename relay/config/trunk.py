@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -22,8 +21,11 @@ from relay.config.values import (
 )
 from relay.errors import MalformedMessage
 from relay.sdp.crypto import OFF, Srtp
+from relay.sip.locate import is_numeric
 from relay.sip.uri import SipUri
 
+# A host name whose last label is no number: 10.0.1 is a mistyped address.
+_NAME = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)*[A-Za-z][A-Za-z0-9-]*\.?")
 TRANSPORTS = ("udp", "tcp")
 LATER_TRANSPORTS = ("tls", "ws", "wss")
 Suite = Literal[
@@ -62,13 +64,8 @@ class Origination(Section):
             raise ValueError("an origination URI is an address only: the called number is added")
         if uri.port == 0:
             raise ValueError("the port is not 1 to 65535")
-        try:
-            ipaddress.ip_address(uri.host)
-        except ValueError:
-            raise ValueError(
-                f"{uri.host!r} is a name, which may come to mean a place outside the region: "
-                "use its IP address"
-            ) from None
+        if not is_numeric(uri.host) and not _NAME.fullmatch(uri.host):
+            raise ValueError(f"{uri.host!r} is neither an IP address nor a name")
         return value
 
 
@@ -166,6 +163,21 @@ class Trunk(Section):
         if self.srtp == "optional":
             return OFF  # until the engine opens SRTP
         return Srtp("required" if self.secure else self.srtp, self.srtp_suites)
+
+    @property
+    def targets(self) -> tuple[tuple[str, SipUri], ...]:
+        """Every address that its calls may be sent to, with the key that it is written at."""
+        found = [
+            (f"origination[{at}].uri", entry.sip_uri) for at, entry in enumerate(self.origination)
+        ]
+        if self.disaster_recovery is not None:
+            found.append(("disaster_recovery", SipUri.parse(self.disaster_recovery)))
+        return tuple(found)
+
+    @field_validator("disaster_recovery")
+    @classmethod
+    def _check_recovery(cls, value: str | None) -> str | None:
+        return value if value is None else Origination(uri=value).uri
 
     @field_validator("secure")
     @classmethod

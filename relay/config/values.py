@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LATER = "is not supported by this version"
+_SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(\d{1,5}))?")
 _SECRET = re.compile(r"(env|file):(.+)")
 
 
@@ -36,6 +37,20 @@ def address(value: Any) -> Any:
         if found.ipv4_mapped is not None:
             raise ValueError(f"{value!r} is an IPv4 address: write {found.ipv4_mapped}")
     return str(found)
+
+
+def server_address(text: str, port: int = 53) -> tuple[str, int]:
+    """(address, port) of `192.0.2.53`, `192.0.2.53:5353` or `[2001:db8::53]:5353`.
+
+    Raises ValueError with an explanation.
+    """
+    match = _SERVER.fullmatch(text)
+    host, port_text = (text, None) if match is None else (match[1] or match[2], match[3])
+    if port_text is not None:
+        port = int(port_text)
+        if not 0 < port < 65536:
+            raise ValueError(f"{text!r}: the port is not 1 to 65535")
+    return address(host), port
 
 
 def _network(value: Any) -> Any:

@@ -6,15 +6,17 @@ listener → parse → UserAgent.receive → drain → listener, then one timer
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
 from relay.call.calls import Calls
 from relay.call.ports import MediaEvent
-from relay.call.user_agent import LookUp, UserAgent
+from relay.call.user_agent import CARRIED, LookUp, UserAgent
 from relay.errors import MalformedMessage
+from relay.signalling.dns import Resolver
 from relay.signalling.stream import Streams
 from relay.signalling.udp import UdpListener
 from relay.sip.message import Request, Response
@@ -22,7 +24,7 @@ from relay.sip.parser import parse
 from relay.sip.transaction import Hop
 
 if TYPE_CHECKING:
-    from relay.config import Listen
+    from relay.config import Sip
 
 
 PADDING = b"\r\n\0"
@@ -34,14 +36,20 @@ class Endpoint:
     def __init__(
         self,
         calls: Calls,
-        listens: Sequence[Listen],
-        advertise: Iterable[str],
+        sip: Sip,
         on_bug: Callable[[Exception], None],
     ) -> None:
         self._agent = UserAgent(calls, self, on_bug)
         self.counters = self._agent.counters
-        self._listens = listens
+        self._listens = sip.listen
+        advertise = filter(None, (sip.advertise, sip.advertise_ipv6))
         self._advertise = {":" in host: host for host in advertise}  # by family: is it IPv6?
+        self._dns = sip.dns
+        self._families = [
+            kind
+            for kind, colon in (("A", False), ("AAAA", True))
+            if any((":" in listen.host) == colon for listen in sip.listen)
+        ]
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
         self._first_udp: dict[bool, UdpListener] = {}  # of each family: is it IPv6?
@@ -62,6 +70,7 @@ class Endpoint:
     async def start(self) -> None:
         """Bind every listener. Raises ListenError."""
         self._loop = asyncio.get_running_loop()
+        self._resolver = Resolver(self._dns.servers, self._dns.timeout_s, self._loop.time)
         for listen in self._listens:
             if listen.transport == "udp":
                 udp = UdpListener(next(self._links), self._datagram)
@@ -83,6 +92,7 @@ class Endpoint:
             udp.close()
         for task in self._lookups:
             task.cancel()
+        self._resolver.close()
         if self._timer is not None:
             self._timer.cancel()
 
@@ -139,9 +149,7 @@ class Endpoint:
         while outputs := self._agent.drain():
             for output in outputs:
                 if isinstance(output, LookUp):
-                    task = self._loop.create_task(self._look_up(output))
-                    self._lookups.add(task)
-                    task.add_done_callback(self._lookups.discard)
+                    self._locate(output)
                 elif not self._transmit(output.data, output.hop):
                     self._count("not_sendable")
                     self._agent.not_sent(output, self._loop.time())
@@ -168,15 +176,21 @@ class Endpoint:
         udp = self._udp.get(hop.link) or self._first_udp.get(":" in hop.host)
         return udp is not None and udp.send(data, hop.host, hop.port)
 
+    def _locate(self, lookup: LookUp) -> None:
+        """At once from the cache, else when DNS has answered: no other call waits for it."""
+        hops = self._resolver.known(lookup.target, CARRIED, self._families)
+        if hops is not None:
+            self._agent.looked_up(lookup, hops, self._loop.time())
+            return
+        task = self._loop.create_task(self._look_up(lookup))
+        self._lookups.add(task)
+        task.add_done_callback(self._lookups.discard)
+
     async def _look_up(self, lookup: LookUp) -> None:
         hops: tuple[Hop, ...] = ()
-        target = lookup.target
-        try:
-            found = await self._loop.getaddrinfo(target.host, None, type=socket.SOCK_DGRAM)
-            address = str(found[0][4][0])
-            hops = (Hop(target.transport or "udp", address, target.port or 5060),)
-        except (OSError, UnicodeError):  # the latter for a name that can be none
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._dns.timeout_s):
+                hops = await self._resolver.find(lookup.target, CARRIED, self._families)
         self._agent.looked_up(lookup, hops, self._loop.time())
         self._settle()
 

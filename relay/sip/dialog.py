@@ -88,9 +88,13 @@ class Dialog:
     @staticmethod
     def can_reach(request: Request) -> bool:
         """Whether requests of ours could be sent in the dialog of `request`."""
+        return isinstance(Dialog.next_hop_of(request), SipUri)
+
+    @staticmethod
+    def next_hop_of(request: Request) -> SipUri | OtherUri:
+        """Where requests of ours would go in the dialog of `request`."""
         routes = request.record_routes
-        peer = routes[0] if routes else request.contact or request.from_
-        return isinstance(peer.uri, SipUri)
+        return (routes[0] if routes else request.contact or request.from_).uri
 
     @property
     def local_tag(self) -> str | None:

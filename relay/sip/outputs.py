@@ -15,13 +15,15 @@ class Hop(NamedTuple):
     """Where a message goes to or came from.
 
     `transport` in lower case; `host` is an address without brackets; `link` numbers our
-    listener or connection, 0 = any that fits.
+    listener or connection, 0 = any that fits. `name` is the domain or address that a TLS
+    peer's certificate must name before anything is sent to it, or did name; "" for no claim.
     """
 
     transport: str
     host: str
     port: int
     link: int = 0
+    name: str = ""
 
     @property
     def reliable(self) -> bool:

@@ -131,6 +131,16 @@ class SipUri(NamedTuple):
         )
 
 
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+
+
+def transport_to(uri: SipUri) -> str:
+    """How requests to `uri` travel: `sips:` is TLS (RFC 3261 section 26.2.2)."""
+    if uri.scheme == "sips":
+        return "wss" if uri.transport in ("ws", "wss") else "tls"
+    return uri.transport or "udp"
+
+
 class OtherUri(NamedTuple):
     """A URI of any other scheme (`tel:`, `urn:` …), kept as it is."""
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from relay.sip.dialog import Dialog
 from relay.sip.message import Request
-from tests.scenario.world import CARRIER, PBX, Phone, World, sdp
+from relay.sip.transaction import Hop
+from tests.scenario.world import CARRIER, NUMBER, PBX, Phone, World, sdp
 
 FIRST, SECOND, THIRD = "192.0.2.31", "192.0.2.32", "192.0.2.33"
+OUTSIDE = "198.51.100.9"
 
 
 def replies(phone: Phone, status: int, **headers: str):
@@ -341,3 +344,133 @@ def test_a_redirect_to_no_sip_address_is_refused(contact: str | None) -> None:
     assert "to no SIP address" in (world.pbx.responses[-1].headers.get("Warning") or "")
     assert not second.requests
     assert_over(world)
+
+
+# --- names, and the boundary of the region
+
+
+def named(world: World, *hosts: str) -> None:
+    """The carrier is a name, which leads to these."""
+    world.router.targets["carrier"] = ["sip:carrier.example"]
+    world.names["carrier.example"] = tuple(Hop("udp", host, 5060) for host in hosts)
+
+
+def test_each_address_of_a_name_is_an_attempt() -> None:
+    world = World()
+    _, second = world.carrier_at(FIRST, SECOND)
+    named(world, FIRST, SECOND)
+    dead(world, FIRST)
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    assert invites(second)[0].uri == f"sip:{NUMBER}@carrier.example"
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_an_address_outside_the_region_is_passed_over_and_told() -> None:
+    world = World()
+    _, second = world.carrier_at(FIRST, SECOND)
+    named(world, OUTSIDE, SECOND)
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    assert world.relay.counters["outside_region"] == 1
+    assert world.journal.last("outside_region")["host"] == OUTSIDE
+    world.pbx.bye()
+    assert_over(world)
+    assert not [to for _, to, _ in world.wire if to == OUTSIDE]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "text"),
+    [((OUTSIDE,), "resolves to an address outside the region"), ((), "has no address")],
+)
+def test_a_name_that_leads_nowhere_inside_fails_with_a_text(
+    hosts: tuple[str, ...], text: str
+) -> None:
+    world = World()
+    named(world, *hosts)
+    world.pbx.call()
+    world.run_until(lambda: 503 in world.pbx.statuses())
+    assert text in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert_over(world)
+    assert not [to for _, to, _ in world.wire if to == OUTSIDE]
+
+
+def test_a_name_that_leads_nowhere_is_left_for_the_next_origination() -> None:
+    world = World()
+    (second,) = world.carrier_at(SECOND)
+    world.router.targets["carrier"] = ["sip:nobody.example", f"sip:{SECOND}:5060"]
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks), limit_s=1)
+    world.pbx.bye()
+    assert_over(world)
+
+
+@pytest.mark.parametrize("contact", [f"<sip:+35315550188@{OUTSIDE}>", "<sip:1@far.example>"])
+def test_a_redirect_to_outside_the_region_is_refused(contact: str) -> None:
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    world.names["far.example"] = (Hop("udp", OUTSIDE, 5060),)
+    first.on_request = replies(first, 302, Contact=contact)
+    world.pbx.call()
+    world.run_until(lambda: 480 in world.pbx.statuses())
+    assert "outside the region" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert not second.requests
+    assert_over(world)
+    assert not [to for _, to, _ in world.wire if to == OUTSIDE]
+
+
+def test_a_caller_whose_contact_is_outside_the_region_is_refused() -> None:
+    world = World()
+    invite = world.pbx.call
+    world.pbx.layer.request = _contact(world, f"<sip:pbx@{OUTSIDE}>")  # type: ignore[method-assign]
+    invite()
+    world.run_until(lambda: 403 in world.pbx.statuses())
+    assert "outside the region" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert_over(world)
+
+
+def test_a_callee_whose_contact_is_outside_the_region_is_no_callee() -> None:
+    """Nothing may be sent there, not even the ACK; nobody else is rung: it was answered."""
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    first.on_request = replies(first, 200, Contact=f"<sip:x@{OUTSIDE}>")
+    world.pbx.call()
+    world.run_until(lambda: 502 in world.pbx.statuses())
+    assert_over(world)
+    assert not second.requests
+    assert not [to for _, to, _ in world.wire if to == OUTSIDE]
+
+
+def test_a_contact_with_a_name_is_looked_up_and_may_speak_in_the_dialog() -> None:
+    """The trunk has a name and no `allow`; its answer's Contact names another machine."""
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    world.router.targets["carrier"] = [f"sip:{FIRST}:5060"]
+    world.names["media.example"] = (Hop("udp", SECOND, 5060),)
+
+    def answer(tx: object, request: Request) -> None:
+        response = request.response(200, to_tag="n")
+        response.headers.add("Contact", "<sip:x@media.example>")
+        response.headers.add("Content-Type", "application/sdp")
+        response.body = sdp(FIRST, 5000)
+        second.dialog = Dialog.uas(request, "n", f"<sip:{SECOND}:5060>")
+        first.layer.respond(tx, response, world.now)
+
+    first.on_request = answer
+    world.pbx.call()
+    world.run_until(lambda: bool(second.acks))
+    second.bye()
+    world.run_until(lambda: world.calls.idle)
+    assert second.statuses("BYE") == [200] and world.pbx.got("BYE")
+    assert_over(world)
+
+
+def _contact(world: World, contact: str):
+    original = world.pbx.layer.request
+
+    def request(message: Request, *args: object):
+        message.headers.set("Contact", contact)
+        return original(message, *args)  # type: ignore[arg-type]
+
+    return request

@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from itertools import count
 from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
@@ -220,6 +222,7 @@ class World:
             self.journal,
             token=lambda: f"{next(tokens):016x}",
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
+            boundary=Boundary([ip_network("192.0.2.0/24")]),
             timers=Timers(),
             pass_headers=pass_headers,
         )

@@ -115,8 +115,8 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
         ),
         (
             "sip:127.0.0.2:5080",
-            "sip:pbx.example",
-            "trunk[0].origination[0].uri: 'pbx.example' is a",
+            "sip:10.0.1",
+            "trunk[0].origination[0].uri: '10.0.1' is neither an IP address nor a name",
         ),
         ("sip:127.0.0.2:5080", "sip:bob@127.0.0.2", "an origination URI is an address only"),
         ('to = "carrier"', 'to = "carier"', "route[0].to: there is no trunk 'carier': did you me"),
