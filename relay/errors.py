@@ -93,6 +93,17 @@ class Challenged(RemoteProtocolError):
         self.fields = fields
 
 
+class IntervalTooSmall(RelayError):
+    """A session timer shorter than we take (RFC 4028 section 6); the answer says `least_s`."""
+
+    fault = "peer"
+    status_hint = 422
+
+    def __init__(self, least_s: int) -> None:
+        super().__init__(f"the shortest session interval here is {least_s} s")
+        self.least_s = least_s
+
+
 class NoMediaPorts(RelayError):
     """The port pool is exhausted: 503 with Retry-After."""
 

@@ -115,6 +115,7 @@ class Server:
                 config.region.networks,
                 os.urandom(32),
             ),
+            min_session_expires_s=config.sip.min_session_expires_s,
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug)
 

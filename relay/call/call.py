@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.calls import Calls
     from relay.call.midcall import MidCall
+    from relay.call.session_timer import Refresh
 
 RECORDED_CODECS = ("PCMU", "PCMA")
 
@@ -98,12 +99,14 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.ANSWERED, e.NotAcknowledged): _END_BOTH,
     (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
     (S.ANSWERED, e.HungUp): _END_OTHER,
+    (S.ANSWERED, e.Lost): _END_BOTH,
     (S.ANSWERED, e.SilentTooLong): _END_BOTH,
     (S.ANSWERED, e.LastedTooLong): _END_BOTH,
     (S.ANSWERED, e.Stopped): _END_BOTH,
     (S.UP, e.NotAcknowledged): _END_BOTH,  # of a re-INVITE
     (S.UP, e.NegotiationFailed): _END_BOTH,  # the ACK brought no usable answer
     (S.UP, e.HungUp): _END_OTHER,
+    (S.UP, e.Lost): _END_BOTH,
     (S.UP, e.SilentTooLong): _END_BOTH,
     (S.UP, e.LastedTooLong): _END_BOTH,
     (S.UP, e.Stopped): _END_BOTH,
@@ -118,7 +121,7 @@ class Call:
         self.id = call_id
         self.state = State.CALLING
         self.started = now
-        self.exchange: MidCall | None = None
+        self.exchange: MidCall | Refresh | None = None
         self.caller: CallerLeg
         self.callee: CalleeLeg
         self.hunt: Hunt
@@ -190,7 +193,7 @@ class Call:
         """What the engine saw."""
         side = event.side.name.lower()
         if isinstance(event, DtmfPressed):
-            self._log("dtmf", side=side, key=event.key, duration_ms=event.duration_ms)
+            self._key(side, event.key, event.duration_ms, "rfc4733")
         elif isinstance(event, Latched):
             self._log("media_latched", side=side, host=event.host, port=event.port)
         elif isinstance(event, FirstPacket):
@@ -201,6 +204,13 @@ class Call:
             self._log("media_stream_changed", side=side)
         else:
             self.feed(e.SilentTooLong(event.side), now)
+
+    def on_key(self, side: Side, key: str, duration_ms: int | None) -> None:
+        """A key came in an INFO request."""
+        self._key(side.name.lower(), key, duration_ms, "info")
+
+    def _key(self, side: str, key: str, duration_ms: int | None, source: str) -> None:
+        self._log("dtmf", side=side, key=key, duration_ms=duration_ms, source=source)
 
     # --- actions
 
@@ -302,6 +312,9 @@ class Call:
         elif isinstance(event, e.LastedTooLong):
             cause, text = 102, event.text
             self.calls.counters["lasted_too_long"] += 1
+        elif isinstance(event, e.Lost):
+            cause, text = 102, event.text
+            self.calls.counters["lost"] += 1
         elif isinstance(event, e.NotAcknowledged):
             cause, text = 102, f"the {event.side.name.lower()} never acknowledged the answer"
         elif isinstance(event, e.NegotiationFailed):

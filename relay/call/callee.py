@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from relay.call.events import Answered, Rang
 from relay.call.hiding import without_addresses
-from relay.call.invite import MOST_BRANCHES, OutgoingInvite
+from relay.call.invite import MOST_BRANCHES, Discarded, OutgoingInvite
 from relay.call.leg import Leg
 from relay.call.ports import Side
 from relay.errors import MalformedMessage
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
 class CalleeLeg(Leg):
     """One attempt: one INVITE, perhaps several early dialogs, one that is answered."""
 
-    __slots__ = ("_ack_waits", "_branches", "_hunt", "abandoned", "delayed_offer", "hop", "invite")
+    __slots__ = (
+        "_ack_waits",
+        "_branches",
+        "_grown",
+        "_hunt",
+        "abandoned",
+        "delayed_offer",
+        "hop",
+        "invite",
+    )
 
     def __init__(self, call: Call, trunk: str, hunt: Hunt, side: Side = Side.CALLEE) -> None:
         super().__init__(call, side, trunk, call.calls.token())
@@ -32,6 +41,7 @@ class CalleeLeg(Leg):
         self.invite: OutgoingInvite | None = None
         self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
         self._ack_waits = False
+        self._grown = False  # has asked once more for a longer session timer
         self._branches: set[str] = set()  # early dialogs, by the callee's tag
 
     def start(self, invite: Request, hop: Hop, delayed_offer: bool) -> None:
@@ -44,6 +54,11 @@ class CalleeLeg(Leg):
         self.call.calls.placed(invite)
         self.request(invite, hop, None, self.invite)
 
+    def extensions(self) -> list[tuple[str, str]]:
+        """What our INVITE offers beside RFC 3261."""
+        timer = self.session.offered()
+        return [("Supported", "timer"), *timer] if timer else []
+
     def cancel(self) -> None:
         """Give up before the answer; a 2xx that crosses is acknowledged and ended."""
         if self.invite is None:
@@ -55,7 +70,7 @@ class CalleeLeg(Leg):
         """The ACK that had to wait for the caller's answer to a delayed offer."""
         if self._ack_waits and self.dialog is not None and self.invite is not None:
             self._ack_waits = False
-            _acknowledge(self.invite, self.dialog, sdp)
+            self.invite.acknowledge(self.dialog, sdp)
 
     def hang_up(self, reason: str = "") -> None:
         self.acknowledge(b"")  # a 2xx is acknowledged whatever comes next
@@ -86,14 +101,18 @@ class CalleeLeg(Leg):
             self._end_at_once(invite, dialog)
             return
         self.dialog = dialog
+        self.allow = response.headers.get("Allow") or ""
+        self.session.accepted(response, now)
         if not self._ack_waits:
-            _acknowledge(invite, dialog, b"")
+            invite.acknowledge(dialog, b"")
         branch = self.local_tag + (response.to.tag or "")
         self._hunt.on_answered(self, Answered(branch, response.body), now)
 
     def on_refused(self, status: int, response: Response | None, now: float) -> None:
         if self.dialog is not None:
             return  # another branch was answered
+        if status == 422 and response is not None and self._ask_for_longer(response):
+            return
         cancelled = self.invite is not None and self.invite.cancelled
         self.leave()
         if not cancelled:
@@ -110,36 +129,35 @@ class CalleeLeg(Leg):
             self.invite.tx = None  # the transaction keeps the invite, for a late 2xx
             self.invite = None
 
+    def _ask_for_longer(self, response: Response) -> bool:
+        """The callee's Min-SE is more than we asked for: once more (RFC 4028 section 7.3)."""
+        refused, hop = self.invite, self.hop
+        if refused is None or refused.cancelled or hop is None or self._grown:
+            return False
+        if not self.session.grow(response):
+            return False
+        self._grown = True
+        headers = refused.request.headers.copy()
+        for name in ("Via", "Authorization", "Proxy-Authorization"):
+            headers.remove(name)
+        headers.set("CSeq", f"{refused.request.cseq.number + 1} INVITE")
+        for name, value in self.session.offered():
+            headers.set(name, value)
+        again = Request("INVITE", refused.request.uri, headers, refused.request.body)
+        self.invite = OutgoingInvite(self, again, self)
+        self.request(again, hop, None, self.invite)
+        return True
+
     def _end_at_once(self, invite: OutgoingInvite, dialog: Dialog) -> None:
         """A 2xx that nobody wants: ACK, then BYE (RFC 3261 section 13.2.2.4)."""
         if self.dialog is None:
             self.dialog = dialog  # crossed our CANCEL: it becomes this leg's dialog
-            _acknowledge(invite, dialog, b"")
+            invite.acknowledge(dialog, b"")
             self.gone = False
             self.call.calls.remember(self, dialog.call_id, self.local_tag)
             super().hang_up()
             return
         kept, self.dialog = self.dialog, dialog  # a second branch of a fork
-        _acknowledge(invite, dialog, b"")
+        invite.acknowledge(dialog, b"")
         self.send(dialog.request("BYE"), Discarded())
         self.dialog = kept
-
-
-def _acknowledge(invite: OutgoingInvite, dialog: Dialog, sdp: bytes) -> None:
-    ack = dialog.ack(invite.request.cseq.number)
-    if sdp:
-        ack.headers.add("Content-Type", "application/sdp")
-        ack.body = sdp
-    invite.acknowledge(ack, dialog.remote_tag or "")
-
-
-class Discarded:
-    """Listens to nothing: the answer changes nothing."""
-
-    __slots__ = ()
-
-    def on_response(self, tx: object, response: Response, now: float) -> None:
-        pass
-
-    def on_no_response(self, status: int, now: float) -> None:
-        pass

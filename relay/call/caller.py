@@ -28,6 +28,7 @@ class CallerLeg(Leg):
         self.reuse = source if source.transport != "udp" else None
         self.peer = source.host
         self.contact = self.signalling.contact(source)
+        self.allow = request.headers.get("Allow") or ""
         self.invite = IncomingInvite(self, tx, request, self)
         self.incoming = self.invite
         self._tags: dict[str, str] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -13,14 +14,16 @@ from relay.call.authorization import Account
 from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.guard import Guard
-from relay.call.invite import IncomingInvite
+from relay.call.invite import Discarded, IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
 from relay.config import Limits
-from relay.errors import Refused, RelayError
+from relay.errors import MalformedMessage, Refused, RelayError
+from relay.sip.dialog import Dialog
 from relay.sip.locate import is_numeric
 from relay.sip.message import Request, Response
+from relay.sip.session_timer import SMALLEST_S
 from relay.sip.transaction import Hop, Timers, Transaction
 from relay.sip.uri import OtherUri, SipUri
 
@@ -72,9 +75,11 @@ class Calls:
         own: tuple[str, ...] = (),
         authentication: Authentication | None = None,
         ours: Mapping[str, Credential] | None = None,
+        min_session_expires_s: int = SMALLEST_S,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         """`ours` are our credentials by the trunk that they are for. `own` are this node's
-        addresses, which are never banned."""
+        addresses, which are never banned. `chance` gives 0 ≤ x < 1 for random waits."""
         self.router = router
         self.authentication = authentication
         self.admission = admission
@@ -87,6 +92,8 @@ class Calls:
         self.timers = timers or Timers()
         self.ring_timeout_s = ring_timeout_s
         self.passed_on = frozenset((*PASSED_ON, *(name.lower() for name in pass_headers)))
+        self.min_session_expires_s = min_session_expires_s
+        self.chance = chance
         self.signalling: Signalling  # set by the endpoint that owns the transactions
         self.alarms = Alarms()
         self.guard = Guard(limits or Limits(), own, router, journal, self.alarms, wall_clock)
@@ -130,6 +137,25 @@ class Calls:
         """A CANCEL, already answered, of an INVITE that still waits for its final response."""
         if isinstance(invite.user, IncomingInvite):
             invite.user.on_cancel(now)
+
+    def on_late_answer(self, response: Response, source: Hop) -> None:
+        """A 2xx to an INVITE whose transaction is gone: ACK, and BYE unless its call is up
+        (RFC 3261 section 13.2.2.4). Only between a trunk's own addresses: strangers must not
+        aim these at anyone."""
+        try:
+            dialog = Dialog.of_late_answer(response)
+            target = dialog.next_hop_uri()
+        except MalformedMessage:
+            return
+        for host in (source.host, target.host):
+            if self.router.identify(host) is None:
+                return
+        self.counters["late_answers"] += 1
+        self.signalling.send(dialog.ack(response.cseq.number), target, None)
+        leg = self._legs.get((dialog.call_id, dialog.local_tag or ""))
+        known = leg.dialog if leg is not None else None
+        if known is None or known.remote_tag != dialog.remote_tag:
+            self.signalling.request(dialog.request("BYE"), target, None, Discarded())
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         """What the engine saw on a call."""

@@ -64,6 +64,15 @@ class HungUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """A side is gone: it knows the dialog no more, does not answer in it, or let its session
+    timer run out; `text` says which."""
+
+    side: Side
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RingTimedOut:
     """The callee rang for too long."""
 
@@ -102,6 +111,7 @@ CallEvent = (
     | Acknowledged
     | NotAcknowledged
     | HungUp
+    | Lost
     | RingTimedOut
     | LastedTooLong
     | SilentTooLong

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # The callee's own word: another address would say the same. 401 and 407 are here because
 # the peer is alive and asks for what we have not.
-FINAL = frozenset({400, 401, 404, 405, 407, 410, 416, 482, 484, 486})
+FINAL = frozenset({400, 401, 404, 405, 407, 410, 416, 422, 482, 484, 486})
 REDIRECTS = frozenset({300, 301, 302})
 # RFC 3261 section 16.7, step 6: these tell a caller how to do better.
 INFORMATIVE = frozenset({415, 420, 484})
@@ -35,7 +35,7 @@ UNHEARD = {408: "did not answer", 502: "answered with a Contact that cannot be u
 # What a failure may tell the caller besides status and reason.
 PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
 # A challenge of the callee's side cannot be met by the caller.
-MAPPED = {401: 502, 407: 502}
+MAPPED = {401: 502, 407: 502, 422: 502}
 
 
 class State(Enum):

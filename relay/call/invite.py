@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from relay.call.refusal import ALLOW
+from relay.sip.dialog import Dialog
 from relay.sip.message import Request, Response
 from relay.sip.transaction import InviteClientTransaction, Transaction
 
@@ -54,6 +55,7 @@ class IncomingInvite:
         """200, repeated at T1, 2*T1 … T2 until the ACK, given up at 64*T1."""
         ok = self._response(200, "OK", tag, body)
         ok.headers.add("Allow", ALLOW)
+        self._leg.session.accept(self.request, ok, now)
         self._ok = ok
         timers = self._leg.timers
         self._gap = timers.t1_s
@@ -157,15 +159,19 @@ class OutgoingInvite:
         if self._provisional and self.tx is not None:
             self._leg.signalling.cancel(self.tx)
 
-    def acknowledge(self, ack: Request, remote_tag: str) -> None:
+    def acknowledge(self, dialog: Dialog, sdp: bytes) -> None:
         """Send the ACK and keep it: a repeated 2xx gets it again. It has the credentials of
         the INVITE, for nobody may challenge it (section 22.1)."""
+        ack = dialog.ack(self.request.cseq.number)
         if self._leg.account is not None:
             for name in ("Authorization", "Proxy-Authorization"):
                 for value in self.request.headers.fields(name):
                     ack.headers.add(name, value)
-        self._acks[remote_tag] = ack
-        self._leg.send_ack(ack)
+        if sdp:
+            ack.headers.add("Content-Type", "application/sdp")
+            ack.body = sdp
+        self._acks[dialog.remote_tag or ""] = ack
+        self._leg.signalling.send(ack, dialog.next_hop_uri(), self._leg.reuse)
 
     def on_response(self, tx: object, response: Response, now: float) -> None:
         self.tx = tx  # type: ignore[assignment]
@@ -195,3 +201,15 @@ class OutgoingInvite:
     def on_no_response(self, status: int, now: float) -> None:
         self.final = True
         self._listener.on_refused(status, None, now)
+
+
+class Discarded:
+    """Listens to nothing: the answer changes nothing."""
+
+    __slots__ = ()
+
+    def on_response(self, tx: object, response: Response, now: float) -> None:
+        pass
+
+    def on_no_response(self, status: int, now: float) -> None:
+        pass

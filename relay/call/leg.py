@@ -13,6 +13,7 @@ from relay.call.invite import IncomingInvite
 from relay.call.midcall import MidCall
 from relay.call.ports import Side, Signalling
 from relay.call.refusal import refuse, unserved
+from relay.call.session_timer import SessionTimer, glare_wait_s
 from relay.errors import RemoteProtocolError
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request, Response
@@ -34,6 +35,7 @@ class Leg:
         "_bye_reason",
         "account",
         "alarms",
+        "allow",
         "call",
         "contact",
         "dialog",
@@ -43,6 +45,7 @@ class Leg:
         "local_tag",
         "peer",
         "reuse",
+        "session",
         "side",
         "signalling",
         "timers",
@@ -59,6 +62,10 @@ class Leg:
         self.alarms: Alarms = call.calls.alarms
         self.timers: Timers = call.calls.timers
         self.dialog: Dialog | None = None
+        self.allow = ""  # the peer's Allow
+        calls = call.calls
+        wanted_s = calls.router.trunk(trunk).session_expires_s
+        self.session = SessionTimer(self, wanted_s, calls.min_session_expires_s)
         self.contact = ""
         self.peer = ""  # the address that its INVITE came from or went to
         self.reuse: Hop | None = None
@@ -71,6 +78,24 @@ class Leg:
     def waits_for_ack(self) -> bool:
         return self.incoming is not None and self.incoming.waits_for_ack
 
+    @property
+    def live(self) -> Dialog | None:
+        """The dialog that requests go through now."""
+        return self.dialog
+
+    @property
+    def name(self) -> str:
+        """ "caller" or "callee"."""
+        return self.side.name.lower()
+
+    def allows(self, method: str) -> bool:
+        """Whether the peer has said that it takes this method."""
+        return method in self.allow
+
+    def glare_wait(self) -> float:
+        """Seconds until a request of ours that got 491 is sent again."""
+        return glare_wait_s(self.side, self.call.calls.chance())
+
     # --- sending
 
     def respond(self, tx: Transaction, response: Response) -> None:
@@ -81,8 +106,8 @@ class Leg:
 
     def send(self, request: Request, user: object) -> None:
         """A request in this leg's dialog."""
-        assert self.dialog is not None
-        self.request(request, self.dialog.next_hop_uri(), self.reuse, user)
+        assert self.live is not None
+        self.request(request, self.live.next_hop_uri(), self.reuse, user)
 
     def request(
         self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
@@ -91,7 +116,7 @@ class Leg:
         if self.account is None:
             self.signalling.request(request, target, reuse, user)
         else:
-            self.account.request(request, target, reuse, user, self.dialog, self.call.id)
+            self.account.request(request, target, reuse, user, self.live, self.call.id)
 
     def send_ack(self, ack: Request) -> None:
         assert self.dialog is not None
@@ -101,6 +126,7 @@ class Leg:
         """BYE; after our 2xx only once its ACK came or is given up (RFC 3261 section 15)."""
         if self.gone:
             return
+        self.session.stop()
         if self.dialog is None:
             self.leave()
         elif self.waits_for_ack:
@@ -115,11 +141,13 @@ class Leg:
         """Nothing more can come in this dialog."""
         if not self.gone:
             self.gone = True
+            self.session.stop()
             self.call.calls.forget(self)
 
     def let_go(self) -> None:
         """The call is over on both sides: what refers back to this leg is dropped."""
         self.incoming = None
+        self.session.let_go()
 
     # --- the ACK to a 2xx of ours
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.errors import MalformedSdp, NoMediaPorts, Refused, RelayError
+from relay.errors import IntervalTooSmall, MalformedSdp, NoMediaPorts, Refused, RelayError
 from relay.sip.message import Request, Response
 
 ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
@@ -20,7 +20,10 @@ def refusal(request: Request, error: RelayError, to_tag: str) -> Response:
         return refuse(request, error.status, to_tag, error.text, error.retry_after_s)
     retry = RETRY_AFTER_S if isinstance(error, NoMediaPorts) else None
     status = 488 if isinstance(error, MalformedSdp) and not request.body else error.status_hint
-    return refuse(request, status, to_tag, str(error), retry)
+    response = refuse(request, status, to_tag, str(error), retry)
+    if isinstance(error, IntervalTooSmall):
+        response.headers.add("Min-SE", str(error.least_s))
+    return response
 
 
 def refuse(

@@ -16,10 +16,11 @@ from relay.call.identity import Identity
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
-from relay.errors import MalformedMessage, NotAcceptable, Refused
+from relay.errors import IntervalTooSmall, MalformedMessage, NotAcceptable, Refused
 from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
+from relay.sip.session_timer import is_too_short
 from relay.sip.transaction import Hop, Transaction
 from relay.sip.uri import SipUri, parse_uri
 
@@ -65,6 +66,8 @@ def _check(calls: Calls, request: Request, source: Hop) -> None:
         raise Refused(403, "the address in Contact or Record-Route is outside the region")
     if request.body and request.content_type != "application/sdp":
         raise Refused(415, "an INVITE carries application/sdp or nothing")
+    if is_too_short(request, calls.min_session_expires_s):
+        raise IntervalTooSmall(calls.min_session_expires_s)
 
 
 def _dialled(request: Request) -> str:
@@ -180,6 +183,7 @@ def invite_for(
         ("Contact", callee.contact),
         ("Allow", ALLOW),
         *identity.fields,
+        *callee.extensions(),
     ]
     passed_on = calls.passed_on
     fields += [field for field in request.headers.items() if field[0].lower() in passed_on]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CARRIED = ("udp", "tcp")
 KEPT_NAMES = 1024
+SUPPORTED = frozenset(("timer",))
 
 
 class Addresses(Protocol):
@@ -58,7 +59,7 @@ class UserAgent:
         self.calls = calls
         calls.signalling = self
         self.counters: Counter[str] = Counter()
-        self._layer = TransactionLayer(calls.timers)
+        self._layer = TransactionLayer(calls.timers, supported=SUPPORTED)
         self._addresses = addresses
         self._on_bug = on_bug
         self._lookups: list[LookUp] = []
@@ -236,6 +237,8 @@ class UserAgent:
             calls.on_ack(output.request, output.source, now)
         elif isinstance(output, layer.CancelReceived):
             calls.on_cancel(output.invite_tx, now)
+        elif isinstance(output, layer.StrayResponse):
+            calls.on_late_answer(output.response, output.source)
         elif isinstance(output, layer.TimedOut):
             self._no_response(output.tx.user, 408)
         elif isinstance(output, layer.Failed):

@@ -86,6 +86,21 @@ class Dialog:
         return dialog
 
     @staticmethod
+    def of_late_answer(response: Response) -> Dialog:
+        """The dialog of a 2xx to an INVITE of ours that is forgotten. Raises MalformedMessage."""
+        peer = response.contact
+        dialog = Dialog(
+            response.call_id,
+            response.from_,
+            response.to,
+            peer.uri if peer is not None else response.to.uri,
+            tuple(reversed(response.record_routes)),
+        )
+        dialog.local_cseq = response.cseq.number
+        dialog.confirmed = True
+        return dialog
+
+    @staticmethod
     def can_reach(request: Request) -> bool:
         """Whether requests of ours could be sent in the dialog of `request`."""
         return isinstance(Dialog.next_hop_of(request), SipUri)

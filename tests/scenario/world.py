@@ -198,6 +198,7 @@ class World:
         pbx: dict[str, Any] | None = None,
         carrier: dict[str, Any] | None = None,
         pass_headers: tuple[str, ...] = (),
+        min_session_expires_s: int = 90,
     ) -> None:
         """`pbx` and `carrier` are more keys of their trunks."""
         self.now = 1000.0
@@ -208,6 +209,7 @@ class World:
         self.drop: Callable[[str, str, bytes], bool] = lambda source, to, data: False
         self.unsendable: Callable[[bytes], bool] = lambda data: False
         self.bugs: list[Exception] = []
+        self.chance = 0.5
         self.media = FakeMedia(ports)
         self.recorder = FakeRecorder()
         self.journal = Journal()
@@ -225,6 +227,8 @@ class World:
             boundary=Boundary([ip_network("192.0.2.0/24")]),
             timers=Timers(),
             pass_headers=pass_headers,
+            min_session_expires_s=min_session_expires_s,
+            chance=lambda: self.chance,
         )
         self.relay = UserAgent(self.calls, self, self.bugs.append)
         self.pbx = Phone(self, PBX)
@@ -326,6 +330,7 @@ class Phone:
         self.invite_tx: object = None
         self.on_request: Callable[[object, Request], None] = self.answer_all
         self.acknowledge = True
+        self.headers: dict[str, str] = {}  # of each response that is no failure
         self._repeat: list[tuple[float, float, object, Response]] = []
         self._tags = count(1)
 
@@ -439,6 +444,8 @@ class Phone:
     ) -> Response:
         response = request.response(status, to_tag=tag)
         response.headers.add("Contact", f"<sip:{self.host}:5060>")
+        for name, value in self.headers.items():
+            response.headers.add(name, value)
         if body:
             response.headers.add("Content-Type", "application/sdp")
             response.body = body
