@@ -113,7 +113,7 @@ class MidCall:
                 return
             self._offered = True
         method = request.method
-        if method == "UPDATE" and told.dialog is not None and not told.allows("UPDATE"):
+        if method == "UPDATE" and told.allow and not told.allows("UPDATE"):
             method = "INVITE"
         onward = self._onward(method, body)
         told.session.say_again(onward)

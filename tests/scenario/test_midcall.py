@@ -148,7 +148,7 @@ def test_an_offer_that_repeats_what_holds_is_answered_here(method: str) -> None:
 
 def test_an_update_reaches_a_peer_that_has_none_as_a_reinvite() -> None:
     world = World()
-    answered(world)
+    answered(world, "INVITE, ACK, BYE, CANCEL")
     world.pbx.in_dialog("UPDATE", sdp(PBX, 4002))
     world.run(1)
     assert world.pbx.statuses("UPDATE") == [200] and world.pbx.responses[-1].body
