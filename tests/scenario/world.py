@@ -421,10 +421,12 @@ class Phone:
     # --- as callee
 
     def answer_all(self, tx: object, request: Request) -> None:
-        """180 and 200 to INVITE, 200 to everything else."""
+        """180 and 200 to INVITE, 200 to everything else, with an answer to an offer."""
         if request.method == "INVITE":
             self.ring(tx, request)
             self.answer(tx, request)
+        elif request.method == "UPDATE" and request.body:
+            self.reply(tx, request, 200, body=sdp(self.host, 5000))
         else:
             self.reply(tx, request, 200)
 
