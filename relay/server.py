@@ -25,6 +25,7 @@ from relay.call.authentication import Authentication
 from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.ports import MediaEvent, RecordingEnded
+from relay.call.registration import Registration
 from relay.call.router import Router
 from relay.config import Config, Media
 from relay.errors import ListenError, RelayError
@@ -92,6 +93,7 @@ class Server:
         self.recorder = FileRecorder(
             self._store, TapReader(self.engine.taps), self._on_recording_ended
         )
+        boundary = Boundary(config.region.networks)
         self.calls = Calls(
             Router(config),
             Admission(config),
@@ -100,7 +102,7 @@ class Server:
             self._journal,
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
-            boundary=Boundary(config.region.networks),
+            boundary=boundary,
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
@@ -112,18 +114,24 @@ class Server:
             authentication=Authentication(
                 config.trunk,
                 config.sip.realm or config.region.id,
-                config.region.networks,
+                boundary,
                 os.urandom(32),
             ),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug)
+        self.calls.registrations = tuple(
+            Registration(trunk.name, trunk.register_at, self.calls)
+            for trunk in config.trunk
+            if trunk.register_at is not None
+        )
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
         _check_media_addresses(self._config.media)
         self.engine.start(self._loop)
         await self.endpoint.start()
+        self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
         self._log.info(
@@ -157,6 +165,7 @@ class Server:
     async def _drain(self) -> None:
         """New calls get 503; the running ones may end by themselves, then get a BYE."""
         self.calls.stopping = True
+        self.endpoint.unregister()
         self._log.info("stopping", calls=len(self.calls.active))
         self._stop.clear()
         await self._until_idle(self._config.sip.drain_s)
@@ -190,6 +199,10 @@ class Server:
             "calls": dict(self.calls.counters),
             "guard": dict(self.calls.guard.counters),
             "media": {name: value for name, value in self.engine.counters().items() if value},
+            "registrations": {
+                registration.trunk: registration.state.value.lower()
+                for registration in self.calls.registrations
+            },
         }
 
     async def _report_status(self) -> None:

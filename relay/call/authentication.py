@@ -8,8 +8,7 @@ address and tags, and many PBXs give up on a challenged re-INVITE.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from relay.errors import Challenged, MalformedMessage, Refused
@@ -20,8 +19,8 @@ from relay.sip.transaction import Hop
 from relay.sip.uri import OtherUri, SipUri, parse_uri
 
 if TYPE_CHECKING:
+    from relay.call.boundary import Boundary
     from relay.config import Trunk
-    from relay.config.values import Network
 
 OFFERED = ("SHA-256", "MD5")  # RFC 8760 section 2.3: the one that we would rather have first
 NEVER = frozenset(("ACK", "CANCEL"))  # RFC 3261 section 22.1: nobody could answer
@@ -53,11 +52,11 @@ class Authentication:
         self,
         trunks: Iterable[Trunk],
         realm: str,
-        networks: Sequence[Network],
+        boundary: Boundary,
         secret: bytes,
     ) -> None:
         self._realm = realm
-        self._networks = networks
+        self._boundary = boundary
         self._nonces = Nonces(secret)
         # By (trunk that the source is of, user name); "" for those known by name alone.
         self._accounts: dict[tuple[str, str], Account] = {}
@@ -83,13 +82,12 @@ class Authentication:
     def may_be_known(self, request: Request, source: Hop) -> bool:
         """Whether a stranger is asked who it is: a trunk is known by name, and `source` is
         inside the region."""
-        if not self._strangers or request.method in NEVER or request.to.tag is not None:
-            return False
-        try:
-            address = ipaddress.ip_address(source.host)
-        except ValueError:
-            return False
-        return any(address in network for network in self._networks)
+        return (
+            self._strangers
+            and request.method not in NEVER
+            and request.to.tag is None
+            and self._boundary.holds(source.host)
+        )
 
     def identify(self, request: Request, source: Hop, trunk: Trunk | None, now: float) -> Trunk:
         """The trunk that a request proves to be from; `trunk` is the one of its address.

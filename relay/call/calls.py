@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from relay.call.admission import Admission
     from relay.call.authentication import Authentication
     from relay.call.leg import Leg
+    from relay.call.registration import Registration
     from relay.call.router import Router
     from relay.config import Credential
 
@@ -101,6 +102,7 @@ class Calls:
         self.accounts = {
             trunk: Account(trunk, credential, self) for trunk, credential in (ours or {}).items()
         }
+        self.registrations: tuple[Registration, ...] = ()
         self.stopping = False
         self.active: dict[str, Call] = {}
         self._legs: dict[tuple[str, str], Leg] = {}
@@ -217,8 +219,9 @@ class Calls:
 
     @property
     def idle(self) -> bool:
-        """No call, and no dialog that waits for the answer to its BYE."""
-        return not self.active and not self._legs
+        """No call, no dialog that waits for the answer to its BYE, and no registration."""
+        waiting = any(registration.pending for registration in self.registrations)
+        return not self.active and not self._legs and not waiting
 
     def capabilities(self, request: Request, to_tag: str) -> Response:
         """200 to OPTIONS (RFC 3261 section 11.2)."""

@@ -171,6 +171,18 @@ class UserAgent:
         self._now = now
         self._guard(self.calls.on_media, call_id, event, now)
 
+    def register(self, now: float) -> None:
+        """Begin every registration of ours."""
+        self._now = now
+        for registration in self.calls.registrations:
+            self._guard(registration.start, now)
+
+    def unregister(self, now: float) -> None:
+        """End them: no calls are to come."""
+        self._now = now
+        for registration in self.calls.registrations:
+            self._guard(registration.stop, now)
+
     def stop(self, now: float) -> None:
         """End every call with BYE, CANCEL or 503."""
         self._now = now

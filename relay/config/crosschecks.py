@@ -11,6 +11,7 @@ from relay.config.models import Media, Region, Sip
 from relay.config.trunk import Route, Trunk
 from relay.config.values import Network
 from relay.sip.locate import is_numeric
+from relay.sip.uri import SipUri
 
 Parts = Mapping[str, Any]
 
@@ -109,7 +110,11 @@ def _outside(
         single += [("media.address", media.address)]
         single += [("media.address_ipv6", media.address_ipv6 or "")]
     for index, trunk in enumerate(trunks):
-        for key, uri in trunk.targets if trunk else ():
+        targets = trunk.targets if trunk else ()
+        if trunk is not None and trunk.register_at is not None:
+            registrar = SipUri.parse(trunk.register_at.registrar)
+            targets = (*targets, ("register.registrar", registrar))
+        for key, uri in targets:
             if is_numeric(uri.host):  # a name is looked up, and checked then, at each call
                 single.append((f"trunk[{index}].{key}", uri.host))
         for at, network in enumerate(trunk.allow if trunk else ()):

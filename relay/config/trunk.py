@@ -84,6 +84,18 @@ class Registration(Section):
     user: Annotated[str, Field(min_length=1)]
     expires_s: Annotated[int, Field(strict=True, ge=60, le=86400)] = 3600
 
+    @field_validator("user")
+    @classmethod
+    def _check_user(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9+*#_.!~-]+", value):
+            raise ValueError(f"{value!r} is not the user part of a SIP address")
+        return value
+
+    @field_validator("registrar")
+    @classmethod
+    def _check_registrar(cls, value: str) -> str:
+        return Origination(uri=value).uri
+
 
 class NumberRule(Section):
     """A called or calling number that matches as a whole is replaced (`\\1` is a group)."""

@@ -101,6 +101,15 @@ class Endpoint:
         self._agent.on_media(call_id, event, self._loop.time())
         self._settle()
 
+    def register(self) -> None:
+        """Register wherever a trunk wants it; `unregister` ends that."""
+        self._agent.register(self._loop.time())
+        self._settle()
+
+    def unregister(self) -> None:
+        self._agent.unregister(self._loop.time())
+        self._settle()
+
     def end_calls(self) -> None:
         """Every call gets its BYE, CANCEL or 503."""
         self._agent.stop(self._loop.time())

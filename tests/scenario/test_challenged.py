@@ -7,6 +7,7 @@ import ipaddress
 import pytest
 
 from relay.call.authentication import Authentication, covers
+from relay.call.boundary import Boundary
 from relay.call.leg import Leg
 from relay.config import Trunk
 from relay.sip.digest import Challenge, Credentials, ha1
@@ -16,7 +17,7 @@ from tests.scenario.world import NUMBER, PBX, RELAY, World
 
 PASSWORD = "open sesame"
 ACME = {"username": "acme", "password": PASSWORD}
-REGION = (ipaddress.ip_network("192.0.2.0/24"),)
+REGION = Boundary((ipaddress.ip_network("192.0.2.0/24"),))
 ANSWER = {"Proxy-Authenticate": "Proxy-Authorization", "WWW-Authenticate": "Authorization"}
 
 
@@ -356,7 +357,7 @@ def test_options_of_a_trunk_needs_no_password_and_register_gets_401() -> None:
 def test_a_stranger_is_challenged_only_inside_the_region() -> None:
     world = guarded(allow=False)
     trunks = (Trunk(name="acme", credentials=(ACME,)),)  # type: ignore[arg-type]
-    elsewhere = (ipaddress.ip_network("198.51.100.0/24"),)
+    elsewhere = Boundary((ipaddress.ip_network("198.51.100.0/24"),))
     world.calls.authentication = Authentication(trunks, "t1", elsewhere, b"secret")
     world.pbx.call()
     world.run_until(lambda: bool(world.pbx.statuses()))

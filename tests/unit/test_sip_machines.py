@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from relay.call import call, events, hunt
+from relay.call import call, events, hunt, registration
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
 
@@ -46,6 +46,10 @@ CALL_SOURCE = """The two legs of a call together; `relay/call/call.py`. Its even
 
 HUNT_SOURCE = """The attempts to reach one side of a call; `relay/call/hunt.py`."""
 
+REGISTRATION_SOURCE = (
+    """Ours, at a carrier (RFC 3261 section 10.2); `relay/call/registration.py`."""
+)
+
 HEAD = """# State machines
 
 Drawn from the `TRANSITIONS` tables by `python -m tests.unit.test_sip_machines`; a test fails
@@ -77,6 +81,12 @@ def draw() -> str:
     )
     start, end = _title(hunt.State.SEEKING), _title(hunt.State.OVER)
     parts += _diagram("Hunt", HUNT_SOURCE, start, end, arrows)
+    moves = (
+        (state.value, target.value, event.value, actions)
+        for (state, event), (target, actions) in registration.TRANSITIONS.items()
+    )
+    start = registration.State.UNREGISTERED.value
+    parts += _diagram("Registration", REGISTRATION_SOURCE, start, start, moves)
     return "\n".join(parts) + "\n"
 
 
