@@ -1,17 +1,21 @@
-"""Kamailio as an outbound proxy that records its route, before a SIPp callee."""
+"""Kamailio as an outbound proxy that records its route, before a SIPp or a pjsua2 callee."""
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from relay.probe.audio import similarity, speak
 from tests.interop.region import Party, free_port, need, parties, region
 from tests.interop.sipp_run import answering, assert_all, call, listens
+from tests.interop.test_pjsua2 import SAME, setups, talk
 
 CONFIG = Path(__file__).parent / "kamailio.cfg"
 
@@ -68,3 +72,25 @@ def test_the_recorded_route_is_followed(
         assert_all(call(caller_scenario, r.pbx, r.relay, *kind, values=values))
         assert_all(callee.wait())
         r.ended()
+
+
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_both_voices_pass_when_a_proxy_stands_in_front(tmp_path: Path, transport: str) -> None:
+    """The signalling takes the proxy's way, the audio does not."""
+    need("kamailio", "espeak-ng")
+    voices = {side: tmp_path / f"{side}.wav" for side in ("caller", "callee")}
+    speak("One two three, this is what the caller says.", "en-gb", voices["caller"])
+    speak("Good afternoon, and this is the answer.", "en-us+f3", voices["callee"])
+    everyone = parties()
+    carrier = everyone[2]
+    proxy = Party(carrier.host, free_port(carrier.host))
+    with (
+        region(tmp_path, transport, outbound=proxy, everyone=everyone) as r,
+        kamailio(proxy, carrier, transport, tmp_path),
+    ):
+        asyncio.run(
+            talk(r, *(replace(s, transport=transport) for s in setups(r, tmp_path, voices)))
+        )
+        r.ended()
+    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
