@@ -5,7 +5,7 @@ of its own: `python -m relay.probe.endpoint --bind 127.0.0.2 --port 5080 --user 
 `relay.probe.remote.Endpoint` is the other end of the pipe.
 
 Commands, each `{"do": name, …}`: `call` (uri), `answer`, `dtmf` (digits), `hangup`,
-`hold`, `resume`, `figures`, `quit`. Events, each `{"event": name, "at": seconds since the
+`hold`, `resume`, `rekey`, `figures`, `quit`. Events, each `{"event": name, "at": seconds since the
 epoch, …}`: `ready`, `incoming`, `state` (calling, early, confirmed, disconnected with the
 status), `media`, `played` (the WAV came to its end), `dtmf` (key), `figures`, `error`, `bye`.
 """
@@ -30,6 +30,11 @@ STATES = {
     pj.PJSIP_INV_STATE_CONNECTING: "connecting",
     pj.PJSIP_INV_STATE_CONFIRMED: "confirmed",
     pj.PJSIP_INV_STATE_DISCONNECTED: "disconnected",
+}
+SRTP = {
+    "off": pj.PJMEDIA_SRTP_DISABLED,
+    "optional": pj.PJMEDIA_SRTP_OPTIONAL,
+    "required": pj.PJMEDIA_SRTP_MANDATORY,
 }
 
 
@@ -153,6 +158,13 @@ class Station:
         config.mediaConfig.transportConfig.portRange = 100
         # The demonstration measures every packet, also those of silence.
         config.mediaConfig.streamKaEnabled = False
+        config.mediaConfig.srtpUse = SRTP[self.options.srtp]
+        config.mediaConfig.srtpSecureSignaling = 0  # keys are offered over UDP, too
+        config.mediaConfig.srtpOpt.keyings.append(pj.PJMEDIA_SRTP_KEYING_SDES)
+        for suite in filter(None, self.options.srtp_suites.split(",")):
+            crypto = pj.SrtpCrypto()
+            crypto.name = suite
+            config.mediaConfig.srtpOpt.cryptos.append(crypto)
         config.callConfig.timerUse = pj.PJSUA_SIP_TIMER_INACTIVE
         return config
 
@@ -238,6 +250,12 @@ class Station:
         operation.opt.flag = pj.PJSUA_CALL_UNHOLD
         self._current().reinvite(operation)
 
+    def do_rekey(self) -> None:
+        """re-INVITE with a media transport made anew: other SRTP keys."""
+        operation = pj.CallOpParam(True)
+        operation.opt.flag = pj.PJSUA_CALL_REINIT_MEDIA
+        self._current().reinvite(operation)
+
     def do_figures(self) -> None:
         self._current().report()
 
@@ -281,6 +299,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--user", default="probe", help="user part of the own address")
     parser.add_argument("--transport", choices=("udp", "tcp"), default="udp")
     parser.add_argument("--codec", default="PCMU")
+    parser.add_argument("--srtp", choices=tuple(SRTP), default="off")
+    parser.add_argument("--srtp-suites", default="", help="offered or accepted, with commas")
     parser.add_argument("--play", help="WAV (16 bit, mono) to play once media is up")
     parser.add_argument("--record", help="WAV to write what is heard to")
     parser.add_argument("--ring-s", type=float, default=0.0, help="-1: only on command")

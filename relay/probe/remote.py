@@ -25,6 +25,8 @@ class Setup:
     user: str = "probe"
     transport: str = "udp"
     codec: str = "PCMU"
+    srtp: str = "off"
+    srtp_suites: tuple[str, ...] = ()
     play: Path | None = None
     record: Path | None = None
     ring_s: float = 0.0
@@ -39,6 +41,8 @@ class Setup:
             "--user": self.user,
             "--transport": self.transport,
             "--codec": self.codec,
+            "--srtp": self.srtp,
+            "--srtp-suites": ",".join(self.srtp_suites),
             "--play": self.play,
             "--record": self.record,
             "--ring-s": self.ring_s,
