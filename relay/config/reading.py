@@ -102,9 +102,9 @@ def notes(config: Config) -> list[str]:
         if getattr(config, name) is not None
     ]
     found += [
-        f'trunk {trunk.name}: srtp = "optional" means plain RTP, SRTP {LATER}'
+        f"trunk {trunk.name}: srtp without secure: keys that travel over UDP or TCP can be read"
         for trunk in config.trunk
-        if trunk.srtp == "optional"
+        if trunk.srtp != "off" and not trunk.secure
     ]
     routed = {route.from_ for route in config.route}
     found += [

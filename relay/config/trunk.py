@@ -20,7 +20,7 @@ from relay.config.values import (
     Switch,
 )
 from relay.errors import MalformedMessage
-from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.crypto import Srtp
 from relay.sip.locate import is_numeric
 from relay.sip.uri import SipUri
 
@@ -172,8 +172,6 @@ class Trunk(Section):
     @property
     def media_security(self) -> Srtp:
         """What its legs negotiate; `secure` covers signalling and media."""
-        if self.srtp == "optional":
-            return OFF  # until the engine opens SRTP
         return Srtp("required" if self.secure else self.srtp, self.srtp_suites)
 
     @property
@@ -196,13 +194,6 @@ class Trunk(Section):
     def _not_secure_yet(cls, value: bool) -> bool:
         if value:
             raise ValueError(f"true {LATER}: its calls would not be encrypted")
-        return value
-
-    @field_validator("srtp")
-    @classmethod
-    def _no_srtp_yet(cls, value: str) -> str:
-        if value == "required":
-            raise ValueError(f"'required' {LATER}: its media would not be encrypted")
         return value
 
 

@@ -61,6 +61,17 @@ def test_sections_of_later_versions_are_noted() -> None:
     ]
 
 
+def test_how_a_trunks_media_are_secured() -> None:
+    assert example().trunk[0].media_security.mode == "off"
+    text = changed(('# srtp = "required"', 'srtp = "required"'), ("# srtp_suites", "srtp_suites"))
+    config = read(text, "region.toml")
+    assert config.trunk[0].media_security == (
+        "required",
+        ("AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"),
+    )
+    assert any("trunk acme: srtp without secure" in note for note in notes(config))
+
+
 def test_a_pool_smaller_than_the_limits_is_noted() -> None:
     config = read(changed(('"20000-39999"', '"20000-20399"')), "region.toml")
     assert any("holds 100 calls" in note and "2000" in note for note in notes(config))
@@ -139,6 +150,11 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
             'trunk[1].origination[0]: is written { uri = "sip:192.0.2.1:5060" }',
         ),
         ('number = "+*"', "number = 353", "route[0].number: is text in quotes"),
+        (
+            "# srtp_suites = [",
+            'srtp_suites = ["AES_CM_128_HMAC_SHA1_64", ',
+            "trunk[0].srtp_suites[0]: 'AES_CM_128_HMAC_SHA1_64' is none of",
+        ),
         ("# symmetric_rtp = true", 'symmetric_rtp = "yes"', "is true or false, without quotes"),
         ('address = "127.0.0.1"', 'address = "::1"', "::1 is not IPv4: it belongs to media.addr"),
         ('"udp:127.0.0.1:5060"', '"udp:[::1]:5060"', "media.address_ipv6 is missing: calls over"),
@@ -162,7 +178,6 @@ def test_a_mistake_names_its_key_and_what_is_near(old: str, new: str, expected: 
         ("udp:127.0.0.1:5060", "ws:127.0.0.1:8080", "sip.listen[0]"),
         ("udp:127.0.0.1:5060", "wss:127.0.0.1:8443", "sip.listen[0]"),
         ('name = "acme"', 'name = "acme"\nsecure = true', "trunk[0].secure"),
-        ('name = "acme"', 'name = "acme"\nsrtp = "required"', "trunk[0].srtp"),
         ("sip:127.0.0.2:5080", "sips:127.0.0.2:5061", "trunk[0].origination[0].uri"),
         ("sip:127.0.0.2:5080", "sip:127.0.0.2;transport=tls", "trunk[0].origination[0].uri"),
         ("file:var/recordings", "s3://bucket/prefix", "recording.store"),

@@ -1,0 +1,121 @@
+"""SRTP with keys in the SDP (RFC 4568): two other SRTP stacks and rtpengine, with real audio.
+
+Each leg is keyed by itself: what one side hears has been opened with one key and closed with
+another, or comes from a peer that speaks plain RTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from relay.probe.audio import read_wav, similarity, speak
+from relay.probe.remote import Endpoint, Setup
+from tests.interop.region import Region, need, region
+
+# Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
+SAME = 0.85
+RECORDED = 0.9
+NUMBER = "+35315550199"
+CM80, CM32 = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
+CM256 = "AES_256_CM_HMAC_SHA1_80"
+RECORDING = {"recording": "record-from-answer-dual"}
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    need("espeak-ng")
+    if importlib.util.find_spec("pjsua2") is None:
+        if os.environ.get("RELAY_NO_SKIPS"):
+            pytest.fail("pjsua2 is not installed (make test installs it)")
+        pytest.skip("pjsua2 is not installed (make test installs it)")
+
+
+@pytest.fixture(scope="module")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    directory = tmp_path_factory.mktemp("voices")
+    texts = {"caller": ("en-gb", "Seven eight nine, ten."), "callee": ("en-us+f3", "Good day.")}
+    made = {}
+    for side, (voice, text) in texts.items():
+        made[side] = directory / f"{side}.wav"
+        speak(f"{text} Nobody on the way hears what the {side} says.", voice, made[side])
+    return made
+
+
+def trunk(srtp: str = "off", *suites: str, **more: object) -> dict[str, object]:
+    return {"srtp": srtp, **({"srtp_suites": suites} if suites else {}), **more}
+
+
+def setups(r: Region, tmp_path: Path, voices: dict[str, Path]) -> tuple[Setup, Setup]:
+    """The PBX and the carrier as endpoints."""
+    caller = Setup("caller", r.pbx.host, r.pbx.port, play=voices["caller"])
+    callee = Setup("callee", r.carrier.host, r.carrier.port, play=voices["callee"])
+    return (
+        replace(caller, record=tmp_path / "caller-heard.wav"),
+        replace(callee, record=tmp_path / "callee-heard.wav"),
+    )
+
+
+async def talk(r: Region, caller_setup: Setup, callee_setup: Setup) -> None:
+    """A whole call: both speak to the end, the caller hangs up."""
+    callee = await Endpoint.start(callee_setup)
+    caller = await Endpoint.start(caller_setup)
+    try:
+        await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}")
+        await caller.wait("state", state="confirmed")
+        await asyncio.gather(caller.wait("played", 30), callee.wait("played", 30))
+        await caller.send("hangup")
+        await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
+    finally:
+        await caller.stop()
+        await callee.stop()
+
+
+def heard(tmp_path: Path, voices: dict[str, Path]) -> None:
+    """Each side has heard the other one."""
+    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
+    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+
+
+def suites_named(r: Region) -> None:
+    """Nothing of a key is in the log, whatever else is."""
+    assert "inline:" not in r.process.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("caller", "callee"),
+    [
+        (("required", CM80), ("off", "")),
+        (("off", ""), ("required", CM32)),
+        (("required", CM80), ("required", CM256)),
+        (("required", CM32), ("required", CM80)),
+    ],
+    ids=lambda leg: "-".join(leg),
+)
+def test_both_voices_through_each_pair_of_legs(
+    tmp_path: Path, voices: dict[str, Path], caller: tuple[str, str], callee: tuple[str, str]
+) -> None:
+    """… and the recording holds both, opened."""
+    pbx, carrier = (trunk(mode, *([suite] if suite else [])) for mode, suite in (caller, callee))
+    with region(tmp_path, pbx={**pbx, **RECORDING}, carrier=carrier, log_level="debug") as r:
+        phones = [
+            replace(setup, srtp=mode, srtp_suites=(suite,) if suite else ())
+            for setup, (mode, suite) in zip(
+                setups(r, tmp_path, voices), (caller, callee), strict=True
+            )
+        ]
+        asyncio.run(talk(r, *phones))
+        ended = r.ended()
+        recording = Path(r.process.wait("recording_saved")["path"])
+        suites_named(r)
+    heard(tmp_path, voices)
+    left, right = read_wav(recording).samples
+    assert similarity(left, voices["caller"]) > RECORDED
+    assert similarity(right, voices["callee"]) > RECORDED
+    for side in ("caller", "callee"):
+        assert not any(name.startswith("srtp") for name in ended[side]["drops"]), ended[side]
