@@ -202,7 +202,8 @@ cdef inline Drop relay_rtp(
         return DROP_ON_HOLD
     if learn or not leg.settled:
         settle(rules, call, side, source, view.ssrc, learn)
-    is_event = view.payload_type == leg.settings.telephone_event
+    sent_on = leg.settings.payload_map[view.payload_type]
+    is_event = sent_on == leg.settings.telephone_event
     if leg.stats.started and view.ssrc != leg.stats.ssrc:
         report_change(rules, call, side, now_ns)
     stats_feed(
@@ -214,7 +215,6 @@ cdef inline Drop relay_rtp(
     if not leg.first_reported:
         leg.first_reported = 1
         event_plain(&rules.events, EVENT_FIRST_PACKET, call.number, side, 0, 0)
-    sent_on = leg.settings.payload_map[view.payload_type]
     data[1] = <uint8_t>(view.marker << 7) | sent_on
     drop = send_rtp(rules, &call.legs[1 - side], data, size, &view, now_ns)
     if is_event:

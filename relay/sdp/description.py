@@ -74,8 +74,8 @@ class LegMedia(NamedTuple):
     """What the engine must know of one leg after an offer/answer.
 
     `payload_types` are those this peer may send; a packet of any other is dropped and
-    counted. `telephone_event` is the payload type of RFC 4733 events that this peer sends, or
-    None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
+    counted. `telephone_event` is the payload type of this peer's RFC 4733 events as they are
+    sent on, or None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
     negotiated direction from the peer's point of view. `symmetric` allows one latch.
     `payload_map` has the numbers that this peer uses and its partner knows under others, as
     (received, sent on). `srtp` is None for plain RTP.

@@ -70,6 +70,23 @@ def test_keys_are_forwarded_and_do_not_disturb_the_jitter() -> None:
         assert (figures.relayed, figures.jitter_ms, figures.lost) == (7, 0.0, 0)
 
 
+def test_keys_of_a_phone_that_sends_by_its_own_number() -> None:
+    """They arrive by the partner's number, and are heard under either."""
+    with rig() as r:
+        partners = EVENTS - 5
+        numbers = frozenset({0, EVENTS, partners})
+        r.describe(
+            payload_types=numbers, telephone_event=partners, payload_map=((EVENTS, partners),)
+        )
+        press(r, 8000, 5)
+        assert {r.callee.rtp.recv(4096)[1] & 0x7F for _ in range(7)} == {partners}
+        theirs = key_packet(r, 16000, 6, 800, True)
+        r.caller.send(r.at_caller, theirs[:1] + bytes([partners]) + theirs[2:])
+        assert r.callee.rtp.recv(4096)[1] == partners
+        r.wait_for(DtmfPressed(Side.CALLER, "6", 100))
+        assert keys(r) == [("5", 100), ("6", 100)]
+
+
 def test_the_first_packet_of_each_side_is_reported_once() -> None:
     with rig() as r:
         r.describe()
