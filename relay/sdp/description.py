@@ -75,10 +75,10 @@ class LegMedia(NamedTuple):
 
     `payload_types` are those this peer may send; a packet of any other is dropped and
     counted. `telephone_event` is the payload type of this peer's RFC 4733 events as they are
-    sent on, or None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive` follow the
-    negotiated direction from the peer's point of view. `symmetric` allows one latch.
-    `payload_map` has the numbers that this peer uses and its partner knows under others, as
-    (received, sent on). `srtp` is None for plain RTP.
+    sent on, or None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive`
+    follow the negotiated direction from the peer's point of view. `symmetric` allows one
+    latch. `payload_map` has the numbers that this peer uses and its partner knows under
+    others, as (received, sent on). `srtp` is None for plain RTP.
     """
 
     remote: MediaAddress | None
