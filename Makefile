@@ -9,7 +9,7 @@ CONFIG ?=
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo run test check bench fuzz debug-test clean setup-build setup-demo \
+.PHONY: help build demo run test check bench soak fuzz debug-test clean setup-build setup-demo \
 	setup-test setup-debug
 
 help: ## list the targets
@@ -35,6 +35,9 @@ check: setup-test $(BUILT) ## what CI runs: build, ruff, mypy, import-linter, py
 
 bench: setup-test $(BUILT) ## all figures, one JSON line each, also in build/bench.jsonl
 	$(PY) -m bench
+
+soak: setup-test $(BUILT) ## 20,000 calls with random events: nothing may stay behind
+	$(PY) -m bench.soak
 
 fuzz: setup-test $(BUILT) ## fuzz the parsers for FUZZ_SECONDS
 	RELAY_FUZZ_SECONDS=$(FUZZ_SECONDS) $(PY) -m pytest tests/fuzz --timeout 0

@@ -134,6 +134,7 @@ class Server:
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
+        self._loop.add_signal_handler(signal.SIGUSR1, self._tell_status)
         self._log.info(
             "serving",
             region=self._config.region.id,
@@ -208,7 +209,17 @@ class Server:
     async def _report_status(self) -> None:
         while True:
             await asyncio.sleep(STATUS_EVERY_S)
-            self._log.info("status", active=len(self.calls.active), **self._counters())
+            self._tell_status()
+
+    def _tell_status(self) -> None:
+        """Every minute, and when SIGUSR1 asks for it."""
+        self._log.info(
+            "status",
+            active=len(self.calls.active),
+            dialogs=self.calls.dialogs,
+            transactions=self.endpoint.transactions,
+            **self._counters(),
+        )
 
     # --- events of the shells, on the loop
 

@@ -218,6 +218,11 @@ class Calls:
         return placed is not None and placed == user_of(request.uri)
 
     @property
+    def dialogs(self) -> int:
+        """Dialog identifiers that requests may come in; early ones, and those that end, too."""
+        return len(self._legs)
+
+    @property
     def idle(self) -> bool:
         """No call, no dialog that waits for the answer to its BYE, and no registration."""
         waiting = any(registration.pending for registration in self.registrations)

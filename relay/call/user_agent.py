@@ -189,6 +189,11 @@ class UserAgent:
         for call in list(self.calls.active.values()):
             self._guard(call.feed, Stopped(), now)
 
+    @property
+    def transactions(self) -> int:
+        """Live ones; most wait for repeats of what is over."""
+        return len(self._layer)
+
     def next_timer(self) -> float | None:
         """When `on_timer` is due, in monotonic seconds."""
         first, second = self._layer.next_timer(), self.calls.alarms.next_timer()

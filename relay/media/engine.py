@@ -259,6 +259,7 @@ class Engine:
                 totals[name] = totals.get(name, 0) + value
         totals["port_pairs"] = self._pool.pairs
         totals["port_pairs_free"] = self._pool.free
+        totals["port_pairs_resting"] = self._pool.resting
         return totals
 
     def close(self) -> None:

@@ -38,6 +38,11 @@ class PortPool:
         """Pairs that are neither in use nor resting, as of the last `take`."""
         return len(self._free)
 
+    @property
+    def resting(self) -> int:
+        """Pairs that were given back, as of the last `take`."""
+        return len(self._resting)
+
     def take(self, now: float) -> int:
         """The even port of a pair that has rested. Raises NoMediaPorts."""
         while self._resting and self._resting[0][0] <= now:

@@ -44,6 +44,7 @@ class TrunkSpec:
     def toml(self) -> str:
         suffix = "" if self.transport == "udp" else f";transport={self.transport}"
         values: dict[str, Any] = {
+            "allow": [str(ipaddress.ip_network(self.host))],
             "calls_per_second": 10000,
             "concurrent_calls": 2500,
             "origination": [{"uri": f"{self.scheme}:{host_port(self.host, self.port)}{suffix}"}],
@@ -52,7 +53,6 @@ class TrunkSpec:
         lines = [
             "[[trunk]]",
             f'name = "{self.name}"',
-            f'allow = ["{ipaddress.ip_network(self.host)}"]',
             *(f"{key} = {inline(value)}" for key, value in values.items()),
         ]
         for number in self.numbers if self.to else ():

@@ -115,6 +115,10 @@ class Endpoint:
         self._agent.stop(self._loop.time())
         self._settle()
 
+    @property
+    def transactions(self) -> int:
+        return self._agent.transactions
+
     # --- Addresses, for the user agent
 
     def sent_by(self, transport: str, peer: str, link: int) -> str:
