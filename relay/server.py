@@ -116,6 +116,7 @@ class Server:
                 config.sip.realm or config.region.id,
                 boundary,
                 os.urandom(32),
+                config.sip.digest_algorithms,
             ),
             min_session_expires_s=config.sip.min_session_expires_s,
         )

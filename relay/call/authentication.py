@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from relay.call.boundary import Boundary
     from relay.config import Trunk
 
-OFFERED = ("SHA-256", "MD5")  # RFC 8760 section 2.3: the one that we would rather have first
 NEVER = frozenset(("ACK", "CANCEL"))  # RFC 3261 section 22.1: nobody could answer
 
 
@@ -54,7 +53,10 @@ class Authentication:
         realm: str,
         boundary: Boundary,
         secret: bytes,
+        algorithms: tuple[str, ...] = ("SHA-256", "MD5"),
     ) -> None:
+        """`algorithms` are offered in this order (RFC 8760 section 2.3)."""
+        self._algorithms = algorithms
         self._realm = realm
         self._boundary = boundary
         self._nonces = Nonces(secret)
@@ -63,12 +65,12 @@ class Authentication:
         for trunk in trunks:
             for credential in trunk.credentials:
                 name = credential.username
-                keys = _keys(name, realm, credential.password.get_secret_value())
+                keys = self._keys(name, credential.password.get_secret_value())
                 owner = trunk.name if trunk.allow else ""
                 self._accounts[owner, name] = Account(trunk, keys)
         self._strangers = any(owner == "" for owner, _ in self._accounts)
         # A user that does not exist takes as long to refuse as a wrong password.
-        self._nobody = Account(None, _keys("", realm, secret.hex()))
+        self._nobody = Account(None, self._keys("", secret.hex()))
 
     def is_due(self, request: Request, trunk: Trunk) -> bool:
         """Whether a request from an address of `trunk` needs credentials."""
@@ -116,8 +118,8 @@ class Authentication:
             raise Refused(400, str(error)) from None
         if given is None:
             return None
-        if given.algorithm not in OFFERED:
-            raise Refused(400, f"digest algorithms here are {' and '.join(OFFERED)}")
+        if given.algorithm not in self._algorithms:
+            raise Refused(400, f"digest algorithms here: {' and '.join(self._algorithms)}")
         if given.qop != "auth":  # without it nothing tells a replay
             raise Refused(400, "digest credentials need qop=auth")
         return given
@@ -136,9 +138,12 @@ class Authentication:
                         Challenge(self._realm, nonce, algorithm, ("auth",), stale=why == "stale"),
                     ),
                 )
-                for algorithm in OFFERED
+                for algorithm in self._algorithms
             ),
         )
+
+    def _keys(self, username: str, password: str) -> dict[str, str]:
+        return {name: ha1(name, username, self._realm, password) for name in self._algorithms}
 
 
 def covers(given: str, wanted: str) -> bool:
@@ -160,7 +165,3 @@ def covers(given: str, wanted: str) -> bool:
 
 def _place(uri: SipUri) -> tuple[str, str]:
     return uri.scheme, uri.host.lower()
-
-
-def _keys(username: str, realm: str, password: str) -> dict[str, str]:
-    return {algorithm: ha1(algorithm, username, realm, password) for algorithm in OFFERED}

@@ -119,6 +119,11 @@ class Sip(Section):
     dns: Dns = Dns()
     # What digest challenges are for; the region's id by default.
     realm: Name | None = None
+    # Offered in this order; a peer takes the first one that it knows (RFC 8760).
+    digest_algorithms: Annotated[tuple[Literal["SHA-256", "MD5"], ...], Field(min_length=1)] = (
+        "SHA-256",
+        "MD5",
+    )
     # Header fields that cross from leg to leg beside those that always do.
     pass_headers: tuple[HeaderName, ...] = ()
     min_session_expires_s: Annotated[int, Field(strict=True, ge=90, le=86400)] = 90

@@ -113,6 +113,18 @@ def test_a_challenge_is_answered_and_the_call_is_made_and_ended(
     assert not world.bugs
 
 
+def test_only_the_algorithms_of_the_configuration_are_offered_and_taken() -> None:
+    world = guarded()
+    trunks = (world.router.trunks[PBX],)
+    both = challenged(world)
+    world.calls.authentication = Authentication(trunks, "t1", REGION, b"secret", ("SHA-256",))
+    offered = challenged(world).headers.fields("Proxy-Authenticate")
+    assert [Challenge.parse(value)[0].algorithm for value in offered] == ["SHA-256"]
+    send(world, answer(world.pbx.invite, both, "MD5"))
+    world.run_until(lambda: bool(world.pbx.statuses()))
+    assert world.pbx.statuses() == [400]
+
+
 def test_a_challenge_costs_no_transaction_and_no_call() -> None:
     world = guarded()
     challenged(world)
