@@ -114,6 +114,10 @@ class ListenError(RelayError):
     """An address could not be bound at start; the text names address, port and who to ask."""
 
 
+class CertificateError(RelayError):
+    """A certificate, key or list of authorities that cannot be used; the text names the file."""
+
+
 class StoreError(RelayError):
     """Recordings are configured and cannot be written: known at start rather than at a call."""
 

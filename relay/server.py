@@ -35,6 +35,7 @@ from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
 from relay.recording.store import check_writable, directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
+from relay.signalling.tls import Credentials
 
 STATUS_EVERY_S = 60.0
 JOURNAL_S = 0.1
@@ -120,7 +121,10 @@ class Server:
             ),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
-        self.endpoint = Endpoint(self.calls, config.sip, self._on_bug)
+        self._credentials = Credentials(
+            config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
+        )
+        self.endpoint = Endpoint(self.calls, config.sip, self._on_bug, self._credentials)
         self.calls.registrations = tuple(
             Registration(trunk.name, trunk.register_at, self.calls)
             for trunk in config.trunk
@@ -136,6 +140,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
         self._loop.add_signal_handler(signal.SIGUSR1, self._tell_status)
+        self._loop.add_signal_handler(signal.SIGHUP, self._credentials.reload)
         self._log.info(
             "serving",
             region=self._config.region.id,

@@ -298,7 +298,8 @@ class Call:
         self._cause = self._cause or f"{status} {REASONS.get(status, '')}".rstrip()
 
     def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
-        self._cause = self._cause or type(event).__name__
+        cause = event.cause if isinstance(event, e.Cancelled) else ""
+        self._cause = self._cause or cause or type(event).__name__
         self.hunt.cancel(now)
 
     def _hang_up_other(self, event: e.HungUp, now: float) -> None:

@@ -101,12 +101,22 @@ class CalleeLeg(Leg):
             self._end_at_once(invite, dialog)
             return
         self.dialog = dialog
+        self._stay_connected(invite)
         self.allow = response.headers.get("Allow") or ""
         self.session.accepted(response, now)
         if not self._ack_waits:
             invite.acknowledge(dialog, b"")
         branch = self.local_tag + (response.to.tag or "")
         self._hunt.on_answered(self, Answered(branch, response.body), now)
+
+    def _stay_connected(self, invite: OutgoingInvite) -> None:
+        """The connection of the INVITE goes on when the dialog leads to its peer, whose
+        Contact need be no name of its certificate."""
+        if invite.tx is None or not invite.tx.hop.reliable or self.dialog is None:
+            return
+        hop = invite.tx.hop
+        if self.dialog.next_hop_uri().host.lower() in (hop.host, hop.name):
+            self.reuse = hop
 
     def on_refused(self, status: int, response: Response | None, now: float) -> None:
         if self.dialog is not None:
@@ -152,6 +162,7 @@ class CalleeLeg(Leg):
         """A 2xx that nobody wants: ACK, then BYE (RFC 3261 section 13.2.2.4)."""
         if self.dialog is None:
             self.dialog = dialog  # crossed our CANCEL: it becomes this leg's dialog
+            self._stay_connected(invite)
             invite.acknowledge(dialog, b"")
             self.gone = False
             self.call.calls.remember(self, dialog.call_id, self.local_tag)

@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from relay.call.call import Call
 
 
+def wants_sips(request: Request) -> bool:
+    """Whether the dialog is one of `sips:` URIs (RFC 3261 section 12.1.1)."""
+    if request.uri[:5].lower() == "sips:":
+        return True
+    routes = request.record_routes
+    first = routes[0] if routes else request.contact
+    return first is not None and first.uri.scheme == "sips"
+
+
 class CallerLeg(Leg):
     """Each early dialog of the callee gets a tag of its own towards the caller."""
 
@@ -27,7 +36,7 @@ class CallerLeg(Leg):
         super().__init__(call, Side.CALLER, trunk, call.calls.token())
         self.reuse = source if source.transport != "udp" else None
         self.peer = source.host
-        self.contact = self.signalling.contact(source)
+        self.contact = self.signalling.contact(source, wants_sips(request))
         self.allow = request.headers.get("Allow") or ""
         self.invite = IncomingInvite(self, tx, request, self)
         self.incoming = self.invite
@@ -59,10 +68,12 @@ class CallerLeg(Leg):
         self.on_cancel(now)
 
     def on_cancel(self, now: float) -> None:
-        """CANCEL (already answered 200): too late once we have answered the INVITE."""
+        """CANCEL (already answered 200), or a caller whom no response can reach any more: too
+        late once we have answered the INVITE."""
         if self.dialog is None and not self.gone:
+            lost = "the caller's connection was lost" if self.invite.tx.terminated else ""
             self.refuse(self.invite.tx, self.invite.request, 487)
-            self.call.feed(Cancelled(), now)
+            self.call.feed(Cancelled(lost), now)
             self.leave()
 
     def on_ack(self, body: bytes, now: float) -> None:

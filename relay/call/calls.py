@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from relay.call.leg import Leg
     from relay.call.registration import Registration
     from relay.call.router import Router
-    from relay.config import Credential
+    from relay.config import Credential, Trunk
 
 
+SIPS_PORT = 5061
 # What crosses from leg to leg in an INVITE beside identities (`relay.call.identity`) and
 # what `sip.pass_headers` lists; everything else stays (topology hiding).
 PASSED_ON = ("priority", "date", "user-to-user", "accept-language")
@@ -54,6 +55,14 @@ def _is_at(host: str, source: str) -> bool:
         return ipaddress.ip_address(host) == ipaddress.ip_address(source)
     except ValueError:
         return False
+
+
+def _check_secure(trunk: Trunk, source: Hop) -> None:
+    """Raises Refused for plain signalling from a trunk that is to be secure."""
+    if trunk.secure and source.transport != "tls":
+        raise Refused(
+            403, f"trunk {trunk.name} is secure: signal over TLS (sips, port {SIPS_PORT})"
+        )
 
 
 class Calls:
@@ -109,6 +118,17 @@ class Calls:
         self._placed: dict[str, str] = {}
 
     # --- from the endpoint
+
+    def identify(self, source: Hop) -> Trunk | None:
+        """Whose address this is, or whose certificate is at the other end."""
+        if source.transport != "tls":
+            return self.router.identify(source.host)
+        return self.router.identify(source.host, self.signalling.peer_names(source))
+
+    def uses(self, connection: Hop) -> bool:
+        """Whether a call would miss this connection."""
+        link = connection.link
+        return any(leg.reuse is not None and leg.reuse.link == link for leg in self._legs.values())
 
     def is_peer(self, request: Request, source: Hop) -> bool:
         """Whether a request is from the peer of the dialog that it is in."""
@@ -248,12 +268,15 @@ class Calls:
             raise Refused(481, "no such call")
         if not self._may_use(leg, source):
             raise Refused(403, "")
+        if source.reliable:
+            leg.reuse = source  # it may have connected anew
         leg.on_request(tx, request, now)
 
     def _out_of_dialog(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
         trunk = tx.user
         if trunk is None:
             raise Refused(403, "")
+        _check_secure(trunk, source)
         if request.method == "INVITE":
             set_up(self, tx, request, source, trunk, now)
         elif request.method == "OPTIONS":
@@ -265,7 +288,9 @@ class Calls:
     def _may_use(self, leg: Leg, source: Hop) -> bool:
         """Who may speak in a dialog: its trunk's addresses, those that its INVITE came from or
         went to, and where the peer's Contact points."""
-        trunk = self.router.identify(source.host)
+        if source.transport != "tls" and self.router.trunk(leg.trunk).secure:
+            return False
+        trunk = self.identify(source)
         if trunk is not None and trunk.name == leg.trunk:
             return True
         if source.host == leg.peer:

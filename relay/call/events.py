@@ -38,7 +38,9 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The caller gave up before an answer."""
+    """The caller gave up before an answer, or (`cause`) cannot be reached any more."""
+
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ class Guard:
     def offence(self, host: str, kind: Offence, now: float) -> None:
         """A source did wrong; too often, and it is banned. Of a trunk's address: nothing."""
         key = source_of(host)
-        if key in self._banned or self._router.identify(host) is not None:
+        if key in self._banned or self._router.at(host) is not None:
             return
         source = self._source(key)
         if kind is Offence.WRONG_PASSWORD:
@@ -171,7 +171,7 @@ class Guard:
 
     def _is_exempt(self, host: str) -> bool:
         """Never banned: a trunk's address, one of `never_ban`, our own."""
-        if self._router.identify(host) is not None:
+        if self._router.at(host) is not None:
             return True
         try:
             address = ipaddress.ip_address(host)

@@ -257,7 +257,7 @@ class Hunt:
         if self.leg.invite is not None:
             self._replace_leg()
         leg = self.leg
-        leg.contact = leg.signalling.contact(hop)
+        leg.contact = leg.signalling.contact(hop, self._target.uri.scheme == "sips")
         try:
             invite = self._invitation(leg, self._target.uri, hop)
         except RelayError as error:

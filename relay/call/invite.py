@@ -69,6 +69,10 @@ class IncomingInvite:
     def on_cancel(self, now: float) -> None:
         self.listener.on_cancel(now)
 
+    def on_no_response(self, status: int, now: float) -> None:
+        """The peer's connection is gone and no other can be made: nobody waits for an answer."""
+        self.listener.on_cancel(now)
+
     def give_up(self) -> None:
         """Stop repeating the 2xx: the peer has shown otherwise that it has it."""
         self._ok = None

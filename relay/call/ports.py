@@ -172,8 +172,11 @@ Located = Callable[[tuple[Hop, ...], str, float], None]
 class Signalling(Protocol):
     """The SIP endpoint: transactions, listeners and connections."""
 
-    def contact(self, hop: Hop) -> str:
-        """Our Contact for the peer at this hop."""
+    def contact(self, hop: Hop, sips: bool = False) -> str:
+        """Our Contact for the peer at this hop; a `sips:` URI if asked for and it is TLS."""
+
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        """The names that the certificate at the other end of a TLS connection proved."""
 
     def locate(self, target: SipUri, found: Located) -> None:
         """Where `target` is (RFC 3263), as far as that is inside the region.

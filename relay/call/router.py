@@ -15,8 +15,9 @@ from relay.sip.locate import by_weight
 from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
-    from relay.config import Config, Route, Trunk
+    from relay.config import Config, Network, Route, Trunk
 
+NOBODY: frozenset[str] = frozenset()  # no verified name
 KEPT_HOSTS = 4096  # sources whose trunk is remembered; far more than a region has peers
 
 _DIGITS = re.compile(r"[0-9*#]+")
@@ -34,6 +35,8 @@ class Router:
         self._origination = {trunk.name: _usable(trunk) for trunk in config.trunk}
         self._plans = {trunk.name: NumberingPlan(trunk) for trunk in config.trunk}
         self._networks = _by_prefix(config.trunk)
+        self._region = config.region.networks
+        self._by_name = {name: trunk for trunk in config.trunk for name in trunk.tls_names}
         self._known: dict[str, Trunk | None] = {}
         self._routes: dict[str, dict[str, Route]] = {}
         for route in config.route:
@@ -47,8 +50,22 @@ class Router:
         """How a trunk, which must exist, writes numbers."""
         return self._plans[name]
 
-    def identify(self, host: str) -> Trunk | None:
-        """The trunk whose most specific network holds this source address."""
+    def identify(self, host: str, names: frozenset[str] = NOBODY) -> Trunk | None:
+        """The trunk that one of these verified names belongs to, else the one whose most
+        specific network holds this source address.
+
+        A trunk with `tls_names` needs one of them, from an address of its `allow` when it
+        has that too, else from any inside the region.
+        """
+        for name in names:
+            named = self._by_name.get(name)
+            if named is not None and _is_within(host, named.allow or self._region):
+                return named
+        trunk = self.at(host)
+        return None if trunk is not None and trunk.tls_names else trunk
+
+    def at(self, host: str) -> Trunk | None:
+        """The trunk whose address this is; what else it must prove is not asked."""
         try:
             return self._known[host]
         except KeyError:
@@ -100,12 +117,9 @@ class Router:
         return f"record-from-{'ringing' if ringing else 'answer'}{'-dual' if dual else ''}"
 
     def _search(self, host: str) -> Trunk | None:
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
+        address = _address(host)
+        if address is None:
             return None
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped  # an IPv4 peer on a dual-stack socket
         bits, value = address.max_prefixlen, int(address)
         for (version, prefix), networks in self._networks.items():
             if version == address.version:
@@ -113,6 +127,21 @@ class Router:
                 if trunk is not None:
                     return trunk
         return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped  # an IPv4 peer on a dual-stack socket
+    return address
+
+
+def _is_within(host: str, networks: Sequence[Network]) -> bool:
+    address = _address(host)
+    return address is not None and any(address in network for network in networks)
 
 
 def _by_prefix(trunks: Sequence[Trunk]) -> _Networks:

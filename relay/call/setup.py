@@ -22,7 +22,7 @@ from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
 from relay.sip.session_timer import is_too_short
 from relay.sip.transaction import Hop, Transaction
-from relay.sip.uri import SipUri, parse_uri
+from relay.sip.uri import SipUri, parse_uri, transport_to
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
@@ -41,6 +41,8 @@ def set_up(
     _check(calls, request, source)
     number = _dialled(request)
     route, targets = calls.router.route(trunk, number)
+    if is_sips(request):
+        targets = _over_tls(targets, route.to)
     trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
     call = Call(calls, calls.token(), now)
     call.admitted = (*trunks, REGION)
@@ -68,6 +70,18 @@ def _check(calls: Calls, request: Request, source: Hop) -> None:
         raise Refused(415, "an INVITE carries application/sdp or nothing")
     if is_too_short(request, calls.min_session_expires_s):
         raise IntervalTooSmall(calls.min_session_expires_s)
+
+
+def is_sips(request: Request) -> bool:
+    return request.uri[:5].lower() == "sips:"
+
+
+def _over_tls(targets: Sequence[Target], trunk: str) -> list[Target]:
+    """A call to a `sips:` address is TLS to its end, or is no call (RFC 5630 section 3.1)."""
+    found = [target for target in targets if transport_to(target.uri) == "tls"]
+    if not found:
+        raise Refused(480, f"SIPS not allowed: trunk {trunk} is not reached over TLS, call sip:")
+    return found
 
 
 def _dialled(request: Request) -> str:
@@ -142,7 +156,7 @@ class Invitation:
     The offer is the same each time, and stays open until one of them is answered.
     """
 
-    __slots__ = ("_call", "_ipv6", "_offer", "_request", "_trunk")
+    __slots__ = ("_call", "_ipv6", "_offer", "_request", "_secure", "_trunk")
 
     def __init__(self, call: Call, trunk: Trunk, request: Request, ipv6: bool) -> None:
         """`ipv6`: the callee's media port is of that family. Raises RelayError."""
@@ -150,6 +164,7 @@ class Invitation:
         self._trunk = trunk
         self._request = request
         self._ipv6 = ipv6
+        self._secure = is_sips(request)
         self._offer = b""
         if request.body:
             self._offer = call.negotiation.offer(Side.CALLER, request.body)
@@ -157,6 +172,9 @@ class Invitation:
     def __call__(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
         if (":" in hop.host) != self._ipv6:
             raise NotAcceptable("its address is of another IP version than the call's media")
+        secure = self._secure or self._call.calls.router.trunk(leg.trunk).secure
+        if secure and hop.transport != "tls":  # it was redirected there
+            raise NotAcceptable("its address is not reached over TLS, which this call needs")
         if not self._request.body:
             self._call.negotiation.close()  # the offer of an earlier attempt is void
         return invite_for(leg, self._trunk, self._request, target, self._offer)

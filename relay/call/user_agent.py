@@ -27,7 +27,7 @@ from relay.sip.uri import SipUri, transport_to
 if TYPE_CHECKING:
     from relay.config import Trunk
 
-CARRIED = ("udp", "tcp")
+CARRIED = ("udp", "tcp", "tls")
 KEPT_NAMES = 1024
 SUPPORTED = frozenset(("timer",))
 
@@ -40,6 +40,9 @@ class Addresses(Protocol):
 
     def is_open(self, hop: Hop) -> bool:
         """Whether the stream connection of `hop` still stands."""
+
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        """The names that the certificate at the other end of a TLS connection proved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,7 @@ class UserAgent:
 
     def _receive_request(self, request: Request, hop: Hop) -> None:
         """Of a trunk's address or a dialog's peer; a password may be due all the same."""
-        check, trunk = self.calls.authentication, self.calls.router.identify(hop.host)
+        check, trunk = self.calls.authentication, self.calls.identify(hop)
         if trunk is not None and check is not None:
             try:
                 if check.is_due(request, trunk) and not self._layer.knows(request, hop):
@@ -270,11 +273,11 @@ class UserAgent:
         try:
             if isinstance(message, Request):
                 return (
-                    self.calls.router.identify(hop.host) is not None
+                    self.calls.identify(hop) is not None
                     or self.calls.is_peer(message, hop)
                     or self._layer.knows(message, hop)
                 )
-            if self.calls.router.identify(hop.host) is not None:
+            if self.calls.identify(hop) is not None:
                 return True
             return isinstance(message, Response) and self._layer.expects(message)
         except MalformedMessage:
@@ -283,7 +286,7 @@ class UserAgent:
     def _malformed(self, error: MalformedMessage, hop: Hop) -> None:
         """400 to a trunk where RFC 3261 allows it, but not for a flood."""
         self.counters["malformed"] += 1
-        request, trunk = error.message, self.calls.router.identify(hop.host)
+        request, trunk = error.message, self.calls.identify(hop)
         if (
             isinstance(request, Request)
             and trunk is not None
@@ -317,10 +320,15 @@ class UserAgent:
 
     # --- Signalling, for the calls
 
-    def contact(self, hop: Hop) -> str:
+    def contact(self, hop: Hop, sips: bool = False) -> str:
         where = self._addresses.sent_by(hop.transport, hop.host, hop.link)
+        if sips and hop.transport == "tls":
+            return f"<sips:{where}>"
         param = "" if hop.transport == "udp" else f";transport={hop.transport}"
         return f"<sip:{where}{param}>"
+
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        return self._addresses.peer_names(hop)
 
     def locate(self, target: SipUri, found: Located) -> None:
         if transport_to(target) not in CARRIED:
@@ -345,7 +353,7 @@ class UserAgent:
 
         def found(hops: tuple[Hop, ...], why: str, now: float) -> None:
             if hops:
-                self._request(request, user, hops[0])
+                self._request(request, user, _as_proved(hops[0], reuse))
             else:
                 self._no_response(user, 503)
 
@@ -369,7 +377,7 @@ class UserAgent:
 
         def found(hops: tuple[Hop, ...], why: str, now: float) -> None:
             if hops:
-                self._send(request, hops[0])
+                self._send(request, _as_proved(hops[0], reuse))
             else:
                 self.counters["ack_not_sent"] += 1
 
@@ -386,3 +394,10 @@ class UserAgent:
 
     def _sent_by(self, hop: Hop) -> str:
         return self._addresses.sent_by(hop.transport, hop.host, hop.link)
+
+
+def _as_proved(hop: Hop, before: Hop | None) -> Hop:
+    """A TLS peer whose connection is gone: it is to prove the name that it proved before."""
+    if before is not None and before.name and before[:2] == hop[:2]:
+        return hop._replace(name=before.name)
+    return hop

@@ -7,11 +7,13 @@ import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from relay.config.certificate import check_authorities, read_certificate
 from relay.config.models import Media, Region, Sip
 from relay.config.trunk import Route, Trunk
 from relay.config.values import Network
+from relay.errors import CertificateError
 from relay.sip.locate import is_numeric
-from relay.sip.uri import SipUri
+from relay.sip.uri import SipUri, transport_to
 
 Parts = Mapping[str, Any]
 
@@ -22,6 +24,7 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     routes: Sequence[Route | None] = parts.get("route", ())
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
     found += _users(trunks)
+    found += [*_tls_names(trunks), *_secure(trunks, parts.get("sip"))]
     if "trunk" not in data:  # that is told already; every route would tell it again
         return [*found, *_repeated(routes)]
     return [*found, *_routes(routes, trunks, _trunk_names(data)), *_repeated(routes)]
@@ -39,6 +42,7 @@ def _addresses(parts: Parts) -> Iterator[str]:
     region: Region | None = parts.get("region")
     if sip is not None:
         yield from _listens(sip, media)
+        yield from _certificate(sip)
     if media is not None:
         yield from _media(media)
         yield from _ipv6(sip, media, parts.get("trunk", ()))
@@ -59,6 +63,23 @@ def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
             first, last = media.ports
             if first <= listen.port <= last:
                 yield f"media.ports: {first}-{last} overlaps {where} ({listen})"
+
+
+def _certificate(sip: Sip) -> Iterator[str]:
+    """The files that TLS needs, as they are now."""
+    tls = sip.tls
+    for index, listen in enumerate(sip.listen):
+        if listen.transport == "tls" and (tls is None or tls.certificate is None):
+            yield f"sip.listen[{index}]: {listen} needs [sip.tls] with certificate and key"
+    if tls is None:
+        return
+    try:
+        if tls.certificate is not None and tls.key is not None:
+            read_certificate(tls.certificate, tls.key)
+        if tls.ca is not None:
+            check_authorities(tls.ca)
+    except CertificateError as error:
+        yield f"sip.tls: {error}"
 
 
 def _media(media: Media) -> Iterator[str]:
@@ -160,6 +181,8 @@ def _purpose(trunks: Sequence[Trunk | None]) -> Iterator[str]:
     for index, trunk in enumerate(trunks):
         if trunk is None or trunk.allow or trunk.credentials or trunk.targets:
             continue
+        if trunk.tls_names:
+            continue
         yield (
             f"trunk[{index}]: has neither allow nor credentials nor origination, so no call "
             "can use it"
@@ -176,6 +199,34 @@ def _users(trunks: Sequence[Trunk | None]) -> Iterator[str]:
             owner = owners.setdefault((known_by, credential.username), where)
             if owner != where:
                 yield f"{where}.username: {owner} has this name already"
+
+
+def _tls_names(trunks: Sequence[Trunk | None]) -> Iterator[str]:
+    owners: dict[str, str] = {}
+    for index, trunk in enumerate(trunks):
+        for at, name in enumerate(trunk.tls_names if trunk else ()):
+            where = f"trunk[{index}].tls_names[{at}]"
+            owner = owners.setdefault(name, where)
+            if owner != where:
+                yield f"{where}: {name} is listed in {owner} already: whose calls are they?"
+
+
+def _secure(trunks: Sequence[Trunk | None], sip: Sip | None) -> Iterator[str]:
+    """What is to come, or to be identified, over TLS needs a listener; what is to go, a URI."""
+    listens = sip is None or any(listen.transport == "tls" for listen in sip.listen)
+    for index, trunk in enumerate(trunks):
+        if trunk is None:
+            continue
+        comes = trunk.tls_names or (trunk.secure and trunk.allow)
+        if comes and not listens:
+            key = "tls_names" if trunk.tls_names else "secure"
+            yield f"trunk[{index}].{key}: nothing in sip.listen is tls: its calls could not come"
+        for key, uri in trunk.targets if trunk.secure else ():
+            if transport_to(uri) != "tls":
+                yield (
+                    f"trunk[{index}].{key}: {uri} is not TLS but the trunk is secure: use sips: "
+                    "or ;transport=tls"
+                )
 
 
 def _routes(

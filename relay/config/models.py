@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from relay.config.trunk import LATER_TRANSPORTS, TRANSPORTS, Route, Trunk
 from relay.config.values import (
@@ -26,6 +26,7 @@ from relay.config.values import (
 )
 
 SIP_PORT = 5060
+SIPS_PORT = 5061
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 # A leg's own: they make its dialog, its transactions and what it offers, name its
 # addresses or its passwords, or carry an identity under rules of their own.
@@ -70,10 +71,11 @@ class Listen(Section):
             raise ValueError(f"{text!r} is not of the form {near}")
         transport, host, port_text = match.groups()
         if transport in LATER_TRANSPORTS:
-            raise ValueError(f"{transport}: {LATER}; only udp: and tcp: are")
+            raise ValueError(f"{transport}: {LATER}; udp:, tcp: and tls: are")
         if transport not in TRANSPORTS:
-            raise ValueError(f"{transport}: is no transport; udp: and tcp: are")
-        port = SIP_PORT if port_text is None else int(port_text)
+            raise ValueError(f"{transport}: is no transport; udp:, tcp: and tls: are")
+        default = SIPS_PORT if transport == "tls" else SIP_PORT
+        port = default if port_text is None else int(port_text)
         if not 0 < port < 65536:
             raise ValueError(f"{text!r}: the port is not 1 to 65535")
         return Listen(transport=transport, host=address(host.strip("[]")), port=port)
@@ -86,12 +88,19 @@ def _listen(value: Any) -> Any:
 class Tls(Section):
     """Our certificate and key (PEM files, read again when they change), and whom we trust.
 
-    `ca` is a file of authorities; without it the system's are trusted.
+    `ca` is a file of authorities; without it the system's are trusted. To call over TLS
+    neither certificate nor key is needed, to listen both are.
     """
 
-    certificate: str
-    key: str
+    certificate: str | None = None
+    key: str | None = None
     ca: str | None = None
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together: one of them is missing")
+        return self
 
 
 class Dns(Section):

@@ -20,6 +20,7 @@ from relay.config import crosschecks
 from relay.config.models import Config
 from relay.config.values import LATER
 from relay.errors import ConfigError
+from relay.sip.uri import transport_to
 
 EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
@@ -106,6 +107,13 @@ def notes(config: Config) -> list[str]:
         for trunk in config.trunk
         if trunk.srtp != "off" and not trunk.secure
     ]
+    if not any(listen.transport == "tls" for listen in config.sip.listen):
+        found += [
+            f"trunk {trunk.name} is called over TLS but nothing in sip.listen is tls: its own "
+            "requests can only come over a connection that we opened"
+            for trunk in config.trunk
+            if any(transport_to(uri) == "tls" for _, uri in trunk.targets)
+        ]
     routed = {route.from_ for route in config.route}
     found += [
         f"trunk {trunk.name} may call (allow) but no route begins at it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from typing import Annotated, Literal
 
@@ -26,8 +27,8 @@ from relay.sip.uri import SipUri
 
 # A host name whose last label is no number: 10.0.1 is a mistyped address.
 _NAME = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)*[A-Za-z][A-Za-z0-9-]*\.?")
-TRANSPORTS = ("udp", "tcp")
-LATER_TRANSPORTS = ("tls", "ws", "wss")
+TRANSPORTS = ("udp", "tcp", "tls")
+LATER_TRANSPORTS = ("ws", "wss")
 Suite = Literal[
     "AES_CM_128_HMAC_SHA1_80",
     "AES_CM_128_HMAC_SHA1_32",
@@ -56,10 +57,12 @@ class Origination(Section):
             uri = SipUri.parse(value)
         except MalformedMessage:
             raise ValueError(f"{value!r} is not a SIP URI such as sip:192.0.2.1:5060") from None
-        if uri.scheme == "sips" or uri.transport in LATER_TRANSPORTS:
-            raise ValueError(f"TLS {LATER}: use sip: with ;transport=udp or tcp")
+        if uri.transport in LATER_TRANSPORTS:
+            raise ValueError(f"transport {uri.transport} {LATER}: use udp, tcp or tls")
         if uri.transport not in (None, *TRANSPORTS):
-            raise ValueError(f"transport {uri.transport!r} is not udp or tcp")
+            raise ValueError(f"transport {uri.transport!r} is not udp, tcp or tls")
+        if uri.scheme == "sips" and uri.transport == "udp":
+            raise ValueError("sips: is TLS, which UDP cannot carry: leave ;transport=udp out")
         if uri.user is not None or uri.headers:
             raise ValueError("an origination URI is an address only: the called number is added")
         if uri.port == 0:
@@ -67,6 +70,18 @@ class Origination(Section):
         if not is_numeric(uri.host) and not _NAME.fullmatch(uri.host):
             raise ValueError(f"{uri.host!r} is neither an IP address nor a name")
         return value
+
+
+def _tls_name(text: str) -> str:
+    """A name of a certificate as it is compared: lower case, an address in its normal form."""
+    name = text.lower().removeprefix("sip:").strip("[]").rstrip(".")
+    if "*" in name:
+        raise ValueError(f"{text!r}: a wildcard names nobody (RFC 5922 section 7.2)")
+    if is_numeric(name):
+        return str(ipaddress.ip_address(name))
+    if _NAME.fullmatch(name) is None:
+        raise ValueError(f"{text!r} is not a name of a certificate such as pbx.example.com")
+    return name
 
 
 class Credential(Section):
@@ -189,12 +204,10 @@ class Trunk(Section):
     def _check_recovery(cls, value: str | None) -> str | None:
         return value if value is None else Origination(uri=value).uri
 
-    @field_validator("secure")
+    @field_validator("tls_names")
     @classmethod
-    def _not_secure_yet(cls, value: bool) -> bool:
-        if value:
-            raise ValueError(f"true {LATER}: its calls would not be encrypted")
-        return value
+    def _check_tls_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(_tls_name(name) for name in value)
 
 
 class Route(Section):

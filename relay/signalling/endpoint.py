@@ -22,9 +22,11 @@ from relay.signalling.udp import UdpListener
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
+from relay.sip.uri import DEFAULT_PORTS
 
 if TYPE_CHECKING:
     from relay.config import Sip
+    from relay.signalling.tls import Credentials
 
 
 PADDING = b"\r\n\0"
@@ -38,6 +40,7 @@ class Endpoint:
         calls: Calls,
         sip: Sip,
         on_bug: Callable[[Exception], None],
+        credentials: Credentials,
     ) -> None:
         self._agent = UserAgent(calls, self, on_bug)
         self.counters = self._agent.counters
@@ -53,14 +56,19 @@ class Endpoint:
         self._links = count(1)
         self._udp: dict[int, UdpListener] = {}
         self._first_udp: dict[bool, UdpListener] = {}  # of each family: is it IPv6?
-        self._tcp: dict[int, tuple[str, int]] = {}  # family → our listening address
+        # (transport, family) → our listening address
+        self._listening: dict[tuple[str, int], tuple[str, int]] = {}
+        self._credentials = credentials
         self._streams = Streams(
             self._receive,
             self._stream_failed,
             self._count,
             self._links,
-            lambda host: calls.router.identify(host) is not None,
+            lambda host: calls.router.at(host) is not None,
+            lambda host, names: calls.router.identify(host, names) is not None,
             calls.guard.is_banned,
+            calls.uses,
+            credentials,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -78,16 +86,19 @@ class Endpoint:
                 self._udp[udp.link] = udp
                 self._first_udp.setdefault(udp.family == socket.AF_INET6, udp)
             else:
-                server = await self._streams.listen(listen.host, listen.port)
+                kind = listen.transport
+                server = await self._streams.listen(kind, listen.host, listen.port)
                 self._servers.append(server)
                 sock = server.sockets[0]
-                self._tcp.setdefault(sock.family, sock.getsockname()[:2])
+                self._listening.setdefault((kind, sock.family), sock.getsockname()[:2])
+        self._credentials.watch()
 
     def close(self) -> None:
         """Stop listening; open connections are closed."""
         for server in self._servers:
             server.close()
         self._streams.close()
+        self._credentials.close()
         for udp in self._udp.values():
             udp.close()
         for task in self._lookups:
@@ -130,12 +141,18 @@ class Endpoint:
             if udp is not None:
                 host, port = udp.host, udp.port
         else:
-            host, port = self._tcp.get(socket.AF_INET6 if ipv6 else socket.AF_INET, ("", 0))
+            family = socket.AF_INET6 if ipv6 else socket.AF_INET
+            host, port = self._listening.get((transport, family), ("", 0))
+            if not host and (udp := self._first_udp.get(ipv6)) is not None:
+                host, port = udp.host, DEFAULT_PORTS[transport]  # its own requests: our link
         host = self._advertise.get(ipv6, host)
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     def is_open(self, hop: Hop) -> bool:
         return self._streams.is_open(hop)
+
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        return self._streams.peer_names(hop)
 
     # --- in, out, one timer
 
@@ -184,8 +201,7 @@ class Endpoint:
     def _transmit(self, data: bytes, hop: Hop) -> bool:
         """False when it is known at once that this will not leave."""
         if hop.transport != "udp":
-            self._streams.send(data, hop)
-            return True
+            return self._streams.send(data, hop)
         udp = self._udp.get(hop.link) or self._first_udp.get(":" in hop.host)
         return udp is not None and udp.send(data, hop.host, hop.port)
 

@@ -1,53 +1,82 @@
-"""SIP over TCP: connections that were accepted, and those that we open (RFC 3261 section 18)."""
+"""SIP over TCP and TLS: connections that were accepted, and those that we open
+(RFC 3261 section 18, RFC 5922, RFC 5923, RFC 5626)."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from collections.abc import Callable
 from itertools import count
 from typing import cast
 
+import structlog
+
+from relay.call.router import NOBODY
 from relay.errors import ListenError, MalformedMessage
+from relay.signalling.tls import Credentials, names_of
+from relay.signalling.tls_session import TlsSession
 from relay.signalling.udp import cannot_bind
 from relay.sip.message import Request, Response
-from relay.sip.parser import KeepAlive, StreamParser
+from relay.sip.parser import KeepAlive, Pong, StreamParser
 from relay.sip.transaction import Hop
+from relay.sip.uri import param_of
 
 MAX_MESSAGE_OCTETS = 65536
 MAX_CONNECTIONS = 4096
 MAX_STRANGERS = 256  # of those: connections from an address that is no trunk's
+STRANGERS_PER_S = 50.0  # TLS handshakes: each costs about a millisecond of CPU
 MAX_UNSENT_OCTETS = 1 << 20  # a peer that does not read is cut off
 SILENT_S = 32.0  # one that has not sent a whole message by then is cut off; a stranger's anyway
 CLOSING_S = 4.0  # for what is written already
 CONNECT_S = 4.0
+PING_S = 60.0  # over a connection that we opened (RFC 5626 section 4.4.1)
+PONG_S = 10.0
+IDLE_S = 600.0  # without a message, and no call's: closed
+PING = b"\r\n\r\n"
+PONG = b"\r\n"
 
 
 class Connection(asyncio.Protocol):
-    """One TCP connection; `link` is the number by which hops name it."""
+    """One TCP connection or TLS session; `link` is the number by which hops name it.
 
-    def __init__(self, streams: Streams, link: int) -> None:
-        self.link = link
-        self.hop = Hop("tcp", "", 0, link)
+    `names` are those that the peer's certificate proved. With `ours` we opened it, and
+    `hop.name` is one that it must prove.
+    """
+
+    def __init__(self, streams: Streams, hop: Hop, ours: bool) -> None:
+        self.hop = hop
+        self.ours = ours
+        self.names = NOBODY
+        self.trusted = False  # opened by us, or by a trunk
+        self.keys: list[tuple[str, str, int, str]] = []  # under which it is found by peer
         self._streams = streams
         self._parser = StreamParser(max_octets=MAX_MESSAGE_OCTETS)
         self._transport: asyncio.Transport | None = None
         self._unsent: list[bytes] = []
-        self._deadline: asyncio.TimerHandle | None = None
-        self.trusted = False  # opened by us, or by a trunk
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._used = self._loop.time()
+        self._watched = False
+        self._ponged = False  # it answers pings: from then on it must
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
         peer = transport.get_extra_info("peername")
         if peer is not None:  # else it is gone already
-            self.hop = Hop("tcp", peer[0], peer[1], self.link)
+            self.hop = self.hop._replace(host=peer[0], port=peer[1])
+        if self.hop.transport == "tls":
+            self.names = names_of(transport.get_extra_info("peercert"))
+            if not self.ours and self.names:
+                self.hop = self.hop._replace(name=min(self.names))
         if peer is None or not self._streams.opened(self):
             self._transport.abort()
             return
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(SILENT_S, self._streams.cut, self, "silent")
+        # What was sent and not even acknowledged by TCP: the peer is gone.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PONG_S * 1000))
+        self._timer = self._loop.call_later(SILENT_S, self._streams.cut, self, "silent")
         for data in self._unsent:
             self._transport.write(data)
         self._unsent.clear()
@@ -55,25 +84,31 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._parser.broken:
             return
+        self._heard = self._loop.time()
         items = self._parser.feed(data)
-        if items and self.trusted and self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        if items and self.trusted and not self._watched:
+            self._watched = True
+            self._arm(PING_S, self._watch)
         for item in items:
+            if isinstance(item, Pong):
+                self._ponged = True
+                continue
+            self._used = self._heard
             if isinstance(item, KeepAlive):
-                self.send(b"\r\n")  # RFC 5626 section 4.4.1: the pong
+                self.send(PONG)
             else:
-                self._streams.receive(item, self.hop)
+                self._streams.received(self, item)
         if self._parser.broken:
             self._streams.cut(self, "malformed")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._streams.closed(self)
 
     def send(self, data: bytes) -> None:
         """Write, or keep until the connection stands."""
+        self._used = self._loop.time()
         if self._transport is None:
             self._unsent.append(data)
         elif self._transport.get_write_buffer_size() > MAX_UNSENT_OCTETS:
@@ -86,14 +121,38 @@ class Connection(asyncio.Protocol):
         """What is written already (perhaps a 400) may still go out."""
         if self._transport is not None:
             self._transport.close()
-            if self._deadline is not None:
-                self._deadline.cancel()
-            loop = asyncio.get_running_loop()
-            self._deadline = loop.call_later(CLOSING_S, self._transport.abort)
+            self._arm(CLOSING_S, self._transport.abort)
+
+    # --- keep-alive
+
+    def _watch(self) -> None:
+        """Close it when nobody has used it for long; ping the peer when it is ours to do."""
+        if self._loop.time() - self._used >= IDLE_S and not self._streams.is_used(self.hop):
+            self._streams.cut(self, "idle")
+        elif self.ours and self._transport is not None:
+            self._transport.write(PING)
+            self._parser.awaits_pong = True
+            self._arm(PONG_S, self._check_pong, self._loop.time())
+        else:
+            self._arm(PING_S, self._watch)
+
+    def _check_pong(self, pinged: float) -> None:
+        """Anything that came is a sign of life. A peer that never answers a ping may not know
+        of them: of those only TCP tells that they are gone."""
+        if self._ponged and self._heard < pinged and self._transport is not None:
+            self._streams.cut(self, "no_pong")
+            self._transport.abort()
+        else:
+            self._arm(PING_S - PONG_S, self._watch)
+
+    def _arm(self, delay_s: float, step: Callable[..., None], *args: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(delay_s, step, *args)
 
 
 class Streams:
-    """All TCP connections of the endpoint, by link and by peer."""
+    """All TCP connections and TLS sessions of the endpoint, by link and by peer."""
 
     def __init__(
         self,
@@ -101,84 +160,244 @@ class Streams:
         failed: Callable[[Hop], None],
         counted: Callable[[str], None],
         links: count[int],
-        is_trunk: Callable[[str], bool],
-        is_banned: Callable[[str], bool] = lambda host: False,
+        is_trunks: Callable[[str], bool],
+        identified: Callable[[str, frozenset[str]], bool],
+        is_banned: Callable[[str], bool],
+        is_used: Callable[[Hop], bool],
+        credentials: Credentials,
     ) -> None:
-        self.receive = receive
+        """`is_trunks` is asked with an address, `identified` with that and the names that a
+        certificate proved, `is_used` whether a call would miss a connection."""
+        self.is_used = is_used
+        self._receive = receive
         self._failed = failed
         self._counted = counted
         self._links = links
-        self._is_trunk = is_trunk
+        self._is_trunks = is_trunks
+        self._identified = identified
         self._is_banned = is_banned
+        self._credentials = credentials
+        self._log = structlog.get_logger()
         self._strangers: set[int] = set()
+        self._shaking: set[int] = set()
+        self._allowance = STRANGERS_PER_S
+        self._allowance_at = 0.0
         self._by_link: dict[int, Connection] = {}
-        self._by_peer: dict[tuple[str, int], Connection] = {}
+        self._by_peer: dict[tuple[str, str, int, str], Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def listen(self, host: str, port: int) -> asyncio.Server:
+    async def listen(self, transport: str, host: str, port: int) -> asyncio.Server:
         """Raises ListenError naming the address."""
         loop = asyncio.get_running_loop()
+        accept = self._accept_tls if transport == "tls" else self._accept
         try:
-            return await loop.create_server(
-                lambda: Connection(self, next(self._links)), host, port, reuse_address=True
-            )
+            return await loop.create_server(accept, host, port, reuse_address=True)
         except OSError as error:
-            raise ListenError(cannot_bind("tcp", host, port, error)) from error
+            raise ListenError(cannot_bind(transport, host, port, error)) from error
 
-    def send(self, data: bytes, hop: Hop) -> None:
-        """Over the connection named by `hop.link`, else one to its address, else a new one."""
-        connection = self._by_link.get(hop.link) or self._by_peer.get((hop.host, hop.port))
-        if connection is None:
-            connection = Connection(self, next(self._links))
-            connection.trusted = True
-            self._by_peer[hop.host, hop.port] = connection
-            task = asyncio.get_running_loop().create_task(self._connect(connection, hop))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+    def send(self, data: bytes, hop: Hop) -> bool:
+        """Over the connection named by `hop.link`; without one, over one to its address, which
+        is opened if need be. False when that link is gone."""
+        if hop.link:
+            connection = self._by_link.get(hop.link)
+            if connection is None:
+                return False
+        else:
+            key = (hop.transport, hop.host, hop.port, hop.name)
+            connection = self._by_peer.get(key) or self._open(hop, key)
         connection.send(data)
-
-    def opened(self, connection: Connection) -> bool:
-        """False when there are too many already, or its address is banned."""
-        connection.trusted = connection.trusted or self._is_trunk(connection.hop.host)
-        strange = not connection.trusted
-        if strange and self._is_banned(connection.hop.host):
-            self._counted("tcp_refused_banned")
-            return False
-        if len(self._by_link) >= MAX_CONNECTIONS or (
-            strange and len(self._strangers) >= MAX_STRANGERS
-        ):
-            self._counted("tcp_refused_too_many")
-            return False
-        if strange:
-            self._strangers.add(connection.link)
-        self._by_link[connection.link] = connection
-        self._by_peer.setdefault(connection.hop[1:3], connection)
         return True
 
+    def opened(self, connection: Connection) -> bool:
+        """False when its certificate has another name, its address is banned, or there are
+        too many already."""
+        hop = connection.hop
+        self._strangers.discard(hop.link)
+        self._shaking.discard(hop.link)
+        if connection.ours:
+            if hop.transport == "tls" and hop.name not in connection.names:
+                self._peer_refused(hop, "its certificate is for another name", connection.names)
+                return False
+        else:
+            connection.trusted = self._identified(hop.host, connection.names)
+            if not connection.trusted and self._is_banned(hop.host):
+                self._counted("tcp_refused_banned")
+                return False
+            if not self._has_room(stranger=not connection.trusted):
+                self._counted("tcp_refused_too_many")
+                return False
+        if not connection.trusted:
+            self._strangers.add(hop.link)
+        self._by_link[hop.link] = connection
+        self._find(connection, (hop.transport, hop.host, hop.port, hop.name))
+        return True
+
+    def received(
+        self, connection: Connection, message: Request | Response | MalformedMessage
+    ) -> None:
+        if connection.names and not connection.ours and len(connection.keys) == 1:
+            self._alias(connection, message)
+        self._receive(message, connection.hop)
+
     def closed(self, connection: Connection) -> None:
-        self._by_link.pop(connection.link, None)
-        self._strangers.discard(connection.link)
-        peer = connection.hop[1:3]
-        if self._by_peer.get(peer) is connection:
-            del self._by_peer[peer]
+        link = connection.hop.link
+        self._by_link.pop(link, None)
+        self._strangers.discard(link)
+        self._shaking.discard(link)
+        self._lose(connection)
         self._failed(connection.hop)
 
     def cut(self, connection: Connection, why: str) -> None:
         self._counted(f"tcp_cut_{why}")
+        self._lose(connection)
         connection.close()
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link
 
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        """What the certificate at the other end of a connection proved."""
+        connection = self._by_link.get(hop.link)
+        return connection.names if connection is not None else NOBODY
+
     def close(self) -> None:
         for connection in list(self._by_link.values()):
             connection.close()
 
+    # --- accepted
+
+    def _accept(self) -> Connection:
+        return Connection(self, Hop("tcp", "", 0, next(self._links)), ours=False)
+
+    def _accept_tls(self) -> TlsSession:
+        link = next(self._links)
+        connection = Connection(self, Hop("tls", "", 0, link), ours=False)
+        context = self._credentials.server
+        assert context is not None  # else nothing would listen
+
+        def began(session: TlsSession) -> bool:
+            return self._may_shake(session, link)
+
+        def failed(session: TlsSession, error: Exception) -> None:
+            self._shaking.discard(link)
+            self._strangers.discard(link)
+            self._handshake_failed(session, error)
+
+        return TlsSession(connection, context, failed, began)
+
+    def _may_shake(self, session: TlsSession, link: int) -> bool:
+        """Whether this address may cost us a handshake now."""
+        peer = session.get_extra_info("peername")
+        stranger = peer is None or not self._is_trunks(peer[0])
+        if peer is None or (stranger and self._is_banned(peer[0])):
+            self._counted("tcp_refused_banned")
+            return False
+        if not self._has_room(stranger) or (stranger and not self._take_allowance()):
+            self._counted("tls_refused_too_many")
+            return False
+        self._shaking.add(link)
+        if stranger:
+            self._strangers.add(link)
+        return True
+
+    def _has_room(self, stranger: bool) -> bool:
+        if len(self._by_link) + len(self._shaking) >= MAX_CONNECTIONS:
+            return False
+        return not stranger or len(self._strangers) < MAX_STRANGERS
+
+    def _take_allowance(self) -> bool:
+        """Strangers share so many handshakes a second."""
+        now = asyncio.get_running_loop().time()
+        grown = self._allowance + (now - self._allowance_at) * STRANGERS_PER_S
+        self._allowance, self._allowance_at = min(STRANGERS_PER_S, grown), now
+        if self._allowance < 1:
+            return False
+        self._allowance -= 1
+        return True
+
+    def _handshake_failed(self, session: TlsSession, error: Exception) -> None:
+        """Counted; a line in the log only when it was a trunk's address."""
+        self._counted("tls_handshake_failed")
+        peer = session.get_extra_info("peername")
+        if peer is not None and self._is_trunks(peer[0]):
+            self._log.warning("tls_handshake_failed", source=peer[0], problem=why(error))
+
+    def _alias(
+        self, connection: Connection, message: Request | Response | MalformedMessage
+    ) -> None:
+        """A peer that proved its name may have its requests come this way (RFC 5923)."""
+        if not isinstance(message, Request):
+            return
+        try:
+            via = message.via
+        except MalformedMessage:
+            return
+        if param_of(via.params, "alias") is not None:
+            hop = connection.hop
+            for name in connection.names:
+                self._find(connection, (hop.transport, hop.host, via.port or 5061, name))
+
+    def _find(self, connection: Connection, key: tuple[str, str, int, str]) -> None:
+        """Requests to this peer may take this connection, unless there is another one."""
+        connection.keys.append(key)
+        self._by_peer.setdefault(key, connection)
+
+    def _lose(self, connection: Connection) -> None:
+        """Nothing more is to take it."""
+        for key in connection.keys:
+            if self._by_peer.get(key) is connection:
+                del self._by_peer[key]
+
+    # --- opened by us
+
+    def _open(self, hop: Hop, key: tuple[str, str, int, str]) -> Connection:
+        connection = Connection(self, hop._replace(link=next(self._links)), ours=True)
+        connection.trusted = True
+        self._find(connection, key)
+        task = asyncio.get_running_loop().create_task(self._connect(connection, hop))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return connection
+
     async def _connect(self, connection: Connection, hop: Hop) -> None:
         loop = asyncio.get_running_loop()
+
+        def failed(session: TlsSession, error: Exception) -> None:
+            if isinstance(error, ssl.SSLError):
+                self._peer_refused(hop, why(error))
+            self._not_connected(connection, hop)
+
+        def protocol() -> asyncio.Protocol:
+            if hop.transport != "tls":
+                return connection
+            context = self._credentials.client
+            return TlsSession(connection, context, failed, server_name=hop.name or hop.host)
+
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: connection, hop.host, hop.port)
-        except (OSError, UnicodeError):  # TimeoutError is an OSError
-            self._by_peer.pop((hop.host, hop.port), None)
-            self._failed(hop)
+                await loop.create_connection(protocol, hop.host, hop.port)
+        except (OSError, ValueError):  # TimeoutError is an OSError, UnicodeError a ValueError
+            self._not_connected(connection, hop)
+
+    def _not_connected(self, connection: Connection, hop: Hop) -> None:
+        self._lose(connection)
+        self._failed(hop)
+
+    def _peer_refused(self, hop: Hop, problem: str, names: frozenset[str] = NOBODY) -> None:
+        self._counted("tls_peer_refused")
+        self._log.warning(
+            "tls_peer_refused",
+            peer=f"{hop.host}:{hop.port}",
+            expected=hop.name,
+            found=sorted(names),
+            problem=problem,
+        )
+
+
+def why(error: Exception) -> str:
+    """What OpenSSL says, without its own file and line."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.lower().replace("_", " ")
+    return str(error) or type(error).__name__

@@ -18,6 +18,9 @@ TRANSITIONS: Transitions = {
     (S.PROCEEDING, E.SEND_PROVISIONAL): (S.PROCEEDING, (A.SEND_RESPONSE,)),
     (S.PROCEEDING, E.SEND_SUCCESS): (S.ACCEPTED, (A.SEND_RESPONSE, A.ARM_L)),
     (S.PROCEEDING, E.SEND_FAILURE): (S.COMPLETED, (A.SEND_RESPONSE, A.ARM_G, A.ARM_H)),
+    # What was sent last goes over a new connection, which shows whether the peer is there.
+    (S.PROCEEDING, E.CONNECTION_LOST): (S.PROCEEDING, (A.RESEND_RESPONSE,)),
+    (S.COMPLETED, E.CONNECTION_LOST): (S.COMPLETED, (A.RESEND_RESPONSE,)),
     (S.PROCEEDING, E.TRANSPORT_ERROR): (S.TERMINATED, (A.FAIL,)),
     # RFC 6026: the INVITE is absorbed; the transaction user repeats its 2xx itself.
     (S.ACCEPTED, E.SEND_SUCCESS): (S.ACCEPTED, (A.SEND_RESPONSE,)),

@@ -46,6 +46,7 @@ class Event(Enum):
     SEND_FAILURE = "send 3xx-6xx"
     CANCELLED = "CANCEL sent"
     TRANSPORT_ERROR = "transport error"
+    CONNECTION_LOST = "connection lost"
     TIMER_A = "timer A"
     TIMER_B = "timer B"
     TIMER_D = "timer D"

@@ -194,18 +194,39 @@ class KeepAlive:
     __slots__ = ()
 
 
+class Pong:
+    """The CRLF that answers a ping of ours."""
+
+    __slots__ = ()
+
+
+Item = Request | Response | KeepAlive | Pong | MalformedMessage
+
+
 class StreamParser:
     """Messages out of a byte stream (RFC 3261 section 18.3: Content-Length is required).
 
     A message that is malformed inside a sound frame comes out as MalformedMessage and the
     stream goes on. When the frame itself is lost, the last item is a MalformedMessage and
     `broken` is True: answer it if it carries a request, then close the connection.
+
+    With `awaits_pong` a single CRLF between messages is the answer to a ping.
     """
 
-    __slots__ = ("_buffer", "_length", "_max_octets", "_message", "_problem", "_scanned", "broken")
+    __slots__ = (
+        "_buffer",
+        "_length",
+        "_max_octets",
+        "_message",
+        "_problem",
+        "_scanned",
+        "awaits_pong",
+        "broken",
+    )
 
     def __init__(self, max_octets: int = 65536) -> None:
         self.broken = False
+        self.awaits_pong = False
         self._max_octets = max_octets
         self._buffer = bytearray()
         self._scanned = 0  # octets known not to hold the end of the header section
@@ -213,12 +234,12 @@ class StreamParser:
         self._problem: str | None = None
         self._length = 0
 
-    def feed(self, data: bytes) -> list[Request | Response | KeepAlive | MalformedMessage]:
+    def feed(self, data: bytes) -> list[Item]:
         """What `data` completed, in order. Raises MalformedMessage once `broken`."""
         if self.broken:
             raise MalformedMessage("the stream is broken")
         self._buffer += data
-        found: list[Request | Response | KeepAlive | MalformedMessage] = []
+        found: list[Item] = []
         try:
             while True:
                 item = self._next()
@@ -231,10 +252,10 @@ class StreamParser:
             found.append(error)
             return found
 
-    def _next(self) -> Request | Response | KeepAlive | MalformedMessage | None:
+    def _next(self) -> Item | None:
         if self._message is None:
-            if self._buffer[:1] == b"\r" and self._skip_line_end():
-                return KeepAlive()
+            if self._buffer[:1] == b"\r" and (alive := self._take_line_end()) is not None:
+                return alive
             if not self._take_head():
                 return None
         message = self._message
@@ -248,15 +269,19 @@ class StreamParser:
             return MalformedMessage(self._problem, _answerable(message))
         return message
 
-    def _skip_line_end(self) -> bool:
-        """Drop CRLF before a start line; True for a complete CRLFCRLF."""
+    def _take_line_end(self) -> KeepAlive | Pong | None:
+        """Drop CRLF before a start line, and say what it was."""
         buffer = self._buffer
         if buffer[:4] == b"\r\n\r\n":
             del buffer[:4]
-            return True
+            return KeepAlive()
+        if self.awaits_pong and buffer[:2] == b"\r\n":
+            self.awaits_pong = False
+            del buffer[:2]
+            return Pong()
         if len(buffer) > 2 and buffer[:2] == b"\r\n" and buffer[2] != 13:
-            del buffer[:2]  # a pong, or padding after the last message
-        return False
+            del buffer[:2]  # padding after the last message
+        return None
 
     def _take_head(self) -> bool:
         """Parse the header section once it is complete. Raises when the frame is lost."""
@@ -288,6 +313,8 @@ class StreamParser:
     def _refuse_garbage(self) -> None:
         """Cut off what cannot become SIP, before it fills the memory."""
         buffer = self._buffer
+        if not 0x21 <= buffer[0] < 0x7F:  # a TLS handshake, mostly
+            raise MalformedMessage("not SIP")
         line_end = buffer.find(b"\r\n")
         if len(buffer) > self._max_octets or (line_end < 0 and len(buffer) > _FIRST_LINE_OCTETS):
             raise MalformedMessage("message is too large")

@@ -36,6 +36,7 @@ from relay.sip.outputs import (
 from relay.sip.parser import unsupported, validate
 from relay.sip.server import NonInviteServerTransaction
 from relay.sip.timers import Timers, TimerStore
+from relay.sip.uri import DEFAULT_PORTS
 
 __all__ = [
     "AckReceived",
@@ -132,7 +133,12 @@ class TransactionLayer:
             self._feed(tx, Event.TRANSPORT_ERROR, now)
             return
         for other in list(self._hops.get(hop[:3], ())):
-            if hop.link == 0 or other.hop.link in (0, hop.link):
+            if hop.link and hop.link == other.hop.link and isinstance(other, ServerTransaction):
+                self._move(other)
+                self._feed(other, Event.CONNECTION_LOST, now)
+            elif hop.link in (0, other.hop.link) or (
+                other.hop.link == 0 and other.hop.name == hop.name
+            ):
                 self._feed(other, Event.TRANSPORT_ERROR, now)
 
     def __len__(self) -> int:
@@ -311,6 +317,16 @@ class TransactionLayer:
         key = merge_key(request)
         return self._merged.setdefault(key, tx) is not tx
 
+    def _move(self, tx: ServerTransaction) -> None:
+        """The connection of a request is gone: its responses go to where its sender listens,
+        over a new one (RFC 3261 section 18.2.2)."""
+        hop, via = tx.hop, tx.request.via
+        self._unlist(tx)
+        port = via.port or DEFAULT_PORTS.get(hop.transport, 5060)
+        name = (hop.name or via.host.lower()) if hop.transport == "tls" else ""
+        tx.hop = Hop(hop.transport, hop.host, port, name=name)
+        self._hops.setdefault(tx.hop[:3], set()).add(tx)
+
     def _mark_via(self, request: Request, via: Via, source: Hop) -> Hop:
         """Note in the top Via where the request came from; the hop of its responses
         (RFC 3261 sections 18.2.1 and 18.2.2, RFC 3581 section 4).
@@ -324,8 +340,7 @@ class TransactionLayer:
             request.replace_via(via.with_params(received=source.host))
         if source.reliable or asked:
             return source
-        default = 5061 if source.transport == "tls" else 5060
-        return Hop(source.transport, source.host, via.port or default, source.link)
+        return Hop(source.transport, source.host, via.port or 5060, source.link)
 
     # --- responses ------------------------------------------------------------------------
 
@@ -341,6 +356,8 @@ class TransactionLayer:
         status = response.status
         tx = self._clients.get((branch, cseq.method))
         if tx is not None:
+            if tx.hop.link != source.link and source.reliable:
+                tx.hop = tx.hop._replace(link=source.link)  # what follows stays on it
             if status < 200:
                 event = Event.PROVISIONAL
             else:
@@ -388,6 +405,9 @@ class TransactionLayer:
                 merged = merge_key(tx.request)
                 if self._merged.get(merged) is tx:
                     del self._merged[merged]
+        self._unlist(tx)
+
+    def _unlist(self, tx: Transaction) -> None:
         peers = self._hops.get(tx.hop[:3])
         if peers is not None:
             peers.discard(tx)

@@ -678,8 +678,56 @@ def test_an_answered_invite_survives_its_connection() -> None:
     layer.respond(received.tx, received.request.response(200, to_tag="b"), 0.0)
     layer.drain()
     layer.transport_failed(source, 1.0)
+    assert layer.drain() == []  # its 2xx is repeated by the core, over a new connection
+    assert received.tx.hop == Hop("tcp", "127.2.0.1", 5060)
+    layer.transport_failed(received.tx.hop, 2.0)
     assert [type(output) for output in layer.drain()] == [Failed]
     assert received.tx.state is State.ACCEPTED
+
+
+@pytest.mark.parametrize(
+    ("source", "via", "listens"),
+    [
+        (Hop("tcp", "127.2.0.1", 4000, 3), "127.2.0.1:5099", Hop("tcp", "127.2.0.1", 5099)),
+        (
+            Hop("tls", "127.2.0.1", 4000, 3),
+            "PBX.example",
+            Hop("tls", "127.2.0.1", 5061, name="pbx.example"),
+        ),
+        (
+            Hop("tls", "127.2.0.1", 4000, 3, "pbx.example"),  # it proved this name
+            "127.2.0.1:5099",
+            Hop("tls", "127.2.0.1", 5099, name="pbx.example"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("status", [180, 486])
+def test_answers_to_a_lost_connection_go_to_where_its_sender_listens(
+    source: Hop, via: str, listens: Hop, status: int
+) -> None:
+    """RFC 3261 section 18.2.2: what was said last is said again, and shows if it is there."""
+    value = f"SIP/2.0/{source.transport.upper()} {via};branch=z9hG4bKlost"
+    layer, received = _server(request(via=value), source)
+    layer.respond(received.tx, received.request.response(status, to_tag="b"), 0.0)
+    layer.drain()
+    layer.transport_failed(source, 1.0)
+    (again,) = layer.drain()
+    assert isinstance(again, Send)
+    assert (again.hop, parse(again.data).status) == (listens, status)
+    layer.transport_failed(listens, 2.0)
+    assert [type(output) for output in layer.drain()] == [Failed]
+    assert (len(layer), layer.next_timer()) == (0, None)
+
+
+def test_a_client_stays_on_the_connection_that_answered() -> None:
+    layer, tx = _client(hop=TCP._replace(link=0))
+    layer.receive(_answer(tx, 180), TCP, 0.1)
+    assert tx.hop == TCP
+    layer.drain()
+    layer.transport_failed(TCP._replace(link=8), 0.2)
+    assert layer.drain() == []
+    layer.transport_failed(TCP, 0.2)
+    assert [type(output) for output in layer.drain()] == [Failed]
 
 
 # --- without transactions, and many of them -------------------------------------------------

@@ -146,13 +146,17 @@ class FakeRouter:
             PBX: Trunk(name="acme", **(pbx or {})),
             CARRIER: Trunk(name="carrier", **(carrier or {})),
         }
+        self._configured = tuple(self.trunks.values())  # a test may take addresses away
         self.targets = {"acme": [f"sip:{PBX}:5060"], "carrier": [f"sip:{CARRIER}:5060"]}
 
-    def identify(self, host: str) -> Trunk | None:
+    def identify(self, host: str, names: frozenset[str] = frozenset()) -> Trunk | None:
         return self.trunks.get(host)
 
+    at = identify
+
     def trunk(self, name: str) -> Trunk:
-        return next(trunk for trunk in self.trunks.values() if trunk.name == name)
+        trunks = (*self.trunks.values(), *self._configured)
+        return next(trunk for trunk in trunks if trunk.name == name)
 
     def plan(self, name: str) -> NumberingPlan:
         return NumberingPlan(self.trunk(name))
@@ -240,6 +244,9 @@ class World:
     # Addresses of the relay
     def sent_by(self, transport: str, peer: str, link: int) -> str:
         return f"{RELAY}:5060"
+
+    def peer_names(self, hop: Hop) -> frozenset[str]:
+        return frozenset()
 
     def is_open(self, hop: Hop) -> bool:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from functools import partial
 from itertools import count
 
 import pytest
@@ -13,6 +14,7 @@ import uvloop
 from relay.errors import ListenError
 from relay.signalling import stream
 from relay.signalling.stream import Streams
+from relay.signalling.tls import Credentials
 from relay.signalling.udp import UdpListener
 from relay.sip.transaction import Hop
 
@@ -56,10 +58,20 @@ class Rig:
         self.failed: list[Hop] = []
         self.counted: Counter[str] = Counter()
         self.changed = asyncio.Event()
-        self.streams = Streams(self._take, self._fail, self._count, count(1), lambda _: is_trunk)
+        self.streams = Streams(
+            self._take,
+            self._fail,
+            self._count,
+            count(1),
+            lambda host: is_trunk,
+            lambda host, names: is_trunk,
+            lambda host: False,
+            lambda hop: False,
+            Credentials(None, asks=False),
+        )
 
     async def listen(self) -> tuple[str, int]:
-        self._server = await self.streams.listen("127.0.0.1", 0)
+        self._server = await self.streams.listen("tcp", "127.0.0.1", 0)
         return self._server.sockets[0].getsockname()[:2]
 
     async def until(self, name: str) -> None:
@@ -175,7 +187,7 @@ def test_a_port_in_use_is_told_with_the_reason_and_who_to_ask(transport: str) ->
             listen = (
                 UdpListener(1, lambda data, hop: None).bind
                 if transport == "udp"
-                else Rig(is_trunk=True).streams.listen
+                else partial(Rig(is_trunk=True).streams.listen, "tcp")
             )
             with pytest.raises(ListenError) as told:
                 await listen("127.0.0.1", port)

@@ -1,0 +1,84 @@
+"""Our certificate as files: what it says, and whether it can be served."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from relay.errors import CertificateError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the first certificate of a PEM file says."""
+
+    subject: str
+    serial: str
+    not_after: datetime
+
+    def days_left(self, now: datetime) -> float:
+        return (self.not_after - now).total_seconds() / 86400
+
+
+def read_certificate(certificate: str, key: str, now: datetime | None = None) -> Certificate:
+    """Check a certificate and its key, and say what it is.
+
+    Raises CertificateError: a file that is missing or half-written, a key of another
+    certificate, one that is encrypted, a certificate that is not valid now.
+    """
+    now = now or datetime.now(UTC)
+    chain, secret = _octets(certificate), _octets(key)
+    try:
+        found = x509.load_pem_x509_certificates(chain)[0]
+    except ValueError:
+        raise CertificateError(f"{certificate}: is not a whole certificate in PEM") from None
+    try:
+        private = load_pem_private_key(secret, None)
+    except TypeError:
+        raise CertificateError(
+            f"{key}: the key is encrypted, and nobody is there to type its password"
+        ) from None
+    except Exception:  # cryptography has several of its own; none may show what the file holds
+        raise CertificateError(f"{key}: is not a whole private key in PEM") from None
+    if _spki(found.public_key()) != _spki(private.public_key()):
+        raise CertificateError(f"{key}: is the key of another certificate than {certificate}")
+    until = found.not_valid_after_utc
+    if now > until:
+        raise CertificateError(f"{certificate}: expired on {until:%Y-%m-%d %H:%M} UTC")
+    if now < found.not_valid_before_utc:
+        begins = found.not_valid_before_utc
+        raise CertificateError(f"{certificate}: is not valid before {begins:%Y-%m-%d %H:%M} UTC")
+    return Certificate(found.subject.rfc4514_string(), f"{found.serial_number:x}", until)
+
+
+def check_authorities(path: str) -> None:
+    """Raises CertificateError when a file of authorities cannot be used."""
+    octets = _octets(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=octets.decode("ascii"))
+    except (ssl.SSLError, ValueError):
+        raise CertificateError(f"{path}: holds no certificates in PEM") from None
+
+
+def _octets(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise CertificateError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
