@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.calls import Calls
     from relay.call.midcall import MidCall
+    from relay.call.renegotiation import Renegotiation
     from relay.call.session_timer import Refresh
+    from relay.call.transfer import Transfer
 
 RECORDED_CODECS = ("PCMU", "PCMA")
 
@@ -50,6 +52,8 @@ class State(Enum):
     RINGING = auto()  # at least one 18x
     ANSWERED = auto()  # 2xx passed on, the caller's ACK is missing
     UP = auto()
+    TRANSFERRING = auto()  # a REFER was accepted, its target has not answered yet
+    HANDED_OVER = auto()  # the same, and who asked for it has hung up
     ENDED = auto()  # told to both sides; late messages change nothing
 
     __hash__ = object.__hash__  # members are single; the default hashes their name each time
@@ -65,6 +69,11 @@ class Action(Enum):
     ACKNOWLEDGE_CALLEE = auto()
     HANG_UP_OTHER = auto()
     HANG_UP_BOTH = auto()
+    HANG_UP_TRANSFEREE = auto()
+    REACH_TARGET = auto()
+    TELL_TRANSFEROR = auto()
+    CONNECT_TARGET = auto()
+    GIVE_UP_TARGET = auto()
     RECORD_RINGING = auto()
     RECORD_ANSWERED = auto()
     FINISH = auto()
@@ -80,6 +89,11 @@ _RING = (S.RINGING, (A.RING_CALLER, A.RECORD_RINGING))
 _ANSWER = (S.ANSWERED, (A.ANSWER_CALLER, A.RECORD_ANSWERED))
 _REJECT = (S.ENDED, (A.REJECT_CALLER, A.FINISH))
 _CANCEL = (S.ENDED, (A.CANCEL_CALLEE, A.FINISH))
+_CONNECT = (S.UP, (A.CONNECT_TARGET,))
+_STAY = (S.UP, (A.GIVE_UP_TARGET,))
+_TARGET_FAILED = (S.ENDED, (A.GIVE_UP_TARGET, A.HANG_UP_TRANSFEREE, A.FINISH))
+_TRANSFEREE_LEFT = (S.ENDED, (A.GIVE_UP_TARGET, A.HANG_UP_OTHER, A.FINISH))
+_END_ALL = (S.ENDED, (A.GIVE_UP_TARGET, A.HANG_UP_BOTH, A.FINISH))
 
 TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     # An absent pair is ignored: a late or repeated event changes nothing.
@@ -110,6 +124,23 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.UP, e.SilentTooLong): _END_BOTH,
     (S.UP, e.LastedTooLong): _END_BOTH,
     (S.UP, e.Stopped): _END_BOTH,
+    (S.UP, e.Referred): (S.TRANSFERRING, (A.REACH_TARGET,)),
+    (S.TRANSFERRING, e.Rang): (S.TRANSFERRING, (A.TELL_TRANSFEROR,)),
+    (S.TRANSFERRING, e.Answered): _CONNECT,
+    (S.TRANSFERRING, e.Rejected): _STAY,
+    (S.TRANSFERRING, e.RingTimedOut): _STAY,
+    (S.TRANSFERRING, e.TransferorLeft): (S.HANDED_OVER, ()),
+    (S.TRANSFERRING, e.HungUp): _TRANSFEREE_LEFT,
+    (S.TRANSFERRING, e.Lost): _END_ALL,
+    (S.TRANSFERRING, e.LastedTooLong): _END_ALL,
+    (S.TRANSFERRING, e.Stopped): _END_ALL,
+    (S.HANDED_OVER, e.Answered): _CONNECT,
+    (S.HANDED_OVER, e.Rejected): _TARGET_FAILED,
+    (S.HANDED_OVER, e.RingTimedOut): _TARGET_FAILED,
+    (S.HANDED_OVER, e.HungUp): _TRANSFEREE_LEFT,
+    (S.HANDED_OVER, e.Lost): _END_ALL,
+    (S.HANDED_OVER, e.LastedTooLong): _END_ALL,
+    (S.HANDED_OVER, e.Stopped): _END_ALL,
 }
 
 
@@ -121,7 +152,8 @@ class Call:
         self.id = call_id
         self.state = State.CALLING
         self.started = now
-        self.exchange: MidCall | Refresh | None = None
+        self.exchange: MidCall | Refresh | Renegotiation | Transfer | None = None
+        self.transfers: list[Transfer] = []
         self.caller: CallerLeg
         self.callee: CalleeLeg
         self.hunt: Hunt
@@ -129,6 +161,7 @@ class Call:
         self.negotiation: Negotiation
         self.recording_mode = "do-not-record"
         self.admitted: tuple[str, ...] = ()
+        self._joined: dict[Side, Leg] = {}  # legs that took a side over, by a transfer
         self._rang: set[tuple[int, bool]] = set()
         self._recording = False
         self._alarm: Alarm | None = None
@@ -144,20 +177,50 @@ class Call:
         return self.state is State.ENDED
 
     @property
+    def transferring(self) -> bool:
+        return self.state in (State.TRANSFERRING, State.HANDED_OVER)
+
+    @property
     def legs(self) -> tuple[Leg, Leg]:
-        return self.caller, self.callee
+        return self.leg(Side.CALLER), self.leg(Side.CALLEE)
 
     def leg(self, side: Side) -> Leg:
+        """The leg that has this side now."""
+        if self._joined and side in self._joined:
+            return self._joined[side]
         return self.caller if side is Side.CALLER else self.callee
+
+    def connect(self, transfer: Transfer) -> None:
+        """The target of a transfer has the transferor's side from now on."""
+        transfer.transferor.detached = True
+        transfer.transferor.session.stop()
+        self._joined[transfer.leg.side] = transfer.leg
+        mode = self.calls.router.recording_mode(transfer.transferee.trunk, transfer.leg.trunk)
+        if self.recording_mode == "do-not-record" != mode:
+            self.recording_mode = mode
+            self._record()
+
+    def hung_up(self, leg: Leg, reason: str, now: float) -> None:
+        """A leg that has a side got BYE."""
+        if self.transferring and leg is self.transfers[-1].transferor:
+            self.feed(e.TransferorLeft(), now)
+        else:
+            self.feed(e.HungUp(leg.side, reason), now)
 
     def let_go(self) -> None:
         """Once over and both legs gone: undo the reference cycles, so that the memory is free
         at once and not when the garbage collector comes by."""
         if self._finished and not self._let_go and self.caller.gone and self.callee.gone:
+            if not all(transfer.leg.gone for transfer in self.transfers):
+                return
             self._let_go = True
             self.caller.let_go()
             self.callee.let_go()
             self.hunt.let_go()
+            for transfer in self.transfers:
+                transfer.let_go()
+            self._joined.clear()
+            self.transfers.clear()
             del self.caller, self.callee, self.hunt
 
     # --- events
@@ -324,6 +387,26 @@ class Call:
         for leg in self.legs:
             leg.hang_up(f'Q.850;cause={cause};text="{text}"')
 
+    def _hang_up_transferee(self, event: e.CallEvent, now: float) -> None:
+        """The target failed, and who transferred the call is not there any more."""
+        status = _status(event)
+        self._cause = f"transfer failed: {status} {REASONS.get(status, '')}".rstrip()
+        text = REASONS.get(status, "")
+        self.transfers[-1].transferee.hang_up(f'SIP;cause={status};text="{text}"')
+
+    def _reach_target(self, event: e.Referred, now: float) -> None:
+        self.transfers.append(event.transfer)
+        event.transfer.start(now)
+
+    def _tell_transferor(self, event: e.Rang, now: float) -> None:
+        self.transfers[-1].progress(event.status)
+
+    def _connect_target(self, event: e.Answered, now: float) -> None:
+        self.transfers[-1].connect(event.sdp, now)
+
+    def _give_up_target(self, event: e.CallEvent, now: float) -> None:
+        self.transfers[-1].give_up(_status(event), now)
+
     def _record_ringing(self, event: e.CallEvent, now: float) -> None:
         if self.recording_mode.startswith("record-from-ringing"):
             self._record()
@@ -352,6 +435,8 @@ class Call:
         self._disarm()
         if self.exchange is not None:
             self.exchange.abandon()
+        for transfer in self.transfers:
+            transfer.finish()
         caller, callee = (self.media.figures(side) for side in SIDES)
         if self._recording:
             self.media.record(False)
@@ -378,6 +463,13 @@ class Call:
 
     def _log(self, name: str, **fields: object) -> None:
         self.calls.journal.event(name, self.id, **fields)
+
+
+def _status(event: e.CallEvent) -> int:
+    """What a transferor is told of the target's INVITE."""
+    if isinstance(event, e.Rejected):
+        return event.status
+    return 408 if isinstance(event, e.RingTimedOut) else 487
 
 
 def _as_dict(figures: object) -> dict[str, object]:

@@ -44,6 +44,10 @@ class CalleeLeg(Leg):
         self._grown = False  # has asked once more for a longer session timer
         self._branches: set[str] = set()  # early dialogs, by the callee's tag
 
+    @property
+    def owns_call_id(self) -> bool:
+        return True
+
     def start(self, invite: Request, hop: Hop, delayed_offer: bool) -> None:
         """Send the INVITE. With a delayed offer our ACK waits for the caller's."""
         self.hop = hop

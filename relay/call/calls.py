@@ -13,11 +13,13 @@ from relay.call.alarms import Alarms
 from relay.call.authorization import Account
 from relay.call.boundary import Boundary
 from relay.call.call import Call
+from relay.call.events import Referred
 from relay.call.guard import Guard
 from relay.call.invite import Discarded, IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.setup import set_up
+from relay.call.transfer import Transfer
 from relay.config import Limits
 from relay.errors import MalformedMessage, Refused, RelayError
 from relay.sip.dialog import Dialog
@@ -198,6 +200,25 @@ class Calls:
 
     # --- from the legs
 
+    def on_refer(self, leg: Leg, tx: Transaction, request: Request, now: float) -> None:
+        """A leg asks for the transfer of its call."""
+        try:
+            transfer = Transfer(leg, request, now)
+        except RelayError as error:
+            response = refusal(request, error, leg.local_tag)
+            self.signalling.respond(tx, response)
+            self.counters["transfers_refused"] += 1
+            self.journal.event(
+                "transfer_refused", leg.call.id, status=response.status, text=str(error)
+            )
+            return
+        accepted = request.response(202, to_tag=leg.local_tag)
+        accepted.headers.add("Contact", leg.contact)
+        if not transfer.told:
+            accepted.headers.add("Refer-Sub", "false")
+        self.signalling.respond(tx, accepted)
+        leg.call.feed(Referred(transfer), now)
+
     def remember(self, leg: Leg, call_id: str, local_tag: str) -> None:
         """Requests to this dialog identifier go to `leg`."""
         self._legs[call_id, local_tag] = leg
@@ -281,6 +302,8 @@ class Calls:
             set_up(self, tx, request, source, trunk, now)
         elif request.method == "OPTIONS":
             self.signalling.respond(tx, self.capabilities(request, self.token()))
+        elif request.method in ("REFER", "NOTIFY"):
+            raise Refused(403, f"{request.method} is served inside a call only")
         else:
             status = unserved(request.method)
             self.signalling.respond(tx, refuse(request, status, self.token()))

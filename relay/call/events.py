@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from relay.call.ports import Side
+
+if TYPE_CHECKING:
+    from relay.call.transfer import Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,18 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Referred:
+    """A side asked for a transfer, and may have it."""
+
+    transfer: Transfer
+
+
+@dataclass(frozen=True, slots=True)
+class TransferorLeft:
+    """The side that asked for the transfer under way has hung up."""
+
+
+@dataclass(frozen=True, slots=True)
 class RingTimedOut:
     """The callee rang for too long."""
 
@@ -114,6 +130,8 @@ CallEvent = (
     | NotAcknowledged
     | HungUp
     | Lost
+    | Referred
+    | TransferorLeft
     | RingTimedOut
     | LastedTooLong
     | SilentTooLong

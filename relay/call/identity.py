@@ -31,6 +31,7 @@ _KEPT = {
     "P-Asserted-Identity": frozenset[str](),
     "Remote-Party-ID": frozenset(("party", "id-type", "privacy", "screen")),
     "Diversion": frozenset(("reason", "counter", "limit", "privacy", "screen", "extension")),
+    "Referred-By": frozenset(),
     "History-Info": frozenset(("index", "rc", "mp", "np")),
 }
 _KEPT_URI_PARAMS = frozenset(("user", "cause"))  # user=phone; why it was diverted (RFC 4458)
@@ -89,7 +90,11 @@ class Identity:
             self.from_ = NameAddr(_display(caller), self._rehosted(number))
         if source.trusted and (self._trusted or not withheld):
             self._add(asserted, self._asserted)
-        for name, show in (("Diversion", self._asserted), ("History-Info", self._past)):
+        for name, show in (
+            ("Diversion", self._asserted),
+            ("Referred-By", self._asserted),
+            ("History-Info", self._past),
+        ):
             if name in present:
                 self._add([(name, found) for found in self._read(headers, name)], show)
         if self._private:

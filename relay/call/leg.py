@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relay.call.events import HungUp
 from relay.call.hiding import header
 from relay.call.invite import IncomingInvite
 from relay.call.midcall import MidCall
@@ -38,6 +37,7 @@ class Leg:
         "allow",
         "call",
         "contact",
+        "detached",
         "dialog",
         "gone",
         "incoming",
@@ -71,6 +71,7 @@ class Leg:
         self.reuse: Hop | None = None
         self.incoming: IncomingInvite | None = None
         self.gone = False
+        self.detached = False  # out of the call: a transfer gave its side to another leg
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
         self._bye_reason: str | None = None
 
@@ -84,6 +85,11 @@ class Leg:
         return self.dialog
 
     @property
+    def owns_call_id(self) -> bool:
+        """Whether the INVITE was ours."""
+        return False
+
+    @property
     def name(self) -> str:
         """ "caller" or "callee"."""
         return self.side.name.lower()
@@ -94,7 +100,7 @@ class Leg:
 
     def glare_wait(self) -> float:
         """Seconds until a request of ours that got 491 is sent again."""
-        return glare_wait_s(self.side, self.call.calls.chance())
+        return glare_wait_s(self.owns_call_id, self.call.calls.chance())
 
     # --- sending
 
@@ -177,6 +183,10 @@ class Leg:
             return
         if request.method == "BYE":
             self.on_bye(tx, request, now)
+        elif self.detached or request.method == "NOTIFY":
+            self.refuse(tx, request, 481)  # we subscribe to nothing
+        elif request.method == "REFER":
+            self.call.calls.on_refer(self, tx, request, now)
         elif request.method in MID_CALL:
             MidCall.begin(self, tx, request, now)
         elif request.method == "OPTIONS":
@@ -193,7 +203,8 @@ class Leg:
         if self.incoming is not None and self.incoming.waits_for_ack:
             self.incoming.give_up()
         reasons = (header("Reason", value) for value in request.headers.all("Reason"))
-        self.call.feed(HungUp(self.side, ", ".join(filter(None, reasons))), now)
+        if not self.detached:
+            self.call.hung_up(self, ", ".join(filter(None, reasons)), now)
         self.leave()
 
     def receive_ack(self, request: Request, now: float) -> None:

@@ -58,6 +58,8 @@ class MidCall:
         exchange = cls(asked, tx, request)
         if asked.call.ended or exchange._told.live is None:
             asked.refuse(tx, request, 481)
+        elif request.method == "INFO" and exchange._told.gone:
+            asked.refuse(tx, request, 491)  # a transfer is still reaching for its target
         elif request.method == "INFO":
             exchange._pass_info()
         elif asked.session.is_too_short(request):
@@ -267,7 +269,8 @@ class MidCall:
         self._close()
         told = self._told
         # RFC 3261 section 12.2.1.2; an INFO without an answer is no proof.
-        if status == 481 or (status in GONE and self._request.method != "INFO"):
+        gone = status == 481 or (status in GONE and self._request.method != "INFO")
+        if gone and not told.detached:
             told.call.feed(Lost(told.side, lost_text(told, status)), now)
 
     def _succeed(self, source: Response, now: float) -> None:

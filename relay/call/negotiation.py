@@ -22,6 +22,7 @@ from relay.sdp.negotiation import (
     leg_media,
     relay_answer,
     relay_offer,
+    unheld,
 )
 from relay.sdp.session import Session
 
@@ -42,6 +43,23 @@ class Description:
         return Origin(self.session_id, self.version)
 
 
+class Proposal:
+    """What the party that is to take a side over is offered: the other side's media, with
+    keys and a description of its own."""
+
+    __slots__ = ("description", "keying", "stream", "symmetric")
+
+    def __init__(self, stream: Stream, keying: Keying, symmetric: bool, session_id: int) -> None:
+        self.stream = stream
+        self.keying = keying
+        self.symmetric = symmetric
+        self.description = Description(session_id)
+
+    @property
+    def body(self) -> bytes:
+        return self.description.body
+
+
 class Negotiation:
     """The descriptions of both legs and the open offer, if there is one.
 
@@ -56,6 +74,7 @@ class Negotiation:
         "_media",
         "_offer",
         "_offered",
+        "_random",
         "_sent",
         "_streams",
         "_symmetric",
@@ -71,6 +90,7 @@ class Negotiation:
     ) -> None:
         self._media = media
         self._symmetric = symmetric
+        self._random = random
         self._keying = {side: Keying(security[side], random) for side in SIDES}
         self._sent = {
             Side.CALLER: Description(session_id),
@@ -118,7 +138,7 @@ class Negotiation:
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
         offered = self._offer[1]
-        answered = self._answered(side, offered, body)
+        answered = _answered(self._keying[side], offered, body)
         local = self._media.local(side.other)
         lines = self._keying[side.other].answer()
         told = self._describe(
@@ -128,6 +148,40 @@ class Negotiation:
         self._last = (side.other, self._offered, told)
         self._apply(side, answered, offered)
         return told
+
+    def propose(self, side: Side, symmetric: bool, session_id: int, srtp: Srtp) -> Proposal:
+        """Offer `side` to another party; nothing changes for the two that talk."""
+        stream = unheld(self._streams[side.other])
+        proposal = Proposal(stream, Keying(srtp, self._random), symmetric, session_id)
+        description = proposal.description
+        terms = Terms(*proposal.keying.offer())
+        local = self._media.local(side)
+        description.body = relay_offer(stream, local, description.origin(), terms)
+        return proposal
+
+    def take_over(self, side: Side, proposal: Proposal, body: bytes) -> bytes:
+        """The party accepted the proposal with `body`, and has `side` from now on.
+
+        Returns what the other side must be offered, empty when nothing changes for it; its
+        answer goes to `reaffirm`. Raises WrongAnswer (502) or NotAcceptable (488); nothing
+        has changed then.
+        """
+        answered = _answered(proposal.keying, proposal.stream, body)
+        other, streams = side.other, self._streams
+        before = self._keying[side], self._symmetric[side]
+        self._keying[side], self._symmetric[side] = proposal.keying, proposal.symmetric
+        try:
+            self._apply(side, answered, streams[other])
+        except NotAcceptable:
+            self._keying[side], self._symmetric[side] = before
+            self._apply(side, streams[side], streams[other])
+            raise
+        self._sent[side] = proposal.description
+        self._last = None
+        said, local = self.current(other), self._media.local(other)
+        terms = Terms(*self._keying[other].offer())
+        told = self._describe(other, lambda origin: relay_offer(answered, local, origin, terms))
+        return told if told != said else b""
 
     def close(self) -> None:
         """The exchange is over, answered or failed: what was agreed before stays."""
@@ -155,7 +209,7 @@ class Negotiation:
         offered = self._streams[side.other]
         said = Session.parse(self.current(side))
         self._keying[side].repeat(said.sections[offered.position])
-        answered = self._answered(side, offered, body)
+        answered = _answered(self._keying[side], offered, body)
         self._last = None
         self._apply(side, answered, offered)
 
@@ -180,14 +234,6 @@ class Negotiation:
         description.body = body
         return body
 
-    def _answered(self, side: Side, offered: Stream, body: bytes) -> Stream:
-        try:
-            answered = check_answer(offered, Session.parse(body))
-        except MalformedSdp as error:
-            raise WrongAnswer(f"the answer: {error}") from None
-        self._keying[side].take_answer(answered.section)
-        return answered
-
     def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
         self._streams = {side: answered, side.other: offered}  # codec() asks for the first
         for each in SIDES:
@@ -197,3 +243,13 @@ class Negotiation:
             if self._applied.get(each) != leg:
                 self._applied[each] = leg
                 self._media.update(each, leg)
+
+
+def _answered(keying: Keying, offered: Stream, body: bytes) -> Stream:
+    """The stream of an answer, with its keys taken. Raises WrongAnswer."""
+    try:
+        answered = check_answer(offered, Session.parse(body))
+    except MalformedSdp as error:
+        raise WrongAnswer(f"the answer: {error}") from None
+    keying.take_answer(answered.section)
+    return answered

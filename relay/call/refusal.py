@@ -5,12 +5,10 @@ from __future__ import annotations
 from relay.errors import IntervalTooSmall, MalformedSdp, NoMediaPorts, Refused, RelayError
 from relay.sip.message import Request, Response
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO")
+ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "REFER", "NOTIFY")
 ALLOW = ", ".join(ALLOWED)
 # Methods that exist but that this relay does not serve: 405, not 501 (RFC 3261 section 8.2.1).
-KNOWN = frozenset(
-    {*ALLOWED, "REGISTER", "SUBSCRIBE", "NOTIFY", "REFER", "MESSAGE", "PUBLISH", "PRACK"}
-)
+KNOWN = frozenset({*ALLOWED, "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "PRACK"})
 RETRY_AFTER_S = 5
 
 

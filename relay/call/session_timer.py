@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from relay.call.events import Lost
 from relay.call.invite import OutgoingInvite
-from relay.call.ports import Side
 from relay.errors import RelayError
 from relay.sip.message import Request, Response
 from relay.sip.session_timer import (
@@ -229,7 +228,7 @@ class Refresh:
 
     def _failed(self, status: int, response: Response | None, now: float) -> None:
         leg, timer = self._leg, self._timer
-        if leg.gone or leg.call.ended:
+        if leg.gone or leg.detached or leg.call.ended:
             return
         if status in GONE:
             timer.stop()
@@ -256,9 +255,9 @@ def lost_text(leg: Leg, status: int) -> str:
     return f"the {leg.name} does not answer"
 
 
-def glare_wait_s(side: Side, chance: float) -> float:
+def glare_wait_s(owner: bool, chance: float) -> float:
     """How long to wait after a 491, in units of 10 ms (RFC 3261 section 14.1): the owner
-    of the Call-ID, who we are towards the callee, longer than the other."""
-    if side is Side.CALLEE:
+    of the Call-ID longer than the other."""
+    if owner:
         return 2.1 + round(chance * 190) / 100
     return round(chance * 200) / 100

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MAX_FORWARDS = 70
 # What a number may hold once its escapes are decoded: it goes into our request line, where
 # a line break, a space or an @ would make another request of it.
-_DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
+DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
 
 
 def set_up(
@@ -91,7 +91,7 @@ def _dialled(request: Request) -> str:
     if not uri.user:
         raise Refused(484, "the address has no number")
     number = unquote(uri.user)
-    if _DIALLED.fullmatch(number) is None:
+    if DIALLED.fullmatch(number) is None:
         raise Refused(404, "no route to this number")
     return number
 

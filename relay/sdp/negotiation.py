@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from relay.errors import NotAcceptable, RemoteProtocolError, WrongAnswer
 from relay.sdp.crypto import Crypto
-from relay.sdp.description import LegMedia, MediaAddress, SrtpKeys
+from relay.sdp.description import LegMedia, MediaAddress, SrtpKeys, Way
 from relay.sdp.session import DIRECTIONS, DTLS, Codecs, MediaSection, Session, join
 from relay.sdp.way import answerable, receives, sends, way
 
@@ -197,6 +197,22 @@ def leg_media(
     )
 
 
+def unheld(stream: Stream) -> Stream:
+    """The same audio without a hold: what its peer can do, for another partner."""
+    session, section = stream.session, stream.section
+    sections = list(session.sections)
+    copy = MediaSection(
+        section.media, section.port, section.protocol, section.formats, _undirected(section.lines)
+    )
+    copy.way = Way(way(session, section).remote, "sendrecv", "sendrecv")
+    sections[stream.position] = copy
+    return Stream(Session(_undirected(session.lines), sections), stream.position)
+
+
+def _undirected(lines: list[str]) -> list[str]:
+    return [line for line in lines if line.rstrip()[2:] not in DIRECTIONS]
+
+
 def _events(own: Codecs, theirs: Codecs, clock_hz: int) -> int | None:
     """The number of RFC 4733 events as they are sent on: the partner's, of the voice's clock."""
     for codecs in (theirs, {n: c for n, c in own.items() if n not in theirs}):
@@ -256,7 +272,7 @@ def _voice_lines(
     direction = answerable(direction, offered)
     if direction != written:
         # Our address hides the 0.0.0.0: the hold is said in today's words.
-        lines = [line for line in lines if line.rstrip()[2:] not in DIRECTIONS]
+        lines = _undirected(lines)
         lines.append(f"a={direction}")
     lines += [line.line() for line in crypto]
     return lines

@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.scenario.test_transfer import Transferred
 from tests.scenario.world import World
 
 
@@ -21,6 +22,7 @@ def _no_collector() -> object:
 def left() -> Counter[str]:
     """Live objects of the application and of the transactions, by class."""
     kept = ("Call", "CallerLeg", "CalleeLeg", "IncomingInvite", "OutgoingInvite", "Dialog")
+    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt")
     return Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in kept)
 
 
@@ -42,3 +44,24 @@ def make_calls(count: int) -> None:
 def test_an_ended_call_is_freed_without_the_collector() -> None:
     """100 calls/s for 32 s of lingering transactions would otherwise add up."""
     make_calls(5)
+
+
+def test_a_transferred_call_is_freed_without_the_collector() -> None:
+    """The target answers one call, refuses another, is still ringing at the end of a third."""
+    for answer in ("answer_all", "reject", "ring"):
+        rig = Transferred()
+        target = rig.target
+        if answer == "reject":
+            target.on_request = lambda tx, request, phone=target: phone.reply(tx, request, 486)
+        elif answer == "ring":
+            target.on_request = target.ring
+        rig.refer()
+        rig.world.run(5.0)
+        rig.transferee.bye()
+        rig.world.run(100.0)
+        assert rig.world.calls.idle
+        for phone in rig.world.phones.values():
+            phone.dialog = None
+            phone._repeat.clear()
+        found = left()
+        assert not found, (answer, found)

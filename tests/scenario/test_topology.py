@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import permutations
 
 import pytest
 
@@ -15,8 +16,13 @@ from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from tests.scenario.world import CARRIER, PBX, RELAY, Phone, World, sdp
 
+TARGET = "192.0.2.9"
 # What each phone calls its own places beside its address.
-NAMES = {PBX: ("acme.example", "2001:db8::acc3"), CARRIER: ("carrier.example", "2001:db8::cafe")}
+NAMES = {
+    PBX: ("acme.example", "2001:db8::acc3"),
+    CARRIER: ("carrier.example", "2001:db8::cafe"),
+    TARGET: ("target.example", "2001:db8::face"),
+}
 
 
 def own_words(phone: Phone) -> list[tuple[str, str]]:
@@ -59,33 +65,32 @@ def own_sdp(phone: Phone, port: int) -> bytes:
     return body.replace("s=-\r\n", f"s={host}\r\ni=made by {host}\r\ne=x@{name}\r\n").encode()
 
 
-class Talkative:
-    """Makes both phones write their addresses into everything they send."""
+def talk(world: World) -> None:
+    """Make both phones write their addresses into everything they send."""
+    for phone in (world.pbx, world.carrier):
+        wrap(phone)
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        for phone in (world.pbx, world.carrier):
-            self._wrap(phone)
 
-    def _wrap(self, phone: Phone) -> None:
-        send, reply = phone.layer.request, phone.layer.respond
+def wrap(phone: Phone) -> None:
+    send, reply = phone.layer.request, phone.layer.respond
 
-        def request(message: Request, *rest: object, **more: object) -> object:
-            self._fill(phone, message)
-            return send(message, *rest, **more)
+    def request(message: Request, *rest: object, **more: object) -> object:
+        fill(phone, message)
+        return send(message, *rest, **more)
 
-        def respond(tx: object, response: Response, now: float) -> None:
-            self._fill(phone, response)
-            response.reason = f"{response.reason} said {phone.host}"
-            reply(tx, response, now)
+    def respond(tx: object, response: Response, now: float) -> None:
+        fill(phone, response)
+        response.reason = f"{response.reason} said {phone.host}"
+        reply(tx, response, now)
 
-        phone.layer.request, phone.layer.respond = request, respond
+    phone.layer.request, phone.layer.respond = request, respond
 
-    def _fill(self, phone: Phone, message: Request | Response) -> None:
-        present = set(message.headers.names())
-        for name, value in own_words(phone):
-            if name not in present:
-                message.headers.add(name, value)
+
+def fill(phone: Phone, message: Request | Response) -> None:
+    present = set(message.headers.names())
+    for name, value in own_words(phone):
+        if name not in present:
+            message.headers.add(name, value)
 
 
 def secrets(world: World, phone: Phone) -> set[str]:
@@ -103,9 +108,8 @@ def secrets(world: World, phone: Phone) -> set[str]:
 
 def assert_hidden(world: World) -> None:
     """No message to one phone holds a word that belongs to the other."""
-    assert any(to == PBX for _, to, _ in world.wire)
-    assert any(to == CARRIER for _, to, _ in world.wire)
-    for phone, other in ((world.pbx, world.carrier), (world.carrier, world.pbx)):
+    for phone, other in permutations(world.phones.values(), 2):
+        assert any(to == phone.host for _, to, _ in world.wire)
         words = secrets(world, other)
         # A phone's short tag may be part of some random text: it must stand alone.
         short = {rf"(?<!\w){re.escape(word)}(?!\w)" for word in words if len(word) < 5}
@@ -146,7 +150,7 @@ def unknown(world: World) -> None:
 def test_an_answered_call(step: Callable[[World], None], trusted: bool) -> None:
     keys = {"trusted": trusted}
     world = World(pbx=keys, carrier=keys)
-    Talkative(world)
+    talk(world)
 
     def answer(tx: object, request: Request) -> None:
         if request.method == "INVITE":
@@ -167,10 +171,42 @@ def test_an_answered_call(step: Callable[[World], None], trusted: bool) -> None:
     assert not world.bugs
 
 
+@pytest.mark.parametrize("status", [200, 486])
+def test_a_transfer(status: int) -> None:
+    """To a third phone; REFER, NOTIFY and all that follows from them."""
+    world = World(carrier={"transfer": "enable-all", "trusted": True}, pbx={"trusted": True})
+    talk(world)
+    world.pbx.call(body=own_sdp(world.pbx, 4000))
+    world.run_until(lambda: bool(world.carrier.acks))
+    target = world.phones[TARGET] = Phone(world, TARGET)
+    wrap(target)
+    world.router.targets["acme"] = [f"sip:{TARGET}:5060"]
+
+    def answer(tx: object, request: Request) -> None:
+        if request.method == "INVITE" and status == 200:
+            target.ring(tx, request, "t9", own_sdp(target, 6000))
+            target.answer(tx, request, "t9", own_sdp(target, 6000))
+        else:
+            target.reply(tx, request, status, "t9")
+
+    target.on_request = answer
+    assert world.carrier.dialog is not None
+    refer = world.carrier.dialog.request("REFER", contact=f"<sip:{CARRIER}:5060>")
+    refer.headers.add("Refer-To", f"<sip:+35315550177@{CARRIER}>")
+    refer.headers.add("Referred-By", f'"{CARRIER}" <sip:+35315550111@{CARRIER}>;at={CARRIER}')
+    world.carrier.send(refer)
+    world.run_until(lambda: len(world.carrier.got("NOTIFY")) > 1)
+    world.run(5.0)
+    world.pbx.bye()
+    world.run_until(lambda: world.calls.idle)
+    assert_hidden(world)
+    assert not world.bugs
+
+
 @pytest.mark.parametrize("status", [302, 404, 486, 503, 603])
 def test_a_call_that_fails(status: int) -> None:
     world = World()
-    Talkative(world)
+    talk(world)
     world.carrier.on_request = lambda tx, request: world.carrier.reply(tx, request, status)
     world.pbx.call(body=own_sdp(world.pbx, 4000))
     world.run_until(lambda: bool(world.pbx.statuses()))
@@ -182,7 +218,7 @@ def test_a_call_that_fails(status: int) -> None:
 
 def test_a_call_that_is_cancelled() -> None:
     world = World()
-    Talkative(world)
+    talk(world)
     world.carrier.on_request = world.carrier.ring
     world.pbx.call(body=own_sdp(world.pbx, 4000))
     world.run_until(lambda: 180 in world.pbx.statuses())
@@ -194,7 +230,7 @@ def test_a_call_that_is_cancelled() -> None:
 def test_the_search_finds_what_leaks() -> None:
     """The test of the test: an address in a header that crosses as it is."""
     world = World(pass_headers=("X-Host",))
-    Talkative(world)
+    talk(world)
     world.pbx.call(body=own_sdp(world.pbx, 4000))
     world.run_until(lambda: bool(world.carrier.acks))
     with pytest.raises(AssertionError, match=r"192\.0\.2\.2"):

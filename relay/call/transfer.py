@@ -1,0 +1,290 @@
+"""Blind transfer: a REFER ends here and becomes an INVITE of ours (RFC 3515, RFC 5589).
+
+    transferor ──REFER──▶ call ──INVITE──▶ target, which takes the transferor's side
+    transferor ◀─NOTIFY── call ◀──re-INVITE──▶ transferee, which stays
+
+The target is offered what the transferee can do, and is connected when it answers; until
+then, and when it does not, the call stays as it was. The states are the call's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from relay.call import events as e
+from relay.call.hunt import Hunt
+from relay.call.renegotiation import Renegotiation
+from relay.call.setup import DIALLED, invite_for
+from relay.call.subscription import Subscription
+from relay.errors import MalformedMessage, NotAcceptable, Refused, RelayError
+from relay.sip.headers import NameAddr
+from relay.sip.message import Headers, Request
+from relay.sip.transaction import Hop
+from relay.sip.uri import OtherUri, SipUri
+
+if TYPE_CHECKING:
+    from relay.call.alarms import Alarm
+    from relay.call.call import Call
+    from relay.call.callee import CalleeLeg
+    from relay.call.hunt import Target
+    from relay.call.leg import Leg
+    from relay.call.numbers import NumberingPlan
+
+MOST_TRANSFERS = 5  # of one call: two PBXs that refer to each other would never end
+BYE_AFTER_S = 3.0  # a transferor that has what it wanted hangs up by itself, or is helped
+# What is carried over from the transferee's own call to the target.
+_IDENTITIES = frozenset(
+    ("From", "P-Asserted-Identity", "Remote-Party-ID", "Privacy", "Diversion", "History-Info")
+)
+
+
+class Transfer:
+    """One accepted REFER. `leg` is the target's, `transferor` the one whose side it takes."""
+
+    __slots__ = (
+        "_admitted",
+        "_alarm",
+        "_call",
+        "_hunt",
+        "_invitation",
+        "_proposal",
+        "_subscription",
+        "_trunk",
+        "asked",
+        "leg",
+        "transferee",
+        "transferor",
+    )
+
+    leg: CalleeLeg
+
+    def __init__(self, leg: Leg, refer: Request, now: float) -> None:
+        """Raises what refuses the REFER; nothing is held in that case."""
+        self._call = call = leg.call
+        calls = call.calls
+        self.transferor = leg
+        self.transferee = call.leg(leg.side.other)
+        self.asked: Leg | None = None  # nobody: as an exchange it is our own
+        self._alarm: Alarm | None = None
+        _check(call)
+        self._trunk, targets = _target(leg, refer)
+        callee = calls.router.trunk(self._trunk)
+        self._proposal = call.negotiation.propose(
+            leg.side, callee.symmetric_rtp, calls.session_id(), callee.media_security
+        )
+        self._invitation = _invitation(self.transferee, leg, refer)
+        first = not any(transfer.transferor is leg for transfer in call.transfers)
+        self._subscription = Subscription(leg, refer, first, calls.ring_timeout_s)
+        self._admitted = tuple(dict.fromkeys((leg.trunk, self._trunk)))
+        calls.admission.admit(self._admitted, now)
+        self._hunt = Hunt(
+            call, self, self._trunk, targets, self._invite, callee.try_next_after_s, side=leg.side
+        )
+        self._log(
+            "call_referred",
+            side=leg.side.name.lower(),
+            to=self._trunk,
+            callee_number=targets[0].uri.user,
+        )
+
+    @property
+    def told(self) -> bool:
+        """Whether the transferor wants to hear how it goes (RFC 4488)."""
+        return self._subscription.wanted
+
+    # --- the call's actions
+
+    def start(self, now: float) -> None:
+        """Try the target; no offer of either side comes between."""
+        self._call.exchange = self
+        self._subscription.tell(100)
+        self._alarm = self._call.calls.alarms.set(self, now + self._call.calls.ring_timeout_s)
+        self._hunt.start(now)
+
+    def progress(self, status: int) -> None:
+        self._subscription.tell(status)
+
+    def connect(self, sdp: bytes, now: float) -> None:
+        """The target answered: it takes the transferor's side."""
+        call, side = self._call, self.transferor.side
+        try:
+            if not sdp:
+                raise NotAcceptable("the target answered without a session description")
+            told = call.negotiation.take_over(side, self._proposal, sdp)
+        except RelayError as error:
+            self.leg.hang_up('Q.850;cause=127;text="the session description is of no use"')
+            self.give_up(NotAcceptable.status_hint, now)
+            if self.transferor.gone:
+                call.feed(e.NegotiationFailed(str(error)), now)
+            return
+        self._over()
+        call.admitted = (*call.admitted, self._trunk)
+        call.calls.admission.release(tuple(n for n in self._admitted if n != self._trunk))
+        call.calls.counters["transferred"] += 1
+        self._log("call_transferred", side=side.name.lower(), to=self._trunk)
+        call.connect(self)
+        self._subscription.end(200)
+        if not self.transferor.gone:
+            self._alarm = call.calls.alarms.set(self, now + BYE_AFTER_S)
+        if told:
+            Renegotiation(self.transferee, told).start(now)
+
+    def give_up(self, status: int, now: float) -> None:
+        """The target failed with `status`, or is wanted no more."""
+        self._hunt.cancel(now)
+        self._over()
+        self._call.calls.admission.release(self._admitted)
+        self._call.calls.counters["transfers_failed"] += 1
+        self._log("transfer_failed", status=status)
+        self._subscription.end(status)
+
+    def finish(self) -> None:
+        """The call ends: so does a transferor that had not hung up yet."""
+        self._disarm()
+        if self._call.leg(self.transferor.side) is not self.transferor:
+            self.transferor.hang_up()
+
+    def abandon(self) -> None:
+        """As an exchange: `give_up` came first."""
+
+    def let_go(self) -> None:
+        """The call is over on all sides: undo the reference cycles."""
+        self._hunt.let_go()
+        self.leg.let_go()
+
+    def on_timer(self, now: float) -> None:
+        self._alarm = None
+        if self._call.leg(self.transferor.side) is self.transferor:
+            self._call.feed(e.RingTimedOut(), now)
+        else:
+            self.transferor.hang_up()
+
+    # --- the hunt's client
+
+    def on_attempt(self, leg: CalleeLeg) -> None:
+        """The target is tried at another address."""
+        self.leg = leg
+
+    def feed(self, event: e.CallEvent, now: float) -> None:
+        self._call.feed(event, now)
+
+    # --- inside
+
+    def _invite(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
+        media = self._call.media.local(leg.side)
+        if (":" in hop.host) != (":" in media.host):
+            raise NotAcceptable("its address is of another IP version than the call's media")
+        trunk = self._call.calls.router.trunk(self.transferee.trunk)
+        return invite_for(leg, trunk, self._invitation, target, self._proposal.body)
+
+    def _over(self) -> None:
+        self._disarm()
+        if self._call.exchange is self:
+            self._call.exchange = None
+
+    def _disarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+    def _log(self, name: str, **fields: object) -> None:
+        self._call.calls.journal.event(name, self._call.id, **fields)
+
+
+def _check(call: Call) -> None:
+    """Whether this call can be transferred now. Raises Refused."""
+    if call.calls.stopping:
+        raise Refused(503, "the relay is shutting down")
+    if call.transferring:
+        raise Refused(491, "another transfer of this call is under way")
+    if call.exchange is not None or any(leg.waits_for_ack for leg in call.legs):
+        raise Refused(491, "another request of this call is under way")
+    if sum(transfer.leg.dialog is not None for transfer in call.transfers) >= MOST_TRANSFERS:
+        raise Refused(403, f"this call has been transferred {MOST_TRANSFERS} times")
+
+
+def _target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target]]:
+    """The trunk that Refer-To leads to, and its addresses, as for a call of the transferor's.
+
+    Raises Refused. Whatever host is named, only our routes decide: nothing else is called.
+    """
+    calls = leg.call.calls
+    trunk = calls.router.trunk(leg.trunk)
+    if trunk.transfer == "disable-all":
+        raise Refused(403, "transfers are disabled on this trunk")
+    uri = _refer_to(refer)
+    user = _user(uri) if isinstance(uri, SipUri) else uri.rest
+    number = unquote(user)
+    if DIALLED.fullmatch(number) is None:
+        raise Refused(404, "no route to this number")
+    try:
+        is_number = calls.router.plan(trunk.name).called(number).startswith("+")
+        if trunk.transfer == "sip-only" and (is_number or not isinstance(uri, SipUri)):
+            raise Refused(403, "this trunk may transfer to SIP addresses only, not to numbers")
+        route, targets = calls.router.route(trunk, number)
+    except Refused as refused:
+        if refused.status == 404 and isinstance(uri, SipUri) and not _is_ours(uri, leg):
+            text = "the address in Refer-To is not reached from here: only numbers with a route are"
+            raise Refused(403, text) from None
+        raise
+    return route.to, targets
+
+
+def _refer_to(refer: Request) -> SipUri | OtherUri:
+    values = refer.headers.all("Refer-To")
+    if len(values) != 1:
+        raise Refused(400, "a REFER needs one Refer-To")
+    try:
+        uri = NameAddr.parse(values[0]).uri
+    except MalformedMessage:
+        raise Refused(400, "Refer-To cannot be read") from None
+    if uri.scheme not in ("sip", "tel"):
+        raise Refused(416, "a call can be transferred to a sip: or tel: address")
+    return uri
+
+
+def _user(uri: SipUri) -> str:
+    asked = [item.partition("=")[0].lower() for item in uri.headers.split("&")]
+    if "replaces" in asked:
+        raise Refused(501, "attended transfer (Replaces) is not served, blind transfer is")
+    method = uri.param("method")
+    if method is not None and method.upper() != "INVITE":
+        raise Refused(501, "a REFER can ask for an INVITE only")
+    if not uri.user:
+        raise Refused(404, "the address in Refer-To has no number")
+    return uri.user
+
+
+def _is_ours(uri: SipUri, leg: Leg) -> bool:
+    ours = NameAddr.parse(leg.contact).uri
+    return isinstance(ours, SipUri) and ours.host.lower() == uri.host.lower()
+
+
+def _invitation(transferee: Leg, transferor: Leg, refer: Request) -> Request:
+    """What the target's INVITE is written from: who the transferee is, and what REFER adds."""
+    call = transferee.call
+    calls = call.calls
+    if transferee is call.caller:
+        items = call.caller.invite.request.headers.items()
+        fields = [field for field in items if field[0] in _IDENTITIES]
+    else:
+        assert transferee.dialog is not None
+        fields = [("From", str(transferee.dialog.remote))]
+    if (referrer := refer.headers.get("Referred-By")) is not None:
+        fields.append(("Referred-By", _by_plan(referrer, calls.router.plan(transferor.trunk))))
+    items = refer.headers.items()
+    fields += [field for field in items if field[0].lower() in calls.passed_on]
+    return Request("INVITE", "", Headers.of_canonical(fields))
+
+
+def _by_plan(identity: str, plan: NumberingPlan) -> str:
+    """An identity with its number as the plan writes it; one that cannot be read as it is."""
+    try:
+        found = NameAddr.parse(identity)
+    except MalformedMessage:
+        return identity
+    if not isinstance(found.uri, SipUri) or not found.uri.user:
+        return identity
+    return str(NameAddr(found.display, found.uri.replace(user=plan.calling(found.uri.user))))
