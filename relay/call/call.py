@@ -322,7 +322,12 @@ class Call:
         if (limit := self.calls.admission.longest(self.admitted)) is not None:
             self._alarm = self.calls.alarms.set(self, now + limit[0])
         self.caller.answer(event.branch, sdp, now)
-        self._log("call_answered", codec=self.negotiation.codec())
+        self._log(
+            "call_answered",
+            codec=self.negotiation.codec(),
+            caller_srtp=self.negotiation.suite(Side.CALLER),
+            callee_srtp=self.negotiation.suite(Side.CALLEE),
+        )
 
     def _acknowledge_callee(self, event: e.Acknowledged, now: float) -> None:
         """The caller's ACK carries the answer when the callee made the offer."""

@@ -225,6 +225,12 @@ class Negotiation:
             streams = [self._offer[1]]
         return streams[0].section.voice_codec() if streams else ""
 
+    def suite(self, side: Side) -> str | None:
+        """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet."""
+        if (leg := self._applied.get(side)) is None:
+            return None
+        return leg.srtp.send.suite if leg.srtp is not None else ""
+
     def _describe(self, side: Side, build: _Build) -> bytes:
         description = self._sent[side]
         body = build(description.origin())

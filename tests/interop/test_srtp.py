@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from relay.probe.audio import read_wav, similarity, speak
 from relay.probe.remote import Endpoint, Setup
 from tests.interop.region import Region, need, region
+from tests.interop.sipp_run import answering, assert_all, refused
 
 # Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
 SAME = 0.85
@@ -119,3 +121,113 @@ def test_both_voices_through_each_pair_of_legs(
     assert similarity(right, voices["callee"]) > RECORDED
     for side in ("caller", "callee"):
         assert not any(name.startswith("srtp") for name in ended[side]["drops"]), ended[side]
+
+
+def test_best_effort_is_taken_by_who_knows_srtp(tmp_path: Path, voices: dict[str, Path]) -> None:
+    """The callee's trunk offers a=crypto in RTP/AVP; this callee wants nothing else."""
+    with region(tmp_path, carrier=trunk("optional")) as r:
+        caller, callee = setups(r, tmp_path, voices)
+        asyncio.run(talk(r, caller, replace(callee, srtp="optional")))
+        answered = r.process.wait("call_answered")
+        assert (answered["caller_srtp"], answered["callee_srtp"]) == ("", CM80)
+        r.ended()
+    heard(tmp_path, voices)
+
+
+def test_best_effort_is_passed_over_by_who_does_not(
+    tmp_path: Path, voices: dict[str, Path]
+) -> None:
+    with region(tmp_path, pbx=trunk("optional"), carrier=trunk("optional")) as r:
+        asyncio.run(talk(r, *setups(r, tmp_path, voices)))
+        answered = r.process.wait("call_answered")
+        assert (answered["caller_srtp"], answered["callee_srtp"]) == ("", "")
+        r.ended()
+    heard(tmp_path, voices)
+
+
+def test_a_plain_call_on_a_trunk_that_requires_srtp(tmp_path: Path) -> None:
+    need("sipp")
+    text = "this trunk requires SRTP"
+    with region(tmp_path, pbx=trunk("required")) as r:
+        assert_all(refused(488, r.pbx, r.relay, header="Warning", pattern=text))
+        assert text in r.process.wait("call_refused")["text"]
+
+
+def test_a_callee_that_answers_without_srtp(tmp_path: Path) -> None:
+    """The caller hears whose fault it is, the callee gets a BYE."""
+    need("sipp")
+    with (
+        region(tmp_path, carrier=trunk("required")) as r,
+        answering("uas", r.carrier, "-m", "1") as callee,
+    ):
+        assert_all(refused(502, r.pbx, r.relay, header="Warning", pattern="requires SRTP"))
+        assert_all(callee.wait())
+
+
+def test_audio_goes_on_through_hold_resume_and_new_keys(
+    tmp_path: Path, voices: dict[str, Path]
+) -> None:
+    """Hold, resume, then a re-INVITE with another key from each side; nothing fails to open."""
+
+    async def steps(r: Region) -> None:
+        caller_setup, callee_setup = (
+            replace(
+                setup, srtp="required", log=tmp_path / f"{setup.name}.log", srtp_suites=(suite,)
+            )
+            for setup, suite in zip(setups(r, tmp_path, voices), (CM80, CM32), strict=True)
+        )
+        callee = await Endpoint.start(callee_setup)
+        caller = await Endpoint.start(caller_setup)
+        try:
+            await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}")
+            await caller.wait("state", state="confirmed")
+            await callee.wait("media", active=True)
+            await _packets_flow(caller, callee)
+            await caller.send("hold")
+            await callee.wait("media", active=False)
+            callee.events.clear()
+            await caller.send("resume")
+            await callee.wait("media", active=True)
+            await _packets_flow(caller, callee)
+            for one, other in ((caller, callee), (callee, caller)):
+                one.events.clear()
+                await one.send("rekey")
+                await one.wait("media", active=True)
+                await _packets_flow(one, other)
+            await caller.send("hangup")
+            await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
+        finally:
+            await caller.stop()
+            await callee.stop()
+
+    with region(tmp_path, pbx=trunk("required", CM80), carrier=trunk("required", CM32)) as r:
+        asyncio.run(steps(r))
+        ended = r.ended()
+    for side in ("caller", "callee"):
+        assert len(_offered_keys(tmp_path / f"{side}.log")) >= 2, "the key did not change"
+        drops = ended[side]["drops"]
+        # What is in flight under the key of before is opened still: see native/srtp_leg.pxd.
+        assert drops.get("srtp_authentication_failed", 0) == 0, ended
+        assert drops.get("srtp_replayed", 0) == 0, ended
+
+
+def _offered_keys(log: Path) -> set[str]:
+    """The keys that this endpoint has sent in its descriptions."""
+    text = log.read_text(errors="replace")
+    sent = [part.split("--end msg--")[0] for part in re.split(r"\.TX \d+ bytes", text)[1:]]
+    return {key for part in sent for key in re.findall(r"inline:([A-Za-z0-9+/=]+)", part)}
+
+
+async def _packets_flow(one: Endpoint, other: Endpoint, deadline_s: float = 10.0) -> None:
+    """Both receive another second of audio."""
+    deadline = asyncio.get_running_loop().time() + deadline_s
+    for endpoint in (one, other):
+        wanted = await _received(endpoint) + 50
+        while (received := await _received(endpoint)) < wanted:
+            assert asyncio.get_running_loop().time() < deadline, f"{received} of {wanted}"
+
+
+async def _received(endpoint: Endpoint) -> int:
+    endpoint.events = [event for event in endpoint.events if event["event"] != "figures"]
+    await endpoint.send("figures")
+    return int((await endpoint.wait("figures"))["received"])
