@@ -29,6 +29,7 @@ sip_listen {own}
 module_path {modules}
 module g711.so
 module aufile.so
+module srtp.so
 module_tmp account.so
 module_app menu.so
 audio_source aufile,{voice}
@@ -51,12 +52,15 @@ def voice(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def baresip(own: Party, voice: Path, directory: Path, dial: str = "") -> Iterator[None]:
-    """A baresip that answers by itself, or dials."""
+def baresip(
+    own: Party, voice: Path, directory: Path, dial: str = "", srtp: bool = False
+) -> Iterator[None]:
+    """A baresip that answers by itself, or dials; with `srtp` it has no plain RTP."""
     home = directory / "baresip"
     home.mkdir()
     (home / "config").write_text(CONFIG.format(own=own, voice=voice, modules=MODULES))
     account = f"<sip:{NUMBER}@{own}>;regint=0;answermode=auto;audio_codecs=PCMU"
+    account += ";mediaenc=srtp-mand" if srtp else ""
     (home / "accounts").write_text(account + "\n")
     (home / "contacts").touch()
     commands = ("-e", f"d {dial}") if dial else ()
@@ -94,8 +98,12 @@ async def _hear(endpoint: Endpoint) -> None:
     await endpoint.wait("bye")
 
 
-def test_baresip_answers(tmp_path: Path, voice: Path) -> None:
-    """The PBX (pjsua2) hears what baresip plays."""
+SECURE = {**NATTED, "srtp": "required"}
+
+
+@pytest.mark.parametrize("srtp", [False, True], ids=["plain", "srtp"])
+def test_baresip_answers(tmp_path: Path, voice: Path, srtp: bool) -> None:
+    """The PBX (pjsua2) hears what baresip plays; baresip's media may be SRTP, the PBX's not."""
     heard = tmp_path / "heard.wav"
 
     async def steps(r: Region) -> None:
@@ -108,13 +116,18 @@ def test_baresip_answers(tmp_path: Path, voice: Path) -> None:
         finally:
             await caller.stop()
 
-    with region(tmp_path, carrier=NATTED) as r, baresip(r.carrier, voice, tmp_path):
+    with (
+        region(tmp_path, carrier=SECURE if srtp else NATTED) as r,
+        baresip(r.carrier, voice, tmp_path, srtp=srtp),
+    ):
         asyncio.run(steps(r))
+        assert bool(r.process.wait("call_answered")["callee_srtp"]) == srtp
         assert r.ended()["cause"] == "caller hung up"
     assert similarity(heard, voice) > SAME
 
 
-def test_baresip_calls(tmp_path: Path, voice: Path) -> None:
+@pytest.mark.parametrize("srtp", [False, True], ids=["plain", "srtp"])
+def test_baresip_calls(tmp_path: Path, voice: Path, srtp: bool) -> None:
     """The carrier (pjsua2) hears baresip, and hangs up."""
     heard = tmp_path / "heard.wav"
 
@@ -122,13 +135,14 @@ def test_baresip_calls(tmp_path: Path, voice: Path) -> None:
         setup = Setup("callee", r.carrier.host, r.carrier.port, play=voice, record=heard)
         callee = await Endpoint.start(setup)
         try:
-            with baresip(r.pbx, voice, tmp_path, dial=f"sip:{NUMBER}@{r.relay}"):
+            with baresip(r.pbx, voice, tmp_path, f"sip:{NUMBER}@{r.relay}", srtp):
                 await _hear(callee)
                 await asyncio.to_thread(r.ended)
         finally:
             await callee.stop()
 
-    with region(tmp_path, pbx=NATTED) as r:
+    with region(tmp_path, pbx=SECURE if srtp else NATTED) as r:
         asyncio.run(steps(r))
+        assert bool(r.process.wait("call_answered")["caller_srtp"]) == srtp
         assert r.ended()["cause"] == "callee hung up"
     assert similarity(heard, voice) > SAME
