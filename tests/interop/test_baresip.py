@@ -30,9 +30,11 @@ module_path {modules}
 module g711.so
 module aufile.so
 module srtp.so
+module sndfile.so
 module_tmp account.so
 module_app menu.so
 audio_source aufile,{voice}
+snd_path {home}
 rtp_ports 30000-30100
 """
 MODULES = Path("/usr/lib/baresip/modules")
@@ -58,7 +60,7 @@ def baresip(
     """A baresip that answers by itself, or dials; with `srtp` it has no plain RTP."""
     home = directory / "baresip"
     home.mkdir()
-    (home / "config").write_text(CONFIG.format(own=own, voice=voice, modules=MODULES))
+    (home / "config").write_text(CONFIG.format(own=own, voice=voice, modules=MODULES, home=home))
     account = f"<sip:{NUMBER}@{own}>;regint=0;answermode=auto;audio_codecs=PCMU"
     account += ";mediaenc=srtp-mand" if srtp else ""
     (home / "accounts").write_text(account + "\n")
@@ -81,6 +83,12 @@ def baresip(
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def heard_by_baresip(directory: Path) -> Path:
+    """What its sndfile module kept of the audio that it decoded."""
+    (found,) = (directory / "baresip").glob("*-dec.wav")
+    return found
 
 
 async def _until_listening(own: Party, deadline_s: float = 15.0) -> None:
@@ -124,6 +132,7 @@ def test_baresip_answers(tmp_path: Path, voice: Path, srtp: bool) -> None:
         assert bool(r.process.wait("call_answered")["callee_srtp"]) == srtp
         assert r.ended()["cause"] == "caller hung up"
     assert similarity(heard, voice) > SAME
+    assert similarity(heard_by_baresip(tmp_path), voice) > SAME
 
 
 @pytest.mark.parametrize("srtp", [False, True], ids=["plain", "srtp"])
@@ -146,3 +155,4 @@ def test_baresip_calls(tmp_path: Path, voice: Path, srtp: bool) -> None:
         assert bool(r.process.wait("call_answered")["caller_srtp"]) == srtp
         assert r.ended()["cause"] == "callee hung up"
     assert similarity(heard, voice) > SAME
+    assert similarity(heard_by_baresip(tmp_path), voice) > SAME
