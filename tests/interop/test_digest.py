@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.interop.region import need, region
+from tests.interop.region import Party, Region, free_port, need, parties, region
 from tests.interop.sipp_run import answering, assert_all, call
+from tests.interop.test_kamailio import kamailio
 
 ACME = {"username": "acme", "password": "open sesame"}
 OURS = ("-au", "acme", "-ap", "open sesame")
@@ -49,3 +52,73 @@ def test_sipp_with_a_wrong_password_is_challenged_again(
         told = r.process.wait("authentication_failed", 10)
         assert (told["trunk"], told["source"]) == ("pbx", r.pbx.host)
     assert r.process.wait("stopped", 1)["sip"]["digest_wrong"] == 1
+
+
+REGISTRAR = Path(__file__).parent / "kamailio_registrar.cfg"
+RELAY = {"username": "ie1", "password": "far too easy"}
+
+
+@contextmanager
+def carrier_that_asks(
+    tmp_path: Path, algorithm: str, password: str = RELAY["password"], min_expires: int = 60
+) -> Iterator[tuple[Region, Party]]:
+    """The relay, and Kamailio before the carrier, which challenges all that we send."""
+    need("kamailio")
+    everyone = parties()
+    carrier = everyone[2]
+    proxy = Party(carrier.host, free_port(carrier.host))
+    keys = {
+        "outbound_credentials": RELAY,
+        "register": {"registrar": f"sip:{proxy}", "user": "ie1", "expires_s": 600},
+    }
+    values = {"relay": everyone[0].host, "algorithm": algorithm, "password": password}
+    with (
+        kamailio(proxy, carrier, tmp_path, REGISTRAR, min=str(min_expires), **values),
+        region(tmp_path, outbound=proxy, everyone=everyone, carrier=keys) as r,
+    ):
+        yield r, proxy
+
+
+@pytest.mark.parametrize("algorithm", ["MD5", "SHA-256"])
+@pytest.mark.parametrize(
+    ("callee_scenario", "caller_scenario"),
+    [("uas_strict", "uac_route"), ("uas_bye", "uac_gets_bye"), ("uas_hold", "uac_hold")],
+)
+def test_a_carrier_that_asks_gets_our_credentials(
+    tmp_path: Path, algorithm: str, callee_scenario: str, caller_scenario: str
+) -> None:
+    """REGISTER, INVITE, re-INVITE and BYE: Kamailio lets nothing pass without."""
+    with carrier_that_asks(tmp_path, algorithm) as (r, _):
+        assert r.process.wait("registration", 10)["state"] == "registered"
+        with answering(callee_scenario, r.carrier, "-m", "1") as callee:
+            assert_all(call(caller_scenario, r.pbx, r.relay))
+            assert_all(callee.wait())
+            r.ended()
+    assert r.process.wait("registration", 1, 2)["state"] == "unregistered"
+    assert "credentials_refused" not in r.process.log.read_text()
+
+
+def test_a_call_to_the_name_that_we_registered_reaches_the_pbx(tmp_path: Path) -> None:
+    with carrier_that_asks(tmp_path, "MD5") as (r, proxy):
+        r.process.wait("registration", 10)
+        with answering("uas", r.pbx):
+            assert_all(call("uac_route", r.carrier, proxy, "-s", "ie1"))
+            r.ended()
+
+
+def test_a_registrar_that_wants_longer_gets_it(tmp_path: Path) -> None:
+    """Kamailio answers a shorter time with 423 or with the one that it wants."""
+    with carrier_that_asks(tmp_path, "MD5", min_expires=1200) as (r, _):
+        told = r.process.wait("registration", 10)
+        assert (told["state"], told["expires_s"]) == ("registered", 1200)
+
+
+def test_a_carrier_that_does_not_take_our_password_is_told_of(tmp_path: Path) -> None:
+    with carrier_that_asks(tmp_path, "MD5", password="another") as (r, _):
+        told = r.process.wait("registration", 10)
+        assert (told["state"], told["problem"]) == ("failed", "401")
+        values = {"status": "502", "header": "CSeq:", "pattern": "."}
+        assert_all(call("uac_refused", r.pbx, r.relay, values=values))
+        told = r.process.wait("credentials_refused", 10, 2)
+        assert (told["trunk"], told["method"], told["status"]) == ("carrier", "INVITE", 407)
+    assert RELAY["password"] not in r.process.log.read_text()

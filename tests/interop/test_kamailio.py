@@ -21,12 +21,15 @@ CONFIG = Path(__file__).parent / "kamailio.cfg"
 
 
 @contextmanager
-def kamailio(own: Party, callee: Party, transport: str, directory: Path) -> Iterator[None]:
-    """A proxy at `own` that passes everything to `callee`."""
+def kamailio(
+    own: Party, callee: Party, directory: Path, template: Path = CONFIG, **values: str
+) -> Iterator[None]:
+    """A proxy at `own` that passes everything to `callee`; `values` fill in the @names@."""
     config = directory / "kamailio.cfg"
-    text = CONFIG.read_text().replace("@own@", str(own)).replace("@next@", str(callee))
-    text = text.replace("@host@", own.host)
-    config.write_text(text.replace("@transport@", transport))
+    text = template.read_text()
+    for name, value in {"own": own, "next": callee, "host": own.host, **values}.items():
+        text = text.replace(f"@{name}@", str(value))
+    config.write_text(text)
     log = directory / "kamailio.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -65,7 +68,7 @@ def test_the_recorded_route_is_followed(
     kind = ("-t", "t1" if transport == "tcp" else "u1")
     with (
         region(tmp_path, transport, outbound=proxy, everyone=everyone) as r,
-        kamailio(proxy, carrier, transport, tmp_path),
+        kamailio(proxy, carrier, tmp_path, transport=transport),
         answering(callee_scenario, carrier, "-m", "1", *kind) as callee,
     ):
         values = {"status": "486", "header": "CSeq:", "pattern": "."}
