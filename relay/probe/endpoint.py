@@ -153,6 +153,9 @@ class Station:
         config = pj.AccountConfig()
         config.idUri = f"sip:{self.options.user}@{self.options.bind}:{self.options.port}"
         config.regConfig.registerOnAdd = False
+        if self.options.username:
+            secret = pj.AuthCredInfo("digest", "*", self.options.username, 0, self.options.password)
+            config.sipConfig.authCreds.append(secret)
         config.sipConfig.transportId = self.transport
         config.mediaConfig.transportConfig = self._transport(self.options.media_port)
         config.mediaConfig.transportConfig.portRange = 100
@@ -297,6 +300,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True, help="SIP port")
     parser.add_argument("--media-port", type=int, default=4000, help="first RTP port")
     parser.add_argument("--user", default="probe", help="user part of the own address")
+    parser.add_argument("--username", help="for digest challenges, in any realm")
+    parser.add_argument("--password", default="", help="for digest challenges")
     parser.add_argument("--transport", choices=("udp", "tcp"), default="udp")
     parser.add_argument("--codec", default="PCMU")
     parser.add_argument("--srtp", choices=tuple(SRTP), default="off")

@@ -32,6 +32,8 @@ class Setup:
     ring_s: float = 0.0
     refuse: int | None = None
     log: Path | None = None
+    username: str | None = None
+    password: str | None = None
 
     def arguments(self) -> list[str]:
         pairs = {
@@ -48,6 +50,8 @@ class Setup:
             "--ring-s": self.ring_s,
             "--refuse": self.refuse,
             "--log": self.log,
+            "--username": self.username,
+            "--password": self.password,
         }
         return [f"{key}={value}" for key, value in pairs.items() if value is not None]
 

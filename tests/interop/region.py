@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import os
 import shutil
@@ -28,6 +29,15 @@ def need(*programs: str) -> None:
         pytest.fail(f"not installed: {', '.join(missing)} (make test installs them)")
     if missing:
         pytest.skip(f"not installed: {', '.join(missing)} (make test installs them)")
+
+
+def need_pjsua2() -> None:
+    """As `need`, for the library that the probe endpoints use."""
+    if importlib.util.find_spec("pjsua2") is None:
+        problem = "pjsua2 is not installed (make test installs it)"
+        if os.environ.get("RELAY_NO_SKIPS"):
+            pytest.fail(problem)
+        pytest.skip(problem)
 
 
 def free_port(host: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from tests.interop.region import Party, Region, free_port, need, parties, region
+from relay.probe.remote import Endpoint, Setup
+from tests.interop.region import (
+    Party,
+    Region,
+    free_port,
+    need,
+    need_pjsua2,
+    parties,
+    region,
+)
 from tests.interop.sipp_run import answering, assert_all, call
 from tests.interop.test_kamailio import kamailio
 
@@ -52,6 +62,59 @@ def test_sipp_with_a_wrong_password_is_challenged_again(
         told = r.process.wait("authentication_failed", 10)
         assert (told["trunk"], told["source"]) == ("pbx", r.pbx.host)
     assert r.process.wait("stopped", 1)["sip"]["digest_wrong"] == 1
+
+
+@pytest.mark.parametrize("algorithms", [["SHA-256", "MD5"], ["MD5"]])
+@pytest.mark.parametrize("more", [{}, {"allow": []}], ids=["and its address", "alone"])
+def test_pjsua2_calls_with_a_password(
+    tmp_path: Path, algorithms: list[str], more: dict[str, Any]
+) -> None:
+    """A PBX that is challenged; a re-INVITE (hold) and BYE are not."""
+    need_pjsua2()
+    pbx = {"credentials": [ACME], **more}
+    with region(tmp_path, pbx=pbx, sip={"digest_algorithms": algorithms}) as r:
+        caller = Setup("caller", r.pbx.host, r.pbx.port, **ACME)
+        callee = Setup("callee", r.carrier.host, r.carrier.port)
+        asyncio.run(_hold_resume_and_hang_up(caller, callee, f"sip:+35315550199@{r.relay}"))
+        r.ended()
+    sip = r.process.wait("stopped", 1)["sip"]
+    assert sip["digest_missing"] == 1 and "digest_wrong" not in sip
+
+
+async def _hold_resume_and_hang_up(caller_setup: Setup, callee_setup: Setup, uri: str) -> None:
+    callee = await Endpoint.start(callee_setup)
+    caller = await Endpoint.start(caller_setup)
+    try:
+        await caller.send("call", uri=uri)
+        await caller.wait("state", state="confirmed")
+        await callee.wait("media", active=True)
+        await caller.send("hold")
+        await callee.wait("media", active=False)
+        callee.events.clear()
+        await caller.send("resume")
+        await callee.wait("media", active=True)
+        await caller.send("hangup")
+        await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
+    finally:
+        await caller.stop()
+        await callee.stop()
+
+
+def test_pjsua2_with_a_wrong_password_gives_up(tmp_path: Path) -> None:
+    need_pjsua2()
+    with region(tmp_path, pbx={"credentials": [ACME]}) as r:
+        caller = Setup("caller", r.pbx.host, r.pbx.port, username="acme", password="wrong")
+
+        async def refused() -> None:
+            endpoint = await Endpoint.start(caller)
+            try:
+                await endpoint.send("call", uri=f"sip:+35315550199@{r.relay}")
+                await endpoint.wait("state", state="disconnected", status=407)
+            finally:
+                await endpoint.stop()
+
+        asyncio.run(refused())
+        r.process.wait("authentication_failed", 10)
 
 
 REGISTRAR = Path(__file__).parent / "kamailio_registrar.cfg"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import pytest
 
 from relay.probe.audio import read_wav, similarity, speak
 from relay.probe.remote import Endpoint, Setup
-from tests.interop.region import Region, need, region
+from tests.interop.region import Region, need, need_pjsua2, region
 
 # Another voice gives about 0.1. A phone on a busy machine drops a frame now and then, so what
 # it heard may be a little less than what the relay passed on, which the recording shows.
@@ -25,10 +23,7 @@ NUMBER = "+35315550199"
 @pytest.fixture(autouse=True)
 def _programs() -> None:
     need("espeak-ng")
-    if importlib.util.find_spec("pjsua2") is None:
-        if os.environ.get("RELAY_NO_SKIPS"):
-            pytest.fail("pjsua2 is not installed (make test installs it)")
-        pytest.skip("pjsua2 is not installed (make test installs it)")
+    need_pjsua2()
 
 
 @pytest.fixture(scope="module")
