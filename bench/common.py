@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.relay_cost import cpu_ns, machine
 from relay.probe.region import RegionSpec, TrunkSpec
@@ -50,20 +51,29 @@ def report(bench: str, **fields: object) -> None:
     print(json.dumps({"bench": bench, **fields, "machine": machine()}))
 
 
-def trunks(recording: str = "do-not-record") -> tuple[TrunkSpec, TrunkSpec]:
-    """A PBX whose every call goes to a carrier."""
+def trunks(
+    recording: str = "do-not-record", more: dict[str, Any] | None = None
+) -> tuple[TrunkSpec, TrunkSpec]:
+    """A PBX whose every call goes to a carrier; `more` are keys of its trunk."""
     return (
-        TrunkSpec("pbx", *CALLER, to="carrier", options={"recording": recording}),
+        TrunkSpec("pbx", *CALLER, to="carrier", options={"recording": recording, **(more or {})}),
         TrunkSpec("carrier", *CALLEE),
     )
 
 
 @contextlib.contextmanager
-def relay(recording: str = "do-not-record", log_level: str = "info") -> Iterator[RelayProcess]:
+def relay(
+    recording: str = "do-not-record",
+    log_level: str = "info",
+    pbx: dict[str, Any] | None = None,
+    sip: dict[str, Any] | None = None,
+) -> Iterator[RelayProcess]:
     """`relay serve` between CALLER and CALLEE; ends without a traceback or raises."""
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as directory:
         scratch = Path(directory)
-        region = RegionSpec(*RELAY, trunks(recording), scratch / "store", log_level=log_level)
+        region = RegionSpec(
+            *RELAY, trunks(recording, pbx), scratch / "store", log_level=log_level, sip=sip or {}
+        )
         process = RelayProcess(region.write(scratch / "relay.toml"), scratch / "relay.log")
         try:
             process.wait("serving")
@@ -141,16 +151,24 @@ def wait_bound(host: str, port: int, deadline_s: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def calls(count: int, rate: int, hold_ms: int, target: tuple[str, int] = RELAY) -> dict[str, int]:
+def calls(
+    count: int,
+    rate: int,
+    hold_ms: int,
+    target: tuple[str, int] = RELAY,
+    scenario: str = "uac",
+    more: tuple[str, ...] = (),
+) -> dict[str, int]:
     """Complete calls from CALLER to RELAY at a bounded rate; SIPp's counters.
 
-    `target` is what answers: the relay itself, or who is behind a proxy.
+    `target` is what answers: the relay itself, or who is behind a proxy. `more` are
+    arguments of SIPp.
     """
     host, port = CALLER
     sipp = Sipp(
         *(
             "-sf",
-            str(ROOT / "bench/sipp/uac.xml"),
+            str(ROOT / f"bench/sipp/{scenario}.xml"),
             "-i",
             host,
             "-p",
@@ -161,6 +179,7 @@ def calls(count: int, rate: int, hold_ms: int, target: tuple[str, int] = RELAY) 
             "+35315550199",
         ),
         *("-m", str(count), "-r", str(rate), "-l", str(count), "-d", str(hold_ms)),
+        *more,
         *("-key", "target", f"{target[0]}:{target[1]}", f"{RELAY[0]}:{RELAY[1]}"),
     )
     return sipp.wait(count / rate + hold_ms / 1000 + 60)
