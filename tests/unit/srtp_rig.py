@@ -14,7 +14,8 @@ from pylibsrtp import _binding
 from relay import _native
 from relay.rtp import srtp
 from relay.rtp.packet import Unusable
-from relay.sdp.description import SUITES, SrtpKey
+from relay.sdp.description import SUITES, LegMedia, MediaAddress, SrtpKey, SrtpKeys
+from tests.unit.media_rig import PCMU, Peer
 
 SUITE_NAMES = sorted(SUITES)
 
@@ -84,3 +85,36 @@ def _use_aes_256_cm(policy: pylibsrtp.Policy) -> None:
     for part in (policy._policy.rtp, policy._policy.rtcp):
         address = int(_binding.ffi.cast("intptr_t", _binding.ffi.addressof(part)))
         library.srtp_crypto_policy_set_aes_cm_256_hmac_sha1_80(ctypes.c_void_p(address))
+
+
+class Phone:
+    """A peer that speaks SRTP with libsrtp; `key` is what it sends with, `ours` what we do."""
+
+    def __init__(self, peer: Peer, suite: str = "AES_CM_128_HMAC_SHA1_80") -> None:
+        self.peer = peer
+        self.rekey(suite)
+
+    def rekey(self, suite: str = "AES_CM_128_HMAC_SHA1_80") -> None:
+        """Other keys both ways; libsrtp forgets all state."""
+        self.key, self.ours = fresh_key(suite), fresh_key(suite)
+        self.sending, self.receiving = libsrtp(self.key, True), libsrtp(self.ours, False)
+
+    def leg(self, **more: object) -> LegMedia:
+        """The description that its SDP would give."""
+        return self.peer.leg(srtp=SrtpKeys((self.key,), self.ours), **more)
+
+    def packet(self, payload_type: int = PCMU, payload: bytes = b"\xff" * 160) -> bytes:
+        """The stream's next packet, closed."""
+        return self.sending.protect(self.peer.next_packet(payload_type, payload))
+
+    def send(
+        self, to: MediaAddress, payload_type: int = PCMU, payload: bytes = b"\xff" * 160
+    ) -> bytes:
+        """Send the next packet; returns what it holds."""
+        plain = self.peer.next_packet(payload_type, payload)
+        self.peer.send(to, self.sending.protect(plain))
+        return plain
+
+    def hear(self) -> bytes:
+        """The next packet that arrived, opened."""
+        return self.receiving.unprotect(self.peer.rtp.recv(4096))
