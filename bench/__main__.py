@@ -19,6 +19,8 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("memory_per_call",),
     ("idle_cpu",),
     ("recording_cost",),
+    ("srtp_ops",),
+    ("srtp_cost",),
 )
 
 

@@ -17,7 +17,7 @@ from bench.relay_cost import PEER
 WINDOW = 20  # calls being set up at a time
 DEADLINE_S = 60.0
 MEDIA = PEER  # both ends' RTP: where the load generator of bench (a) is
-Leg = tuple[int, int]  # the own RTP port, the relay's
+Leg = tuple[int, int, str]  # the own RTP port, the relay's, no SRTP keys
 
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
@@ -85,7 +85,7 @@ class Callers:
                 "CSeq: 1 ACK\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
             ).encode()
         )
-        self.legs.append((self.first_port + 4 * number, _media_port(message)))
+        self.legs.append((self.first_port + 4 * number, _media_port(message), "- -"))
         self._confirmed += 1
 
     def _request(self, message: str) -> None:
@@ -98,7 +98,7 @@ class Callers:
             return
         number = len(self._answers)
         port = self.first_port + 4 * number + 2
-        self.legs.append((port, _media_port(message)))
+        self.legs.append((port, _media_port(message), "- -"))
         body = SDP.format(host=MEDIA, port=port)
         names = ("Via", "From", "Call-ID", "CSeq")
         fields = "".join(f"{name}: {_header(message, name)}\r\n" for name in names)

@@ -1,6 +1,6 @@
 """(a) CPU of the relay per forwarded packet, alternating with rtpengine in userspace.
 
-    python bench/relay_cost.py [--calls 500] [--seconds 6] [--rounds 2] [--alone] [--record]
+    python -m bench.relay_cost [--calls 500] [--seconds 6] [--rounds 2] [--alone] [--record]
 
 Every leg sends 50 packets/s of 172 octets over loopback. CPU is that of the relaying
 process with all its threads, from the scheduler's own count (nanoseconds), divided by the
@@ -17,15 +17,14 @@ import contextlib
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from bench.rtpengine import rtpengine
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "127.1.10.1"  # the generator
@@ -35,7 +34,8 @@ FIRST_PEER_PORT = 10000
 PORTS = (16000, 32000)
 MOST_WAITED = 20.0  # percent of the time that a relay may be ready without a CPU
 MOST_LOST = 0.1  # percent of the packets
-Legs = list[tuple[int, int]]  # (the generator's port, the relay's port)
+# (the generator's port, the relay's port, SRTP session keys as the generator reads them or "")
+Legs = list[tuple[int, int, str]]
 
 
 def generator() -> Path:
@@ -43,7 +43,8 @@ def generator() -> Path:
     source, program = ROOT / "bench/native/generator.c", ROOT / "build/bench/generator"
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         program.parent.mkdir(parents=True, exist_ok=True)
-        command = ["cc", "-O2", "-Wall", "-o", str(program), str(source), "-lpthread"]
+        command = ["cc", "-O2", "-Wall", "-o", str(program), str(source)]
+        command += ["-lpthread", "-lcrypto"]
         subprocess.run(command, check=True)
     return program
 
@@ -91,27 +92,28 @@ def resident_kib(pid: int) -> int:
     return 0
 
 
-def serve(calls: int, record: bool, nap_us: int) -> None:
-    """Our engine in this process: prints the ports, relays until stdin ends."""
-    sys.path.insert(0, str(ROOT))
+def serve(calls: int, record: bool, nap_us: int, secure_sides: int) -> None:
+    """Our engine in this process: prints the legs, relays until stdin ends."""
+    from bench.srtp_keys import fresh_keys, session_text
     from relay.call.ports import LegMedia, MediaAddress, Side
     from relay.media.engine import Engine
 
     engine = Engine(OURS, None, PORTS, 1, 60.0, nap_us=nap_us)
     engine.start()
-    ports = []
+    legs: Legs = []
     open_calls = []
     for index in range(calls):
         call = engine.open(f"bench-{index}", False, False)
         for side in (Side.CALLER, Side.CALLEE):
             port = FIRST_PEER_PORT + 2 * index + side.value
             remote = MediaAddress(PEER, port, port + 1)
-            call.update(side, LegMedia(remote, frozenset({0})))
-            ports.append((port, call.local(side).port))
+            keys = fresh_keys() if side.value < secure_sides else None
+            call.update(side, LegMedia(remote, frozenset({0}), srtp=keys))
+            legs.append((port, call.local(side).port, session_text(keys)))
         if record:
             call.record(True)
         open_calls.append(call)
-    print(json.dumps(ports), flush=True)
+    print(json.dumps(legs), flush=True)
     sys.stdin.read()
     print(json.dumps(dict(engine.counters())), flush=True)
     engine.close()
@@ -119,14 +121,14 @@ def serve(calls: int, record: bool, nap_us: int) -> None:
 
 @contextlib.contextmanager
 def our_engine(calls: int, options: list[str]) -> Iterator[tuple[int, str, Legs]]:
-    command = [sys.executable, __file__, "--serve", "--calls", str(calls), *options]
+    command = [sys.executable, "-m", "bench.relay_cost", "--serve", "--calls", str(calls)]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        [*command, *options], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
     )
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        legs = [(local, port) for local, port in json.loads(process.stdout.readline())]
+        legs = [(local, port, keys) for local, port, keys in json.loads(process.stdout.readline())]
         yield process.pid, OURS, legs
     finally:
         process.stdin.close()
@@ -136,88 +138,14 @@ def our_engine(calls: int, options: list[str]) -> Iterator[tuple[int, str, Legs]
         process.wait(10)
 
 
-def bencode(value: object) -> bytes:
-    """The encoding of rtpengine's control protocol."""
-    if isinstance(value, dict):
-        items = sorted(value.items())
-        return b"d" + b"".join(bencode(k) + bencode(v) for k, v in items) + b"e"
-    if isinstance(value, list):
-        return b"l" + b"".join(bencode(item) for item in value) + b"e"
-    if isinstance(value, int):
-        return b"i%de" % value
-    data = str(value).encode()
-    return b"%d:%s" % (len(data), data)
-
-
-class Rtpengine:
-    """rtpengine's control protocol, as far as a call needs it."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.connect((THEIRS, port))
-        self._socket.settimeout(3)
-        self._cookie = 0
-
-    def ask(self, **request: object) -> bytes:
-        self._cookie += 1
-        cookie = b"c%d " % self._cookie
-        named = {name.replace("_", "-"): value for name, value in request.items()}
-        self._socket.send(cookie + bencode(named))
-        while True:
-            reply = self._socket.recv(65536)
-            if reply.startswith(cookie):
-                return reply[len(cookie) :]
-
-    def wait(self) -> None:
-        """Until it answers."""
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                if b"pong" in self.ask(command="ping"):
-                    return
-            except (ConnectionRefusedError, TimeoutError):
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.05)
-
-    def describe(self, command: str, call: int, port: int, **more: object) -> int:
-        """Offer or answer; the port that rtpengine put into the description."""
-        sdp = (
-            f"v=0\r\no=- 1 1 IN IP4 {PEER}\r\ns=-\r\nc=IN IP4 {PEER}\r\nt=0 0\r\n"
-            f"m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\n"
-        )
-        reply = self.ask(
-            command=command, call_id=f"bench-{call}", from_tag="a", sdp=sdp, ICE="remove", **more
-        )
-        return int(reply.split(b"m=audio ")[1].split(b" ")[0])
-
-
 @contextlib.contextmanager
-def rtpengine(calls: int) -> Iterator[tuple[int, str, Legs]]:
-    control = 2223
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [
-                *("rtpengine", "--table=-1", f"--interface={THEIRS}", "--foreground"),
-                *(f"--listen-ng={THEIRS}:{control}", "--log-stderr", "--log-level=3"),
-                *(f"--port-min={PORTS[0]}", f"--port-max={PORTS[1]}", "--config-file=none"),
-            ],
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            client = Rtpengine(control)
-            client.wait()
-            legs = []
-            for call in range(calls):
-                first = FIRST_PEER_PORT + 2 * call
-                towards_callee = client.describe("offer", call, first)
-                towards_caller = client.describe("answer", call, first + 1, to_tag="b")
-                legs += [(first, towards_caller), (first + 1, towards_callee)]
-            yield process.pid, THEIRS, legs
-        finally:
-            process.terminate()
-            process.wait(10)
+def their_engine(calls: int, secure: bool = False) -> Iterator[tuple[int, str, Legs]]:
+    with rtpengine(THEIRS, PORTS) as (pid, client):
+        legs: Legs = []
+        for call in range(calls):
+            ports = (FIRST_PEER_PORT + 2 * call, FIRST_PEER_PORT + 2 * call + 1)
+            legs += client.call(f"bench-{call}", PEER, ports, secure)
+        yield pid, THEIRS, legs
 
 
 def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, Any]:
@@ -230,7 +158,7 @@ def measure(pid: int, host: str, legs: Legs, seconds: float) -> dict[str, Any]:
     )
     assert load.stdin is not None
     assert load.stdout is not None
-    load.stdin.write("".join(f"{local} {host} {port}\n" for local, port in legs))
+    load.stdin.write("".join(f"{local} {host} {port} {keys}\n" for local, port, keys in legs))
     load.stdin.close()
     if load.stdout.readline() != "begin\n":
         raise RuntimeError("the generator did not start")
@@ -288,7 +216,7 @@ def compare(arguments: argparse.Namespace) -> dict[str, object]:
         with our_engine(arguments.calls, options) as (pid, host, legs):
             runs["relay"].append(measure(pid, host, legs, arguments.seconds))
         if not arguments.alone:
-            with rtpengine(arguments.calls) as (pid, host, legs):
+            with their_engine(arguments.calls) as (pid, host, legs):
                 runs["rtpengine"].append(measure(pid, host, legs, arguments.seconds))
     cost = median_cost(runs)
     ratio = round(cost["relay"] / cost["rtpengine"], 3) if len(cost) == 2 else None
@@ -313,9 +241,10 @@ def main() -> None:
     parser.add_argument("--record", action="store_true", help="copy everything to the tap")
     parser.add_argument("--nap-us", type=int, default=1000)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--secure-sides", type=int, default=0, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.calls, arguments.record, arguments.nap_us)
+        serve(arguments.calls, arguments.record, arguments.nap_us, arguments.secure_sides)
     else:
         print(json.dumps(compare(arguments)))
 

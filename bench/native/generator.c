@@ -2,17 +2,23 @@
  *
  *   generator ADDRESS WARMUP_MS DURATION_MS < ports
  *
- * Each line of stdin is "LOCAL_PORT REMOTE_HOST REMOTE_PORT": one leg that sends 50 packets/s
- * of 172 octets, evenly spread over 20 ms, and counts what comes back. Prints "begin" and
+ * Each line of stdin is "LOCAL_PORT REMOTE_HOST REMOTE_PORT SEND RECEIVE": one leg that sends
+ * 50 packets/s of 172 octets, evenly spread over 20 ms, and counts what comes back. SEND and
+ * RECEIVE are "-" for plain RTP, or session keys of AES_CM_128_HMAC_SHA1_80 in hex (key,
+ * authentication key, salt): then packets are closed and opened, and only authentic ones with
+ * roll-over counter 0 count. Prints "begin" and
  * "end" around the measured time, then one JSON line. Latency is from just before sendto to
  * the kernel's receive time stamp, so the receiver here may be lazy without spoiling it.
  * Whether this program kept up itself is said by "late" (packets sent over 5 ms late) and
  * "unread" (packets that came back and found its own socket full).
  */
 #define _GNU_SOURCE
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/sock_diag.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -25,10 +31,17 @@
 #include <unistd.h>
 
 enum { LEGS = 8192, OCTETS = 172, FRAME_NS = 20000000, TICK_NS = 100000, BUCKETS = 200001,
-       LATE_NS = 5000000 };
+       LATE_NS = 5000000, TAG = 10, SESSION = 16 + 20 + 14 };
+
+struct srtp {
+    EVP_CIPHER_CTX *cipher; /* NULL: plain RTP */
+    SHA_CTX inner, outer;
+    uint8_t salt[14];
+};
 
 static struct leg {
     int fd;
+    struct srtp send, receive;
     struct sockaddr_in to;
     uint16_t sequence;
 } legs[LEGS];
@@ -43,8 +56,52 @@ static uint64_t clock_ns(clockid_t id) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+static void srtp_set(struct srtp *s, const char *hex) {
+    uint8_t session[SESSION], pad[64] = {0};
+    if (strlen(hex) != 2 * SESSION)
+        return;
+    for (int i = 0; i < SESSION; i++)
+        sscanf(hex + 2 * i, "%2hhx", &session[i]);
+    memcpy(pad, session + 16, 20);
+    for (int i = 0; i < 64; i++)
+        pad[i] ^= 0x36;
+    SHA1_Init(&s->inner);
+    SHA1_Update(&s->inner, pad, 64);
+    for (int i = 0; i < 64; i++)
+        pad[i] ^= 0x36 ^ 0x5c;
+    SHA1_Init(&s->outer);
+    SHA1_Update(&s->outer, pad, 64);
+    memcpy(s->salt, session + 36, 14);
+    s->cipher = EVP_CIPHER_CTX_new();
+    EVP_EncryptInit_ex(s->cipher, EVP_aes_128_ctr(), NULL, session, NULL);
+}
+
+static void srtp_crypt(struct srtp *s, uint8_t *p) {
+    uint8_t iv[16] = {0};
+    int n;
+    memcpy(iv, s->salt, 14);
+    for (int i = 0; i < 4; i++)
+        iv[4 + i] ^= p[8 + i];
+    iv[12] ^= p[2];
+    iv[13] ^= p[3];
+    EVP_EncryptInit_ex(s->cipher, NULL, NULL, NULL, iv);
+    EVP_EncryptUpdate(s->cipher, p + 12, &n, p + 12, OCTETS - 12);
+}
+
+static void srtp_tag(struct srtp *s, const uint8_t *p, uint8_t *digest) {
+    static const uint8_t roc[4];
+    SHA_CTX c = s->inner;
+    SHA1_Update(&c, p, OCTETS);
+    SHA1_Update(&c, roc, 4);
+    SHA1_Final(digest, &c);
+    c = s->outer;
+    SHA1_Update(&c, digest, 20);
+    SHA1_Final(digest, &c);
+}
+
 static void send_one(struct leg *leg, int number, uint64_t due) {
-    uint8_t p[OCTETS] = {0x80, 0};
+    uint8_t p[OCTETS + 20] = {0x80, 0};
+    int octets = OCTETS;
     uint32_t stamp = htonl((uint32_t)leg->sequence * 160), ssrc = htonl((uint32_t)number + 1);
     uint16_t sequence = htons(leg->sequence++);
     uint8_t counted = due >= measured_from && due < measured_until;
@@ -54,7 +111,12 @@ static void send_one(struct leg *leg, int number, uint64_t due) {
     memcpy(p + 8, &ssrc, 4);
     memcpy(p + 12, &now, 8);
     p[20] = counted;
-    if (sendto(leg->fd, p, sizeof p, 0, (struct sockaddr *)&leg->to, sizeof leg->to) == OCTETS)
+    if (leg->send.cipher) {
+        srtp_crypt(&leg->send, p);
+        srtp_tag(&leg->send, p, p + OCTETS);
+        octets += TAG;
+    }
+    if (sendto(leg->fd, p, octets, 0, (struct sockaddr *)&leg->to, sizeof leg->to) == octets)
         sent += counted;
 }
 
@@ -81,14 +143,23 @@ static void *send_all(void *unused) {
     return NULL;
 }
 
-static void receive_one(int fd) {
-    uint8_t p[2048], control[256];
+static void receive_one(struct leg *leg) {
+    uint8_t p[2048], control[256], digest[20];
     struct iovec data = {p, sizeof p};
     struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
                        .msg_controllen = sizeof control};
-    ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT);
+    ssize_t n = recvmsg(leg->fd, &m, MSG_DONTWAIT);
     struct timespec at;
     uint64_t then;
+    if (leg->receive.cipher && n == OCTETS + TAG) {
+        srtp_tag(&leg->receive, p, digest);
+        if (memcmp(digest, p + OCTETS, TAG) == 0) {
+            srtp_crypt(&leg->receive, p);
+            n = OCTETS;
+        }
+    } else if (leg->receive.cipher) {
+        n = 0;
+    }
     if (n != OCTETS || !p[20])
         return;
     received++;
@@ -106,22 +177,25 @@ static void *receive_all(void *unused) {
     int poll = epoll_create1(0), n;
     (void)unused;
     for (int i = 0; i < leg_count; i++) {
-        struct epoll_event e = {.events = EPOLLIN, .data.fd = legs[i].fd};
+        struct epoll_event e = {.events = EPOLLIN, .data.ptr = &legs[i]};
         epoll_ctl(poll, EPOLL_CTL_ADD, legs[i].fd, &e);
     }
     while (!finished) {
         while ((n = epoll_wait(poll, events, 512, 0)) > 0)
             for (int i = 0; i < n; i++)
-                receive_one(events[i].data.fd);
+                receive_one(events[i].data.ptr);
         usleep(2000);
     }
     return NULL;
 }
 
-static void add_leg(const char *address, int local, const char *host, int remote) {
+static void add_leg(const char *address, int local, const char *host, int remote,
+                    const char *send, const char *receive) {
     struct leg *leg = &legs[leg_count++];
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)local)};
     int one = 1;
+    srtp_set(&leg->send, send);
+    srtp_set(&leg->receive, receive);
     inet_pton(AF_INET, address, &here.sin_addr);
     leg->fd = socket(AF_INET, SOCK_DGRAM, 0);
     leg->to.sin_family = AF_INET;
@@ -161,12 +235,13 @@ static void wait_until(uint64_t ns) {
 
 int main(int argc, char **argv) {
     pthread_t sender, receiver;
-    char host[64];
+    char host[64], send[128], receive[128];
     int local, remote;
     if (argc != 4)
         return 2;
-    while (leg_count < LEGS && scanf("%d %63s %d", &local, host, &remote) == 3)
-        add_leg(argv[1], local, host, remote);
+    while (leg_count < LEGS
+           && scanf("%d %63s %d %127s %127s", &local, host, &remote, send, receive) == 5)
+        add_leg(argv[1], local, host, remote, send, receive);
     if (leg_count == 0)
         return 2;
     measured_from = clock_ns(CLOCK_MONOTONIC) + strtoull(argv[2], NULL, 10) * 1000000u;

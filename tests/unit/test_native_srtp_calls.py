@@ -240,10 +240,8 @@ def test_payload_types_are_renumbered_on_the_way() -> None:
     """Each side hears its own numbers; what it presses is understood by what it sent."""
     with rig() as r:
         phone = Phone(r.caller)
-        r.call.update(Side.CALLER, phone.leg(payload_map=((EVENTS, 96),)))
-        callee = r.callee.leg(
-            payload_types=frozenset({PCMU, 96}), telephone_event=96, payload_map=((96, EVENTS),)
-        )
+        r.call.update(Side.CALLER, phone.leg(telephone_event=96, payload_map=((EVENTS, 96),)))
+        callee = r.callee.leg(payload_types=frozenset({PCMU, 96}), payload_map=((96, EVENTS),))
         r.call.update(Side.CALLEE, callee)
         press = struct.pack("!BBH", 5, 0x80, 800)
         sent = phone.send(r.at_caller, EVENTS, press)
