@@ -181,6 +181,11 @@ class Call:
         return self.state in (State.TRANSFERRING, State.HANDED_OVER)
 
     @property
+    def recording(self) -> bool:
+        """Its media are being copied to a tap."""
+        return self._recording
+
+    @property
     def legs(self) -> tuple[Leg, Leg]:
         return self.leg(Side.CALLER), self.leg(Side.CALLEE)
 

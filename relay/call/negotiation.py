@@ -213,6 +213,11 @@ class Negotiation:
         self._last = None
         self._apply(side, answered, offered)
 
+    def forget(self) -> None:
+        """Nobody is sent anything any more: what was agreed came from an address that is left."""
+        for side, leg in self._applied.items():
+            self._media.update(side, leg._replace(remote=None, may_send=False, may_receive=False))
+
     def renew(self) -> None:
         """Tell the engine again what holds: its silence is timed from the answer on."""
         for side, leg in self._applied.items():

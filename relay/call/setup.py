@@ -108,26 +108,22 @@ def _open(
     now: float,
 ) -> None:
     callee = calls.router.trunk(callee_trunk)
-    trunks = {Side.CALLER: trunk, Side.CALLEE: callee}
-    symmetric = {side: peer.symmetric_rtp for side, peer in trunks.items()}
-    security = {side: peer.media_security for side, peer in trunks.items()}
     first = targets[0].uri
-    call.media = calls.media.open(call.id, _speaks_ipv6(request.body, source), ":" in first.host)
-    try:
-        call.negotiation = Negotiation(call.media, symmetric, calls.session_id(), security)
-        invitation = Invitation(call, trunk, request, ":" in first.host)
-        call.hunt = Hunt(
-            call,
-            call,
-            callee_trunk,
-            targets,
-            invitation,
-            callee.try_next_after_s,
-            delayed_offer=not request.body,
-        )
-    except Exception:
-        call.media.close()
-        raise
+    invitation = Invitation(
+        call,
+        {Side.CALLER: trunk, Side.CALLEE: callee},
+        request,
+        (_speaks_ipv6(request.body, source), ":" in first.host),
+    )
+    call.hunt = Hunt(
+        call,
+        call,
+        callee_trunk,
+        targets,
+        invitation,
+        callee.try_next_after_s,
+        delayed_offer=not request.body,
+    )
     call.caller = CallerLeg(call, trunk.name, tx, request, source)
     call.recording_mode = calls.router.recording_mode(trunk.name, callee_trunk)
     calls.active[call.id] = call
@@ -153,31 +149,66 @@ def _speaks_ipv6(offer: bytes, source: Hop) -> bool:
 class Invitation:
     """The caller's INVITE for the callee, written anew for each address that is tried.
 
-    The offer is the same each time, and stays open until one of them is answered.
+    Each attempt negotiates afresh, with keys of its own: nothing of an answer that came from
+    another address is left. Our ports stay, unless the next address is of the other IP version.
     """
 
-    __slots__ = ("_call", "_ipv6", "_offer", "_request", "_secure", "_trunk")
+    __slots__ = ("_call", "_families", "_offer", "_request", "_secure", "_trunks", "_written")
 
-    def __init__(self, call: Call, trunk: Trunk, request: Request, ipv6: bool) -> None:
-        """`ipv6`: the callee's media port is of that family. Raises RelayError."""
+    def __init__(
+        self, call: Call, trunks: dict[Side, Trunk], request: Request, families: tuple[bool, bool]
+    ) -> None:
+        """Opens the media; `families` says of caller and callee whether theirs is IPv6.
+
+        Raises RelayError; nothing is held then.
+        """
         self._call = call
-        self._trunk = trunk
+        self._trunks = trunks
         self._request = request
-        self._ipv6 = ipv6
-        self._secure = is_sips(request)
-        self._offer = b""
-        if request.body:
-            self._offer = call.negotiation.offer(Side.CALLER, request.body)
+        self._secure = is_sips(request) or trunks[Side.CALLEE].secure
+        self._families = families
+        self._written = False
+        call.media = call.calls.media.open(call.id, *families)
+        try:
+            self._negotiate()
+        except Exception:
+            call.media.close()
+            raise
 
     def __call__(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
-        if (":" in hop.host) != self._ipv6:
-            raise NotAcceptable("its address is of another IP version than the call's media")
-        secure = self._secure or self._call.calls.router.trunk(leg.trunk).secure
-        if secure and hop.transport != "tls":  # it was redirected there
+        if self._secure and hop.transport != "tls":  # it was redirected there
             raise NotAcceptable("its address is not reached over TLS, which this call needs")
-        if not self._request.body:
-            self._call.negotiation.close()  # the offer of an earlier attempt is void
-        return invite_for(leg, self._trunk, self._request, target, self._offer)
+        ipv6 = ":" in hop.host
+        if ipv6 != self._families[1]:
+            self._move(ipv6)
+        elif self._written:
+            self._call.negotiation.forget()
+            self._negotiate()
+        self._written = True
+        return invite_for(leg, self._trunks[Side.CALLER], self._request, target, self._offer)
+
+    def _negotiate(self) -> None:
+        calls, trunks = self._call.calls, self._trunks
+        negotiation = Negotiation(
+            self._call.media,
+            {side: trunk.symmetric_rtp for side, trunk in trunks.items()},
+            calls.session_id(),
+            {side: trunk.media_security for side, trunk in trunks.items()},
+        )
+        body = self._request.body
+        self._offer = negotiation.offer(Side.CALLER, body) if body else b""
+        self._call.negotiation = negotiation
+
+    def _move(self, ipv6: bool) -> None:
+        """Other ports, as long as nobody has been told or recorded the ones we have."""
+        call = self._call
+        if call.recording or call.negotiation.agreed:
+            raise NotAcceptable("its address is of another IP version than the call's media")
+        families = (self._families[0], ipv6)
+        moved = call.calls.media.open(call.id, *families)
+        call.media.close()
+        call.media, self._families = moved, families
+        self._negotiate()
 
 
 def invite_for(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from relay.call.ports import Side
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request
 from relay.sip.transaction import Hop
@@ -474,3 +475,73 @@ def _contact(world: World, contact: str):
         return original(message, *args)  # type: ignore[arg-type]
 
     return request
+
+
+# --- media from attempt to attempt
+
+SIXTH = "2001:db8::31"
+
+
+def over_ipv6(world: World) -> Phone:
+    """The carrier's second address is IPv6."""
+    world.router.targets["carrier"] = [f"sip:{FIRST}:5060", f"sip:[{SIXTH}]:5060"]
+    phone = world.phones[SIXTH] = Phone(world, f"[{SIXTH}]")
+    phone.on_request = lambda tx, request: (
+        phone.answer(tx, request, body=sdp(SIXTH, 5000).replace(b"IP4", b"IP6"))
+        if request.method == "INVITE"
+        else phone.answer_all(tx, request)
+    )
+    return phone
+
+
+def test_what_an_address_that_was_left_agreed_holds_no_longer() -> None:
+    """Early media stop when its attempt fails, and start anew with the next one's answer."""
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+
+    def early_then_fail(tx: object, request: Request) -> None:
+        first.ring(tx, request, body=sdp(FIRST, 5002))
+        first.reply(tx, request, 503)
+
+    first.on_request = early_then_fail
+    second.on_request = lambda tx, request: second.ring(tx, request)
+    world.pbx.call()
+    world.run_until(lambda: 180 in world.pbx.statuses())
+    callee = world.media.calls[0].updates[Side.CALLEE]
+    assert callee[0].remote is not None and callee[0].remote.host == FIRST
+    assert callee[-1].remote is None and not callee[-1].may_send
+    world.pbx.cancel()
+    assert_over(world)
+    assert len(world.media.calls) == 1
+
+
+def test_an_attempt_over_the_other_ip_version_gets_other_ports() -> None:
+    world = World()
+    world.carrier_at(FIRST)
+    phone = over_ipv6(world)
+    dead(world, FIRST)
+    world.pbx.call()
+    world.run_until(lambda: bool(phone.acks))
+    assert world.media.families == [(False, False), (False, True)]
+    assert [media.closed for media in world.media.calls] == [True, False]
+    world.pbx.bye()
+    assert_over(world)
+
+
+def test_ports_that_the_caller_was_told_do_not_change_for_the_other_ip_version() -> None:
+    world = World()
+    (first,) = world.carrier_at(FIRST)
+    phone = over_ipv6(world)
+
+    def early_then_fail(tx: object, request: Request) -> None:
+        first.ring(tx, request, body=sdp(FIRST, 5002))
+        first.reply(tx, request, 503)
+
+    first.on_request = early_then_fail
+    world.pbx.call()
+    world.run_until(lambda: 503 in world.pbx.statuses())
+    assert not phone.requests
+    assert world.journal.last("attempt_failed")["why"] == (
+        "its address is of another IP version than the call's media"
+    )
+    assert_over(world)

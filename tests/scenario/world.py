@@ -95,8 +95,10 @@ class FakeMedia:
         self.size = size
         self.open_count = 0
         self.calls: list[FakeCallMedia] = []
+        self.families: list[tuple[bool, bool]] = []
 
     def open(self, call_id: str, caller_ipv6: bool, callee_ipv6: bool) -> FakeCallMedia:
+        self.families.append((caller_ipv6, callee_ipv6))
         if self.open_count >= self.size:
             raise NoMediaPorts("all media ports are in use")
         self.open_count += 1
@@ -228,7 +230,7 @@ class World:
             self.journal,
             token=lambda: f"{next(tokens):016x}",
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
-            boundary=Boundary([ip_network("192.0.2.0/24")]),
+            boundary=Boundary([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")]),
             timers=Timers(),
             pass_headers=pass_headers,
             min_session_expires_s=min_session_expires_s,
