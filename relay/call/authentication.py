@@ -1,9 +1,9 @@
 """Who a request is from, when an address alone does not say so (RFC 3261 section 22).
 
-A trunk with `allow` and `credentials` must have both right. One with `credentials` alone is
-known by its user name, from anywhere inside the region. Challenges cost no state; ACK,
-CANCEL and requests inside a dialog are not challenged: a dialog's peer is known by its
-address and tags, and many PBXs give up on a challenged re-INVITE.
+A trunk with `allow` (or `tls_names`) and `credentials` must have both right. One with
+`credentials` alone is known by its user name, from anywhere inside the region. Challenges
+cost no state; ACK, CANCEL and requests inside a dialog are not challenged: a dialog's peer is
+known by its address and tags, and many PBXs give up on a challenged re-INVITE.
 """
 
 from __future__ import annotations
@@ -66,16 +66,20 @@ class Authentication:
             for credential in trunk.credentials:
                 name = credential.username
                 keys = self._keys(name, credential.password.get_secret_value())
-                owner = trunk.name if trunk.allow else ""
+                owner = trunk.name if trunk.allow or trunk.tls_names else ""
                 self._accounts[owner, name] = Account(trunk, keys)
         self._strangers = any(owner == "" for owner, _ in self._accounts)
         # A user that does not exist takes as long to refuse as a wrong password.
         self._nobody = Account(None, self._keys("", secret.hex()))
 
-    def is_due(self, request: Request, trunk: Trunk) -> bool:
-        """Whether a request from an address of `trunk` needs credentials."""
+    def is_due(self, request: Request, source: Hop, trunk: Trunk) -> bool:
+        """Whether a request from an address of `trunk` needs credentials.
+
+        In clear to a secure trunk it is refused as it is, and no password is asked for.
+        """
         return (
             bool(trunk.credentials)
+            and (source.transport == "tls" or not trunk.secure)
             and request.method not in NEVER
             and request.method != "OPTIONS"
             and request.to.tag is None

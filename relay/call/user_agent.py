@@ -41,6 +41,9 @@ class Addresses(Protocol):
     def is_open(self, hop: Hop) -> bool:
         """Whether the stream connection of `hop` still stands."""
 
+    def trust(self, hop: Hop) -> None:
+        """A stranger's connection is that of a trunk after all."""
+
     def peer_names(self, hop: Hop) -> frozenset[str]:
         """The names that the certificate at the other end of a TLS connection proved."""
 
@@ -91,7 +94,7 @@ class UserAgent:
         check, trunk = self.calls.authentication, self.calls.identify(hop)
         if trunk is not None and check is not None:
             try:
-                if check.is_due(request, trunk) and not self._layer.knows(request, hop):
+                if check.is_due(request, hop, trunk) and not self._layer.knows(request, hop):
                     trunk = self._authenticate(request, hop, trunk)
                     if trunk is None:
                         return
@@ -118,6 +121,8 @@ class UserAgent:
         else:
             if trunk is None:
                 guard.proved(hop.host, self._now)
+                if hop.reliable:
+                    self._addresses.trust(hop)
             return found
         return None
 

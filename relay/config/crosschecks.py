@@ -195,7 +195,8 @@ def _users(trunks: Sequence[Trunk | None]) -> Iterator[str]:
     for index, trunk in enumerate(trunks):
         for at, credential in enumerate(trunk.credentials if trunk else ()):
             where = f"trunk[{index}].credentials[{at}]"
-            known_by = trunk.name if trunk is not None and trunk.allow else ""
+            told_apart = trunk is not None and (trunk.allow or trunk.tls_names)
+            known_by = trunk.name if trunk is not None and told_apart else ""
             owner = owners.setdefault((known_by, credential.username), where)
             if owner != where:
                 yield f"{where}.username: {owner} has this name already"

@@ -151,6 +151,9 @@ class Endpoint:
     def is_open(self, hop: Hop) -> bool:
         return self._streams.is_open(hop)
 
+    def trust(self, hop: Hop) -> None:
+        self._streams.trust(hop)
+
     def peer_names(self, hop: Hop) -> frozenset[str]:
         return self._streams.peer_names(hop)
 

@@ -86,9 +86,8 @@ class Connection(asyncio.Protocol):
             return
         self._heard = self._loop.time()
         items = self._parser.feed(data)
-        if items and self.trusted and not self._watched:
-            self._watched = True
-            self._arm(PING_S, self._watch)
+        if items and self.trusted:
+            self.keep()
         for item in items:
             if isinstance(item, Pong):
                 self._ponged = True
@@ -124,6 +123,12 @@ class Connection(asyncio.Protocol):
             self._arm(CLOSING_S, self._transport.abort)
 
     # --- keep-alive
+
+    def keep(self) -> None:
+        """It is a trunk's: no longer for SILENT_S alone, but as long as it is used."""
+        if not self._watched:
+            self._watched = True
+            self._arm(PING_S, self._watch)
 
     def _watch(self) -> None:
         """Close it when nobody has used it for long; ping the peer when it is ours to do."""
@@ -251,6 +256,14 @@ class Streams:
         self._counted(f"tcp_cut_{why}")
         self._lose(connection)
         connection.close()
+
+    def trust(self, hop: Hop) -> None:
+        """A stranger's connection turned out to be a trunk's: it has a password."""
+        connection = self._by_link.get(hop.link)
+        if connection is not None:
+            connection.trusted = True
+            connection.keep()
+            self._strangers.discard(hop.link)
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link

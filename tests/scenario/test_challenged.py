@@ -366,6 +366,33 @@ def test_options_of_a_trunk_needs_no_password_and_register_gets_401() -> None:
     assert world.pbx.statuses("REGISTER") == [405]  # there is no registrar here
 
 
+def test_a_secure_trunk_is_asked_for_no_password_in_clear() -> None:
+    own = {"credentials": [ACME], "allow": [f"{PBX}/32"], "secure": True}
+    world = World(pbx=own)
+    trunks = tuple(world.router.trunks.values())
+    world.calls.authentication = Authentication(trunks, "t1", REGION, b"secret")
+    world.pbx.call()
+    world.run_until(lambda: bool(world.pbx.statuses()))
+    assert world.pbx.statuses() == [403]
+    assert "TLS" in (world.pbx.responses[-1].headers.get("Warning") or "")
+
+
+def test_a_certificate_and_a_password_are_both_needed() -> None:
+    """The password of a trunk with `tls_names` is no good for a stranger without one."""
+    trunk = Trunk(
+        name="acme",
+        tls_names=("pbx.acme.example",),
+        credentials=(ACME,),  # type: ignore[arg-type]
+    )
+    check = Authentication((trunk,), "t1", REGION, b"secret")
+    world = World()
+    world.calls.authentication = check
+    del world.router.trunks[PBX]
+    world.pbx.call()
+    world.run_until(lambda: bool(world.pbx.statuses()))
+    assert world.pbx.statuses() == [403]
+
+
 def test_a_stranger_is_challenged_only_inside_the_region() -> None:
     world = guarded(allow=False)
     trunks = (Trunk(name="acme", credentials=(ACME,)),)  # type: ignore[arg-type]

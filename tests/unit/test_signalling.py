@@ -117,6 +117,29 @@ def test_a_stranger_does_not_keep_its_connection_by_talking(
     uvloop.run(main())
 
 
+def test_a_stranger_that_has_a_password_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "SILENT_S", 0.2)
+    monkeypatch.setattr(stream, "MAX_STRANGERS", 1)
+
+    async def main() -> None:
+        rig = Rig(is_trunk=False)
+        where = await rig.listen()
+        _, proved = await asyncio.open_connection(*where)
+        proved.write(OPTIONS)
+        await rig.until("received")
+        known = rig.hop
+        rig.streams.trust(known)
+        _, stranger = await asyncio.open_connection(*where)  # there is room for one again
+        await rig.until("tcp_cut_silent")
+        assert rig.streams.is_open(known)
+        assert rig.counted["tcp_refused_too_many"] == 0
+        for writer in (proved, stranger):
+            writer.close()
+        rig.close()
+
+    uvloop.run(main())
+
+
 def test_strangers_cannot_take_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "MAX_STRANGERS", 1)
 
