@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from relay.call import events as e
+from relay.call.branches import Branches
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
 from relay.call.hunt import Hunt
@@ -31,7 +32,7 @@ from relay.call.ports import (
     StreamChanged,
 )
 from relay.call.refusal import refuse
-from relay.errors import NotAcceptable, RelayError
+from relay.errors import RelayError
 from relay.sip.message import REASONS
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Action(Enum):
     TELL_TRANSFEROR = auto()
     CONNECT_TARGET = auto()
     GIVE_UP_TARGET = auto()
+    ANSWER_EARLY = auto()
     RECORD_RINGING = auto()
     RECORD_ANSWERED = auto()
     FINISH = auto()
@@ -102,6 +104,9 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.CALLING, e.Answered): _ANSWER,
     (S.RINGING, e.Answered): _ANSWER,
     (S.CALLING, e.Rejected): _REJECT,
+    (S.RINGING, e.EarlyAnswered): (S.RINGING, (A.ANSWER_EARLY,)),
+    (S.RINGING, e.NegotiationFailed): _GIVE_UP,  # the PRACK brought no usable answer
+    (S.RINGING, e.NotAcknowledged): _CANCEL,  # of a reliable 18x
     (S.RINGING, e.Rejected): _REJECT,
     (S.CALLING, e.Cancelled): _CANCEL,
     (S.RINGING, e.Cancelled): _CANCEL,
@@ -109,6 +114,7 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.RINGING, e.RingTimedOut): _GIVE_UP,
     (S.CALLING, e.Stopped): _GIVE_UP,
     (S.RINGING, e.Stopped): _GIVE_UP,
+    (S.ANSWERED, e.EarlyAnswered): (S.ANSWERED, (A.ANSWER_EARLY,)),
     (S.ANSWERED, e.Acknowledged): (S.UP, (A.ACKNOWLEDGE_CALLEE,)),
     (S.ANSWERED, e.NotAcknowledged): _END_BOTH,
     (S.ANSWERED, e.NegotiationFailed): _END_BOTH,
@@ -159,6 +165,7 @@ class Call:
         self.hunt: Hunt
         self.media: CallMedia
         self.negotiation: Negotiation
+        self.branches: Branches
         self.recording_mode = "do-not-record"
         self.admitted: tuple[str, ...] = ()
         self._joined: dict[Side, Leg] = {}  # legs that took a side over, by a transfer
@@ -211,6 +218,17 @@ class Call:
             self.feed(e.TransferorLeft(), now)
         else:
             self.feed(e.HungUp(leg.side, reason), now)
+
+    def settle_early(self) -> bool:
+        """Whether an UPDATE may change the session before the answer: what the one branch
+        said was acknowledged on both legs (RFC 3311 section 5.1)."""
+        ready = self.caller.live is not None and self.callee.live is not None
+        if not ready or self.branches.count != 1 or self.caller.holds_sdp:
+            return False
+        if not self.branches.settled:
+            self.branches.settled = True
+            self.negotiation.close()
+        return True
 
     def let_go(self) -> None:
         """Once over and both legs gone: undo the reference cycles, so that the memory is free
@@ -283,43 +301,40 @@ class Call:
     # --- actions
 
     def _ring_caller(self, event: e.Rang, now: float) -> None:
-        sdp = self._answer_for_caller(event.sdp)
+        try:
+            sdp = self.branches.rang(event.branch, event.sdp)
+        except RelayError:  # what cannot be carried is left out; the 2xx decides
+            sdp = b""
         self._early_media = self._early_media or bool(sdp)
-        self.caller.ring(event.branch, event.status, event.reason, sdp)
+        self.caller.ring(event, sdp, now)
         if (event.status, bool(sdp)) not in self._rang:  # a callee may repeat it for minutes
             self._rang.add((event.status, bool(sdp)))
             self._log("call_ringing", status=event.status, early_media=bool(sdp))
 
-    def _answer_for_caller(self, sdp: bytes) -> bytes:
-        """An answer in a 18x that cannot be carried is left out; the 2xx decides."""
-        if not sdp:
-            return b""
+    def _answer_early(self, event: e.EarlyAnswered, now: float) -> None:
+        """The caller's PRACK carries the answer to the offer of a reliable 18x."""
+        if self.branches.settled:
+            return
         try:
-            return self._translate(sdp)
-        except RelayError:
-            return b""
-
-    def _translate(self, sdp: bytes) -> bytes:
-        """The callee's SDP for the caller: its answer, or its offer to an empty INVITE."""
-        if self.callee.delayed_offer and not self.negotiation.open:
-            return self.negotiation.offer(Side.CALLEE, sdp)
-        if self.callee.delayed_offer:
-            return b""  # the same offer again
-        return self.negotiation.answer(Side.CALLEE, sdp)
+            sdp = self.negotiation.answer(Side.CALLER, event.sdp)
+        except RelayError as error:
+            self.feed(e.NegotiationFailed(str(error)), now)
+            return
+        self.branches.settled = True
+        self.negotiation.close()
+        self.callee.answer_early(sdp)
 
     def _answer_caller(self, event: e.Answered, now: float) -> None:
         self._disarm()
         try:
-            sdp = self._translate(event.sdp) if event.sdp else b""
-            if not sdp and not self.negotiation.agreed:
-                raise NotAcceptable("the callee answered without a session description")
+            sdp = self.branches.answered(event.branch, event.sdp)
         except RelayError as error:
             self._cause = str(error)
             self.caller.refuse(self.caller.invite.tx, self.caller.invite.request, 502, str(error))
             self.caller.leave()
             self.feed(e.NegotiationFailed(str(error)), now)
             return
-        if not self.callee.delayed_offer:
+        if not self.branches.delayed and self.exchange is None:
             self.negotiation.close()
         if self._early_media:
             self.negotiation.renew()
@@ -336,7 +351,7 @@ class Call:
 
     def _acknowledge_callee(self, event: e.Acknowledged, now: float) -> None:
         """The caller's ACK carries the answer when the callee made the offer."""
-        if not self.callee.delayed_offer:
+        if not self.branches.delayed or self.branches.settled:
             return
         sdp = b""
         try:
@@ -358,6 +373,8 @@ class Call:
             text = event.text
         elif isinstance(event, e.RingTimedOut):
             text = "nobody answered in time"
+        elif isinstance(event, e.NegotiationFailed):
+            status, text = 488, event.text
         elif isinstance(event, e.Stopped):
             status, text = 503, "the relay is shutting down"
         invite = self.caller.invite

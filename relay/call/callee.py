@@ -12,6 +12,7 @@ from relay.call.ports import Side
 from relay.errors import MalformedMessage
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request, Response
+from relay.sip.reliable import OPTION, RAck, is_next, rseq_of
 from relay.sip.transaction import Hop
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class CalleeLeg(Leg):
         self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
         self._ack_waits = False
         self._grown = False  # has asked once more for a longer session timer
-        self._branches: set[str] = set()  # early dialogs, by the callee's tag
+        self._branches: dict[str, EarlyDialog] = {}  # by the callee's tag
 
     @property
     def owns_call_id(self) -> bool:
@@ -58,10 +59,24 @@ class CalleeLeg(Leg):
         self.call.calls.placed(invite)
         self.request(invite, hop, None, self.invite)
 
-    def extensions(self) -> list[tuple[str, str]]:
-        """What our INVITE offers beside RFC 3261."""
+    def extensions(self, reliable: bool) -> list[tuple[str, str]]:
+        """What our INVITE offers beside RFC 3261; `reliable`: we could do with PRACK."""
+        policy = self.call.calls.router.trunk(self.trunk).prack
         timer = self.session.offered()
-        return [("Supported", "timer"), *timer] if timer else []
+        options = [OPTION] if reliable and policy != "off" else []
+        fields = [("Require", OPTION)] if options and policy == "required" else []
+        if timer:
+            options.append("timer")
+        if options:
+            fields.append(("Supported", ", ".join(options)))
+        return fields + timer
+
+    @property
+    def live(self) -> Dialog | None:
+        """Before the answer: the early dialog, when there is but one."""
+        if self.dialog is not None or len(self._branches) != 1:
+            return self.dialog
+        return next(iter(self._branches.values())).dialog
 
     def cancel(self) -> None:
         """Give up before the answer; a 2xx that crosses is acknowledged and ended."""
@@ -83,18 +98,73 @@ class CalleeLeg(Leg):
     # --- what became of the INVITE
 
     def on_progress(self, response: Response, now: float) -> None:
-        branch = response.to.tag or ""
-        if branch not in self._branches and len(self._branches) >= MOST_BRANCHES:
-            return  # each costs a tag towards the caller
-        self._branches.add(branch)
+        tag = response.to.tag or ""
+        branch = self._branches.get(tag)
+        if branch is None:
+            if len(self._branches) >= MOST_BRANCHES:
+                return  # each costs a tag towards the caller
+            branch = self._branches[tag] = EarlyDialog()
+        rseq = rseq_of(response)
+        if rseq is not None and not self._is_reliable(branch, response, rseq):
+            return
         reason = without_addresses(response.reason)
         # Two attempts may have the same tag: ours tells them apart.
-        event = Rang(self.local_tag + branch, response.status, reason, response.body)
+        key, reliable = self.local_tag + tag, rseq is not None
+        event = Rang(key, response.status, reason, response.body, reliable)
         self._hunt.on_rang(self, event, now)
+
+    def _is_reliable(self, branch: EarlyDialog, response: Response, rseq: int) -> bool:
+        """Acknowledge it when it is new and in its turn; else it is dropped."""
+        assert self.invite is not None
+        if not is_next(branch.rseq, rseq):
+            return False
+        if branch.dialog is None:
+            try:
+                dialog = Dialog.uac(self.invite.request, response)
+                if not self.call.calls.may_reach(dialog.next_hop_uri()):
+                    return False
+            except MalformedMessage:
+                return False
+            branch.dialog = dialog
+        answers = self.delayed_offer and bool(response.body)
+        if answers and any(other.offer is not None for other in self._branches.values()):
+            return False  # the caller can answer one offer only
+        branch.rseq = rseq
+        self.allow = response.headers.get("Allow") or self.allow
+        rack = RAck(rseq, response.cseq.number, "INVITE")
+        if answers and not self.call.branches.settled:
+            branch.offer = rack
+        else:
+            self._acknowledge_early(branch.dialog, rack, b"")
+        return True
+
+    def answer_early(self, sdp: bytes) -> None:
+        """The caller's answer to the offer of a reliable response goes into its PRACK."""
+        self._ack_waits = False
+        for branch in self._branches.values():
+            if branch.offer is not None and branch.dialog is not None:
+                rack, branch.offer = branch.offer, None
+                self._acknowledge_early(branch.dialog, rack, sdp)
+
+    def _acknowledge_early(self, dialog: Dialog, rack: RAck, sdp: bytes) -> None:
+        prack = dialog.request("PRACK")
+        prack.headers.add("RAck", str(rack))
+        if sdp:
+            prack.headers.add("Content-Type", "application/sdp")
+            prack.body = sdp
+        self.request(prack, dialog.next_hop_uri(), self.reuse, Discarded(), dialog)
+
+    def _dialog_of(self, invite: OutgoingInvite, response: Response) -> Dialog:
+        """The dialog of a 2xx; one that was early goes on counting. Raises MalformedMessage."""
+        branch = self._branches.get(response.to.tag or "")
+        if branch is None or branch.dialog is None:
+            return Dialog.uac(invite.request, response)
+        branch.dialog.confirm(response)
+        return branch.dialog
 
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         try:
-            dialog = Dialog.uac(invite.request, response)
+            dialog = self._dialog_of(invite, response)
             usable = self.call.calls.may_reach(dialog.next_hop_uri())
         except MalformedMessage:
             usable = False
@@ -106,7 +176,7 @@ class CalleeLeg(Leg):
             return
         self.dialog = dialog
         self._stay_connected(invite)
-        self.allow = response.headers.get("Allow") or ""
+        self.allow = response.headers.get("Allow") or self.allow
         self.session.accepted(response, now)
         if not self._ack_waits:
             invite.acknowledge(dialog, b"")
@@ -176,3 +246,14 @@ class CalleeLeg(Leg):
         invite.acknowledge(dialog, b"")
         self.send(dialog.request("BYE"), Discarded())
         self.dialog = kept
+
+
+class EarlyDialog:
+    """One branch of our INVITE before it is answered."""
+
+    __slots__ = ("dialog", "offer", "rseq")
+
+    def __init__(self) -> None:
+        self.dialog: Dialog | None = None  # from the first reliable response on
+        self.rseq: int | None = None  # of the last one in order
+        self.offer: RAck | None = None  # a response with an offer that is not answered yet

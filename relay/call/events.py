@@ -19,6 +19,14 @@ class Rang:
     status: int
     reason: str
     sdp: bytes
+    reliable: bool = False  # acknowledged by PRACK: what it says will not be said again
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyAnswered:
+    """The caller's PRACK arrived; `sdp` holds the answer to an offer in a 18x."""
+
+    sdp: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +131,7 @@ class Stopped:
 
 CallEvent = (
     Rang
+    | EarlyAnswered
     | Answered
     | Rejected
     | Cancelled

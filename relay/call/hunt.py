@@ -35,7 +35,7 @@ UNHEARD = {408: "did not answer", 502: "answered with a Contact that cannot be u
 # What a failure may tell the caller besides status and reason.
 PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
 # A challenge of the callee's side cannot be met by the caller.
-MAPPED = {401: 502, 407: 502, 422: 502}
+MAPPED = {401: 502, 407: 502, 420: 502, 421: 502, 422: 502}
 
 
 class State(Enum):

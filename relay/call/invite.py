@@ -47,9 +47,9 @@ class IncomingInvite:
     def waits_for_ack(self) -> bool:
         return self._ok is not None
 
-    def progress(self, status: int, reason: str, tag: str, body: bytes) -> None:
+    def progress(self, status: int, reason: str, tag: str, body: bytes) -> Response:
         """An 18x in the early dialog `tag`."""
-        self._leg.respond(self.tx, self._response(status, reason, tag, body))
+        return self._response(status, reason, tag, body)
 
     def accept(self, tag: str, body: bytes, now: float) -> None:
         """200, repeated at T1, 2*T1 … T2 until the ACK, given up at 64*T1."""

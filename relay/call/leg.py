@@ -15,7 +15,7 @@ from relay.call.refusal import refuse, unserved
 from relay.call.session_timer import SessionTimer, glare_wait_s
 from relay.errors import RemoteProtocolError
 from relay.sip.dialog import Dialog
-from relay.sip.message import Request, Response
+from relay.sip.message import Message, Request, Response
 from relay.sip.transaction import Hop, Timers, Transaction
 from relay.sip.uri import SipUri
 
@@ -116,13 +116,18 @@ class Leg:
         self.request(request, self.live.next_hop_uri(), self.reuse, user)
 
     def request(
-        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+        self,
+        request: Request,
+        target: SipUri | Hop,
+        reuse: Hop | None,
+        user: object,
+        dialog: Dialog | None = None,
     ) -> None:
         """A request of this leg, with our credentials where its trunk wants them."""
         if self.account is None:
             self.signalling.request(request, target, reuse, user)
         else:
-            self.account.request(request, target, reuse, user, self.live, self.call.id)
+            self.account.request(request, target, reuse, user, dialog or self.live, self.call.id)
 
     def send_ack(self, ack: Request) -> None:
         assert self.dialog is not None
@@ -189,14 +194,34 @@ class Leg:
             self.call.calls.on_refer(self, tx, request, now)
         elif request.method in MID_CALL:
             MidCall.begin(self, tx, request, now)
+        elif request.method == "PRACK":
+            self.on_prack(tx, request, now)
         elif request.method == "OPTIONS":
             self.respond(tx, self.call.calls.capabilities(request, self.local_tag))
         else:
             self.refuse(tx, request, unserved(request.method))
 
     def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
-        """Before the dialog is confirmed there is nothing to change yet."""
+        """Before the dialog is confirmed only an UPDATE can change anything."""
+        if request.method == "UPDATE":
+            MidCall.begin(self, tx, request, now)
+        else:
+            self.refuse(tx, request, 481)
+
+    def on_prack(self, tx: Transaction, request: Request, now: float) -> None:
+        """Only a caller has reliable responses of ours."""
         self.refuse(tx, request, 481)
+
+    def refresh_target(self, message: Message) -> None:
+        """A peer's Contact moves; not to where the region ends."""
+        dialog = self.live
+        contact = message.contact
+        if dialog is None or contact is None:
+            return
+        if dialog.route_set or self.call.calls.may_reach(contact.uri):
+            dialog.refresh_target(message)
+        else:
+            self.call.calls.counters["targets_outside"] += 1
 
     def on_bye(self, tx: Transaction, request: Request, now: float) -> None:
         self.respond(tx, request.response(200, to_tag=self.local_tag))

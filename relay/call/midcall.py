@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from relay.call.events import Lost
 from relay.call.hiding import header, without_addresses
 from relay.call.invite import IncomingInvite, OutgoingInvite
+from relay.call.ports import Side
 from relay.call.refusal import refusal, refuse
 from relay.call.session_timer import GONE, Refresh, lost_text
 from relay.errors import IntervalTooSmall, NotAcceptable, RelayError
@@ -56,7 +57,8 @@ class MidCall:
     def begin(cls, asked: Leg, tx: Transaction, request: Request, now: float) -> None:
         """Pass the request on, or answer it at once."""
         exchange = cls(asked, tx, request)
-        if asked.call.ended or exchange._told.live is None:
+        told = exchange._told
+        if asked.call.ended or (asked.dialog is not None and told.dialog is None):
             asked.refuse(tx, request, 481)
         elif request.method == "INFO" and exchange._told.gone:
             asked.refuse(tx, request, 491)  # a transfer is still reaching for its target
@@ -78,6 +80,9 @@ class MidCall:
     def _glare(self) -> int:
         """What keeps an offer out: 500 for the side's own unfinished request, else 491."""
         call = self.asked.call
+        if self.asked.dialog is None and not call.settle_early():
+            # The INVITE's own offer is not answered for good (RFC 3311 section 5.2).
+            return 500 if self.asked.side is Side.CALLER else 491
         if call.exchange is not None and call.exchange.asked is self.asked:
             return 491 if self.asked.waits_for_ack else 500
         if call.exchange is not None or call.negotiation.open:
@@ -87,8 +92,7 @@ class MidCall:
     def _refreshed(self, said: bytes, now: float) -> None:
         """Nothing changes but the peer's Contact and the time of its session timer."""
         asked, request = self.asked, self._request
-        if asked.live is not None:
-            asked.live.refresh_target(request)
+        asked.refresh_target(request)
         self._answered = self._closed = True
         if request.method == "INVITE":
             asked.incoming = IncomingInvite(asked, self._tx, request, self)
@@ -166,8 +170,7 @@ class MidCall:
             return
         told = self._told
         if response.status < 300 and self._request.method == "UPDATE" and not told.gone:
-            if told.live is not None:
-                told.live.refresh_target(response)
+            told.refresh_target(response)
             told.session.accepted(response, now)
         self._finish(response.status, response, now)
 
@@ -181,8 +184,7 @@ class MidCall:
 
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         told, asked = self._told, self.asked
-        assert told.dialog is not None
-        told.dialog.refresh_target(response)
+        told.refresh_target(response)
         if self._answered:  # cancelled or abandoned
             self._take_back(now)
             return
@@ -198,8 +200,7 @@ class MidCall:
             self._acknowledge(b"")
             self._close()
         self._answered = True
-        assert asked.dialog is not None
-        asked.dialog.refresh_target(self._request)
+        asked.refresh_target(self._request)
         if self._invite is not None:
             self._invite.accept(asked.local_tag, sdp, now)
         else:
@@ -282,8 +283,7 @@ class MidCall:
             except RelayError as error:
                 asked.refuse(self._tx, self._request, 488, str(error))
                 return
-            if asked.live is not None:
-                asked.live.refresh_target(self._request)
+            asked.refresh_target(self._request)
         if self._request.method == "UPDATE":
             self._accept_update(body, source.content_type, now)
         else:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from relay.errors import IntervalTooSmall, MalformedSdp, NoMediaPorts, Refused, RelayError
 from relay.sip.message import Request, Response
 
-ALLOWED = ("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "UPDATE", "INFO", "REFER", "NOTIFY")
+ALLOWED = (
+    *("INVITE", "ACK", "CANCEL", "BYE", "OPTIONS"),
+    *("UPDATE", "INFO", "REFER", "NOTIFY", "PRACK"),
+)
 ALLOW = ", ".join(ALLOWED)
 # Methods that exist but that this relay does not serve: 405, not 501 (RFC 3261 section 8.2.1).
-KNOWN = frozenset({*ALLOWED, "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH", "PRACK"})
+KNOWN = frozenset({*ALLOWED, "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH"})
 RETRY_AFTER_S = 5
 
 
@@ -45,7 +48,8 @@ def refuse(
         headers.add("Allow", ALLOW)
     if status == 420:
         for option in request.headers.all("Require"):
-            headers.add("Unsupported", option)
+            if option.lower() not in ("timer", "norefersub"):
+                headers.add("Unsupported", option)
     if status == 415:
         headers.add("Accept", "application/sdp")
     return response

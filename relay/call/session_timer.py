@@ -222,8 +222,7 @@ class Refresh:
     # --- inside
 
     def _refreshed(self, response: Response, now: float) -> None:
-        assert self._leg.dialog is not None
-        self._leg.dialog.refresh_target(response)
+        self._leg.refresh_target(response)
         self._timer.accepted(response, now)
 
     def _failed(self, status: int, response: Response | None, now: float) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from relay.call.admission import REGION
+from relay.call.branches import Branches
 from relay.call.call import Call
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
@@ -20,6 +21,8 @@ from relay.errors import IntervalTooSmall, MalformedMessage, NotAcceptable, Refu
 from relay.sip.dialog import Dialog
 from relay.sip.headers import NameAddr
 from relay.sip.message import Headers, Request
+from relay.sip.options import requires, supports
+from relay.sip.reliable import OPTION
 from relay.sip.session_timer import is_too_short
 from relay.sip.transaction import Hop, Transaction
 from relay.sip.uri import SipUri, parse_uri, transport_to
@@ -39,6 +42,8 @@ def set_up(
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
     _check(calls, request, source)
+    if trunk.prack == "off" and requires(request, OPTION):
+        raise Refused(420, "100rel is off on this trunk")
     number = _dialled(request)
     route, targets = calls.router.route(trunk, number)
     if is_sips(request):
@@ -198,6 +203,7 @@ class Invitation:
         body = self._request.body
         self._offer = negotiation.offer(Side.CALLER, body) if body else b""
         self._call.negotiation = negotiation
+        self._call.branches = Branches(negotiation, not body)
 
     def _move(self, ipv6: bool) -> None:
         """Other ports, as long as nobody has been told or recorded the ones we have."""
@@ -232,7 +238,7 @@ def invite_for(
         ("Contact", callee.contact),
         ("Allow", ALLOW),
         *identity.fields,
-        *callee.extensions(),
+        *callee.extensions(bool(offer) or supports(request, OPTION)),
     ]
     passed_on = calls.passed_on
     fields += [field for field in request.headers.items() if field[0].lower() in passed_on]

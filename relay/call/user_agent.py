@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CARRIED = ("udp", "tcp", "tls")
 KEPT_NAMES = 1024
-SUPPORTED = frozenset(("timer", "norefersub"))
+SUPPORTED = frozenset(("100rel", "timer", "norefersub"))
 
 
 class Addresses(Protocol):

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from relay.errors import MalformedMessage
 from relay.sip.headers import parse_number, parse_params
 from relay.sip.message import Message, Request
+from relay.sip.options import supports
 from relay.sip.uri import param_of
 
 SMALLEST_S = 90  # RFC 4028 section 4: no Min-SE means this
@@ -53,15 +54,6 @@ def min_se(message: Message) -> int:
         return max(SMALLEST_S, parse_number(raw, MOST_S, "Min-SE"))
     except MalformedMessage:
         return SMALLEST_S
-
-
-def supports(message: Message, option: str) -> bool:
-    """Whether a peer understands an extension (RFC 3261 sections 20.32 and 20.37)."""
-    for name in ("Supported", "Require"):
-        raw = message.headers.get(name)
-        if raw is not None and any(tag.lower() == option for tag in message.headers.all(name)):
-            return True
-    return False
 
 
 def is_too_short(request: Request, least_s: int) -> bool:

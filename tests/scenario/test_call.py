@@ -442,9 +442,9 @@ class TestRefusals:
 
     def test_a_required_extension(self) -> None:
         world = World()
-        world.pbx.call(Require="100rel")
+        world.pbx.call(Require="precondition")
         assert self.refused(world) == [420]
-        assert world.pbx.responses[-1].headers.get("Unsupported") == "100rel"
+        assert world.pbx.responses[-1].headers.get("Unsupported") == "precondition"
 
     def test_our_own_invite_that_comes_back_is_a_loop(self) -> None:
         """RFC 5393."""

@@ -133,6 +133,17 @@ def test_a_contact_that_moves_is_where_the_next_request_goes() -> None:
     assert world.pbx.got("BYE")[0].uri == f"sip:ann@{PBX}:5060"
 
 
+def test_a_contact_outside_the_region_is_not_followed() -> None:
+    world = World()
+    answered(world)
+    world.pbx.send(world.pbx.dialog.request("UPDATE", contact="<sip:198.51.100.9:5060>"))
+    world.run(1)
+    assert world.pbx.statuses("UPDATE") == [200]
+    assert world.calls.counters["targets_outside"] == 1
+    world.carrier.bye()
+    world.run_until(lambda: bool(world.pbx.got("BYE")))
+
+
 @pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
 def test_an_offer_that_repeats_what_holds_is_answered_here(method: str) -> None:
     """A session refresh: its answer is the same as before, and the other leg hears nothing."""

@@ -332,7 +332,7 @@ class Phone:
     def __init__(self, world: World, host: str) -> None:
         self.world = world
         self.host = host
-        self.layer = TransactionLayer(Timers())
+        self.layer = TransactionLayer(Timers(), supported=frozenset(("100rel", "timer")))
         self.requests: list[Request] = []
         self.responses: list[Response] = []
         self.acks: list[Request] = []
