@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
 from relay.call.calls import Calls
+from relay.call.entry import Entry
 from relay.call.events import Stopped
-from relay.call.guard import Offence
 from relay.call.ports import Located, MediaEvent, TransactionUser
-from relay.errors import Challenged, MalformedMessage, Refused
+from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
 from relay.sip.locate import hop_to, is_numeric
 from relay.sip.message import Request, Response
@@ -25,7 +25,7 @@ from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, Tra
 from relay.sip.uri import SipUri, transport_to
 
 if TYPE_CHECKING:
-    from relay.config import Trunk
+    pass
 
 CARRIED = ("udp", "tcp", "tls")
 KEPT_NAMES = 1024
@@ -67,76 +67,19 @@ class UserAgent:
         self.counters: Counter[str] = Counter()
         self._layer = TransactionLayer(calls.timers, supported=SUPPORTED)
         self._addresses = addresses
+        self._entry = Entry(calls, self._layer, self.counters, addresses.trust)
         self._on_bug = on_bug
         self._lookups: list[LookUp] = []
         self._places: dict[str, tuple[str, ...]] = {}  # a name's addresses as last looked up
         self._told_outside = -1.0
         self._now = 0.0
-        self._told_wrong = -1.0
 
     # --- in
 
     def receive(self, message: Request | Response | MalformedMessage, hop: Hop, now: float) -> None:
         """A parsed message, or what is wrong with it."""
         self._now = now
-        if self._is_known(message, hop):
-            if isinstance(message, MalformedMessage):
-                self._malformed(message, hop)
-            elif isinstance(message, Request):
-                self._receive_request(message, hop)
-            else:
-                self._layer.receive(message, hop, now)
-        elif self.calls.guard.admits(message, hop.host, now):
-            self._stranger(message, hop)
-
-    def _receive_request(self, request: Request, hop: Hop) -> None:
-        """Of a trunk's address or a dialog's peer; a password may be due all the same."""
-        check, trunk = self.calls.authentication, self.calls.identify(hop)
-        if trunk is not None and check is not None:
-            try:
-                if check.is_due(request, hop, trunk) and not self._layer.knows(request, hop):
-                    trunk = self._authenticate(request, hop, trunk)
-                    if trunk is None:
-                        return
-            except MalformedMessage:
-                trunk = None  # the layer answers it 400
-        self._layer.receive(request, hop, self._now, trunk)
-
-    def _authenticate(self, request: Request, hop: Hop, trunk: Trunk | None) -> Trunk | None:
-        """The trunk that the request proves to be from; else it is refused without state."""
-        check, guard = self.calls.authentication, self.calls.guard
-        assert check is not None
-        try:
-            found = check.identify(request, hop, trunk, self._now)
-        except Challenged as error:
-            self.counters[f"digest_{error.why}"] += 1
-            self._layer.reject(request, error.status, hop, self._now, fields=error.fields)
-            if error.why == "wrong":
-                guard.offence(hop.host, Offence.WRONG_PASSWORD, self._now)
-                self._tell_wrong(hop, trunk)
-        except Refused as error:
-            self.counters["digest_unusable"] += 1
-            warning = ("Warning", f'399 relay "{error.text}"')
-            self._layer.reject(request, error.status, hop, self._now, fields=(warning,))
-        else:
-            if trunk is None:
-                guard.proved(hop.host, self._now)
-                if hop.reliable:
-                    self._addresses.trust(hop)
-            return found
-        return None
-
-    def _tell_wrong(self, hop: Hop, trunk: Trunk | None) -> None:
-        """A wrong user name or password: told to the operator, at most once a second."""
-        if self._now >= self._told_wrong + 1.0:
-            self._told_wrong = self._now
-            self.calls.journal.event(
-                "authentication_failed",
-                "-",
-                trunk=trunk.name if trunk is not None else None,
-                source=hop.host,
-                count=self.counters["digest_wrong"],
-            )
+        self._entry.receive(message, hop, now)
 
     def transport_failed(self, hop: Hop, now: float) -> None:
         """A stream connection is gone, or could not be made."""
@@ -272,56 +215,6 @@ class UserAgent:
     def _no_response(self, user: object, status: int) -> None:
         if hasattr(user, "on_no_response"):
             cast("TransactionUser", user).on_no_response(status, self._now)
-
-    def _is_known(self, message: Request | Response | MalformedMessage, hop: Hop) -> bool:
-        """From a trunk's address or a dialog's peer, or the answer to a request of ours."""
-        try:
-            if isinstance(message, Request):
-                return (
-                    self.calls.identify(hop) is not None
-                    or self.calls.is_peer(message, hop)
-                    or self._layer.knows(message, hop)
-                )
-            if self.calls.identify(hop) is not None:
-                return True
-            return isinstance(message, Response) and self._layer.expects(message)
-        except MalformedMessage:
-            return False
-
-    def _malformed(self, error: MalformedMessage, hop: Hop) -> None:
-        """400 to a trunk where RFC 3261 allows it, but not for a flood."""
-        self.counters["malformed"] += 1
-        request, trunk = error.message, self.calls.identify(hop)
-        if (
-            isinstance(request, Request)
-            and trunk is not None
-            and self.calls.guard.answers_malformed(trunk.name, self._now)
-        ):
-            self._layer.reject(request, 400, hop, self._now)
-
-    def _stranger(self, message: Request | Response | MalformedMessage, hop: Hop) -> None:
-        """A request gets a stateless 403, which tells nothing, or is asked who it is from."""
-        if isinstance(message, MalformedMessage):
-            self.counters["malformed"] += 1
-            self.calls.guard.offence(hop.host, Offence.MALFORMED, self._now)
-        elif isinstance(message, Response):
-            self.counters["stray_responses"] += 1
-        elif self._may_be_known(message, hop):
-            trunk = self._authenticate(message, hop, None)
-            if trunk is not None:
-                self._layer.receive(message, hop, self._now, trunk)
-        elif message.method != "ACK":  # which may be to a challenge of ours
-            self.counters["unknown_source"] += 1
-            if message.method in ("INVITE", "REGISTER"):
-                self.calls.guard.offence(hop.host, Offence.UNKNOWN_SOURCE, self._now)
-            self._layer.reject(message, 403, hop, self._now)
-
-    def _may_be_known(self, request: Request, hop: Hop) -> bool:
-        check = self.calls.authentication
-        try:
-            return check is not None and check.may_be_known(request, hop)
-        except MalformedMessage:
-            return False
 
     # --- Signalling, for the calls
 
