@@ -148,6 +148,8 @@ cdef class CallFlows:
             s.payload_map[number] = <uint8_t>sent_on
         if bool(srtp_receive) != (srtp_send is not None):
             raise ValueError("SRTP needs keys for both directions")
+        if any(key[1:3] == srtp_send[1:3] for key in srtp_receive):
+            raise ValueError("both directions have the same SRTP key")
         try:
             receive = srtp_keys(srtp_receive, False)
             send = srtp_keys(() if srtp_send is None else (srtp_send,), True)

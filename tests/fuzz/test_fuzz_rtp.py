@@ -9,10 +9,13 @@ import os
 import random
 import time
 
+import pytest
+
 from relay import _native
 from relay.call.ports import Side
 from relay.rtp import packet, rtcp
 from tests.unit.media_rig import Peer, Rig, rig, until
+from tests.unit.srtp_rig import SUITE_NAMES, Phone, fresh_key, native
 from tests.unit.test_native_differential import reference_view
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "3"))
@@ -28,11 +31,11 @@ CORPUS = (
 )
 
 
-def mutated(chance: random.Random) -> bytes:
+def mutated(chance: random.Random, corpus: tuple[bytes, ...] = CORPUS) -> bytes:
     """A seed with octets changed, cut, repeated, or purely random octets."""
     if chance.random() < 0.2:
         return chance.randbytes(chance.randrange(0, 64))
-    data = bytearray(chance.choice(CORPUS))
+    data = bytearray(chance.choice(corpus))
     for _ in range(chance.randrange(0, 6)):
         if data:
             data[chance.randrange(len(data))] = chance.randrange(256)
@@ -53,6 +56,27 @@ def test_the_view_of_mutated_packets() -> None:
             assert _native.view(data) == reference_view(data), (SEED, data)
 
 
+def test_srtp_opens_nothing_that_was_changed() -> None:
+    chance = random.Random(SEED)
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        suite = chance.choice(SUITE_NAMES)
+        key = fresh_key(suite, chance.choice((b"", b"mki")))
+        sender, receiver = native(key, True), native(key, False)
+        corpus = [sender.close(CORPUS[0]), sender.close_rtcp(CORPUS[3])]
+        for _ in range(200):
+            original = chance.choice(corpus)
+            assert isinstance(original, bytes)
+            data = mutated(chance, (original,))[:2048]
+            if key.mki and len(data) == len(original):
+                continue  # the MKI is no part of what is authenticated: another test has it
+            if data != original:
+                assert isinstance(receiver.open(data), str), SEED
+                assert isinstance(receiver.open_rtcp(data), str), SEED
+        assert receiver.open(corpus[0]) == CORPUS[0]
+        assert receiver.open_rtcp(corpus[1]) == CORPUS[3]
+
+
 def accounted(r: Rig) -> int:
     """Datagrams that were forwarded or dropped under a name: all that were received."""
     counters = r.engine.counters()
@@ -60,21 +84,26 @@ def accounted(r: Rig) -> int:
     return counters["relayed"] + counters["rtcp_relayed"] + drops
 
 
-def test_a_live_port_survives_them_and_the_next_good_packet_passes() -> None:
+@pytest.mark.parametrize("secure", [False, True], ids=["rtp", "srtp"])
+def test_a_live_port_survives_them_and_the_next_good_packet_passes(secure: bool) -> None:
     chance = random.Random(SEED)
     deadline = time.monotonic() + SECONDS
     with rig() as r:
-        r.call.update(Side.CALLER, r.caller.leg(mux=True))
+        phone = Phone(r.caller)
+        corpus = CORPUS
+        if secure:
+            corpus += (phone.packet(), phone.sending.protect_rtcp(CORPUS[3]))
+        r.call.update(Side.CALLER, phone.leg(mux=True) if secure else r.caller.leg(mux=True))
         r.call.update(Side.CALLEE, r.callee.leg())
         r.call.record(True)
         stranger = Peer(r.caller.host)
         while time.monotonic() < deadline:
             sent = r.engine.counters()["received"]
             for _ in range(10):
-                chance.choice((r.caller, stranger)).send(r.at_caller, mutated(chance))
+                chance.choice((r.caller, stranger)).send(r.at_caller, mutated(chance, corpus))
             until(lambda wanted=sent + 10: r.engine.counters()["received"] >= wanted)  # type: ignore[misc]
         until(lambda: accounted(r) == r.engine.counters()["received"])
         # Towards the side that was not attacked nothing has changed.
         back = r.callee.send(r.at_callee)
-        assert r.caller.rtp.recv(4096) == back
+        assert (phone.hear() if secure else r.caller.rtp.recv(4096)) == back
         stranger.close()

@@ -274,6 +274,7 @@ def test_keys_that_cannot_be_used_are_refused_without_showing_them() -> None:
             "both directions": (),
             "differ in length": (fresh_key(mki=b"1"), fresh_key(mki=b"12")),
             "same MKI": (fresh_key(mki=b"1"), fresh_key(mki=b"1")),
+            "same SRTP key": (good,),
         }.items():
             with pytest.raises(NotAcceptable, match=text):
                 r.call.update(Side.CALLER, r.caller.leg(srtp=SrtpKeys(receive_keys, good)))
