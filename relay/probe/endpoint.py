@@ -24,6 +24,11 @@ from typing import Any
 import pjsua2 as pj
 
 POLL_MS = 5
+KINDS = {
+    "udp": pj.PJSIP_TRANSPORT_UDP,
+    "tcp": pj.PJSIP_TRANSPORT_TCP,
+    "tls": pj.PJSIP_TRANSPORT_TLS,
+}
 STATES = {
     pj.PJSIP_INV_STATE_CALLING: "calling",
     pj.PJSIP_INV_STATE_EARLY: "early",
@@ -134,9 +139,10 @@ class Station:
         config.medConfig.ecTailLen = 0
         self.endpoint.libCreate()
         self.endpoint.libInit(config)
-        kind = pj.PJSIP_TRANSPORT_TCP if self.options.transport == "tcp" else 0
         transport = self._transport(self.options.port)
-        self.transport = self.endpoint.transportCreate(kind or pj.PJSIP_TRANSPORT_UDP, transport)
+        if self.options.transport == "tls":
+            self._secure(transport.tlsConfig)
+        self.transport = self.endpoint.transportCreate(KINDS[self.options.transport], transport)
         self.endpoint.audDevManager().setNullDev()
         self.endpoint.libStart()
         for codec in self.endpoint.codecEnum2():
@@ -148,6 +154,13 @@ class Station:
         config.boundAddress = config.publicAddress = self.options.bind
         config.port = port
         return config
+
+    def _secure(self, config: pj.TlsConfig) -> None:
+        """Our certificate both ways; the other side's is verified both ways."""
+        config.method = pj.PJSIP_TLSV1_2_METHOD
+        config.certFile, config.privKeyFile = self.options.certificate, self.options.key
+        config.CaListFile = self.options.ca
+        config.verifyServer = config.verifyClient = True
 
     def _account(self) -> pj.AccountConfig:
         config = pj.AccountConfig()
@@ -302,7 +315,10 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--user", default="probe", help="user part of the own address")
     parser.add_argument("--username", help="for digest challenges, in any realm")
     parser.add_argument("--password", default="", help="for digest challenges")
-    parser.add_argument("--transport", choices=("udp", "tcp"), default="udp")
+    parser.add_argument("--transport", choices=tuple(KINDS), default="udp")
+    parser.add_argument("--certificate", help="of TLS, with --key and --ca (PEM files)")
+    parser.add_argument("--key")
+    parser.add_argument("--ca")
     parser.add_argument("--codec", default="PCMU")
     parser.add_argument("--srtp", choices=tuple(SRTP), default="off")
     parser.add_argument("--srtp-suites", default="", help="offered or accepted, with commas")

@@ -24,6 +24,9 @@ class Setup:
     media_port: int = 4000
     user: str = "probe"
     transport: str = "udp"
+    certificate: Path | None = None
+    key: Path | None = None
+    ca: Path | None = None
     codec: str = "PCMU"
     srtp: str = "off"
     srtp_suites: tuple[str, ...] = ()
@@ -42,6 +45,9 @@ class Setup:
             "--media-port": self.media_port,
             "--user": self.user,
             "--transport": self.transport,
+            "--certificate": self.certificate,
+            "--key": self.key,
+            "--ca": self.ca,
             "--codec": self.codec,
             "--srtp": self.srtp,
             "--srtp-suites": ",".join(self.srtp_suites),
