@@ -10,6 +10,10 @@ import asyncio
 import importlib.util
 import os
 import re
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +21,9 @@ import pytest
 
 from relay.probe.audio import read_wav, similarity, speak
 from relay.probe.remote import Endpoint, Setup
-from tests.interop.region import Region, need, region
-from tests.interop.sipp_run import answering, assert_all, refused
+from tests.interop.region import Party, Region, free_port, need, parties, region
+from tests.interop.sipp_run import answering, assert_all, listens, refused
+from tests.interop.test_kamailio import CONFIG, kamailio
 
 # Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
 SAME = 0.85
@@ -63,12 +68,14 @@ def setups(r: Region, tmp_path: Path, voices: dict[str, Path]) -> tuple[Setup, S
     )
 
 
-async def talk(r: Region, caller_setup: Setup, callee_setup: Setup) -> None:
-    """A whole call: both speak to the end, the caller hangs up."""
+async def talk(
+    r: Region, caller_setup: Setup, callee_setup: Setup, proxy: Party | None = None
+) -> None:
+    """A whole call, perhaps by way of a proxy: both speak to the end, the caller hangs up."""
     callee = await Endpoint.start(callee_setup)
     caller = await Endpoint.start(caller_setup)
     try:
-        await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}")
+        await caller.send("call", uri=f"sip:{NUMBER}@{proxy or r.relay}")
         await caller.wait("state", state="confirmed")
         await asyncio.gather(caller.wait("played", 30), callee.wait("played", 30))
         await caller.send("hangup")
@@ -209,6 +216,85 @@ def test_audio_goes_on_through_hold_resume_and_new_keys(
         # What is in flight under the key of before is opened still: see native/srtp_leg.pxd.
         assert drops.get("srtp_authentication_failed", 0) == 0, ended
         assert drops.get("srtp_replayed", 0) == 0, ended
+
+
+@contextmanager
+def rtpengine(own: Party, directory: Path) -> Iterator[None]:
+    """rtpengine in userspace, controlled at `own`."""
+    log = directory / "rtpengine.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [
+                *("rtpengine", "--table=-1", f"--interface={own.host}", "--foreground"),
+                *(f"--listen-ng={own}", "--log-stderr", "--log-level=5", "--config-file=none"),
+                *("--port-min=14000", "--port-max=15999"),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        deadline = time.monotonic() + 10
+        while not listens(own):
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)  # polls for the socket
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def border(
+    own: Party, behind: Party, directory: Path, engine: Party, profiles: tuple[str, str]
+) -> AbstractContextManager[None]:
+    """Kamailio at `own`, which has rtpengine offer the first profile and answer the second."""
+    values = {"offered": profiles[0], "answered": profiles[1]}
+    template = CONFIG.with_stem("kamailio_rtpengine")
+    return kamailio(
+        own, behind, directory, template, transport="udp", rtpengine=str(engine), **values
+    )
+
+
+@pytest.mark.parametrize("suite", [CM80, CM32, CM256, "AEAD_AES_128_GCM", "AEAD_AES_256_GCM"])
+def test_rtpengine_as_the_srtp_peer(tmp_path: Path, voices: dict[str, Path], suite: str) -> None:
+    """The carrier's border (Kamailio, rtpengine) ends the SRTP that our callee's leg offers."""
+    need("kamailio", "rtpengine")
+    everyone = parties()
+    carrier = everyone[2]
+    proxy, engine = (Party(carrier.host, free_port(carrier.host)) for _ in range(2))
+    options = trunk("required", suite)
+    with (
+        region(tmp_path, outbound=proxy, everyone=everyone, carrier=options, pbx=RECORDING) as r,
+        rtpengine(engine, tmp_path),
+        border(proxy, carrier, tmp_path, engine, ("RTP/AVP", "RTP/SAVP")),
+    ):
+        asyncio.run(talk(r, *setups(r, tmp_path, voices)))
+        assert r.process.wait("call_answered")["callee_srtp"] == suite
+        ended = r.ended()
+        recording = Path(r.process.wait("recording_saved")["path"])
+    heard(tmp_path, voices)
+    left, right = read_wav(recording).samples
+    assert similarity(left, voices["caller"]) > RECORDED
+    assert similarity(right, voices["callee"]) > RECORDED
+    assert not any(name.startswith("srtp") for name in ended["callee"]["drops"]), ended
+
+
+def test_rtpengine_offers_srtp(tmp_path: Path, voices: dict[str, Path]) -> None:
+    """The PBX's border offers everything that it knows: we take what our trunk likes best."""
+    need("kamailio", "rtpengine")
+    everyone = parties()
+    relay, pbx = everyone[:2]
+    proxy, engine = (Party(pbx.host, free_port(pbx.host)) for _ in range(2))
+    best = "AEAD_AES_256_GCM"
+    with (
+        region(tmp_path, everyone=everyone, pbx=trunk("required", best, CM80)) as r,
+        rtpengine(engine, tmp_path),
+        border(proxy, relay, tmp_path, engine, ("RTP/SAVP", "RTP/AVP")),
+    ):
+        asyncio.run(talk(r, *setups(r, tmp_path, voices), proxy))
+        assert r.process.wait("call_answered")["caller_srtp"] == best
+        r.ended()
+    heard(tmp_path, voices)
 
 
 def _offered_keys(log: Path) -> set[str]:
