@@ -89,7 +89,7 @@ def test_both_voices_pass_when_a_proxy_stands_in_front(tmp_path: Path, transport
     proxy = Party(carrier.host, free_port(carrier.host))
     with (
         region(tmp_path, transport, outbound=proxy, everyone=everyone) as r,
-        kamailio(proxy, carrier, transport, tmp_path),
+        kamailio(proxy, carrier, tmp_path, transport=transport),
     ):
         asyncio.run(
             talk(r, *(replace(s, transport=transport) for s in setups(r, tmp_path, voices)))
