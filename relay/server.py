@@ -24,6 +24,7 @@ from relay.call.admission import Admission
 from relay.call.authentication import Authentication
 from relay.call.boundary import Boundary
 from relay.call.calls import Calls
+from relay.call.health import Health
 from relay.call.ports import MediaEvent, RecordingEnded
 from relay.call.registration import Registration
 from relay.call.router import Router
@@ -125,6 +126,7 @@ class Server:
             config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug, self._credentials)
+        self.calls.health = Health(self.calls, config.trunk)
         self.calls.registrations = tuple(
             Registration(trunk.name, trunk.register_at, self.calls)
             for trunk in config.trunk
@@ -206,6 +208,7 @@ class Server:
             "calls": dict(self.calls.counters),
             "guard": dict(self.calls.guard.counters),
             "media": {name: value for name, value in self.engine.counters().items() if value},
+            "targets": self.calls.health.figures(),
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations

@@ -15,6 +15,7 @@ from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.events import Referred
 from relay.call.guard import Guard
+from relay.call.health import Health
 from relay.call.invite import Discarded, IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
@@ -114,6 +115,7 @@ class Calls:
             trunk: Account(trunk, credential, self) for trunk, credential in (ours or {}).items()
         }
         self.registrations: tuple[Registration, ...] = ()
+        self.health = Health(self)
         self.stopping = False
         self.active: dict[str, Call] = {}
         self._legs: dict[tuple[str, str], Leg] = {}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from relay.call import health
 from relay.call.callee import CalleeLeg
 from relay.call.events import Answered, CallEvent, Rang, Rejected
 from relay.call.hiding import header, without_addresses
@@ -101,6 +102,7 @@ class Target(NamedTuple):
     uri: SipUri
     origin: str = ""
     redirected: bool = False  # the peer named it, not the configuration
+    last_resort: bool = False  # for disaster recovery: after all others, whatever their health
 
 
 class Client(Protocol):
@@ -154,7 +156,7 @@ class Hunt:
         self._call = call
         self._client = client
         self._trunk = trunk
-        self._targets = list(targets)
+        self._targets = call.calls.health.order(trunk, targets)
         self._invitation = invitation
         self._try_next_after_s = try_next_after_s
         self._delayed_offer = delayed_offer
@@ -189,6 +191,7 @@ class Hunt:
 
     def on_answered(self, leg: CalleeLeg, event: Answered, now: float) -> None:
         if self._counts(leg):
+            self._saw(health.Event.ANSWERED, "a call was answered", now)
             self._feed(Event.ANSWERED, now)
             self._client.feed(event, now)
 
@@ -199,6 +202,10 @@ class Hunt:
         answered in a way that leads nowhere (502)."""
         if not self._counts(leg):
             return
+        well = status == 502 if response is None else status != 503
+        self._saw(
+            health.Event.ANSWERED if well else health.Event.FAILED, f"a call met {status}", now
+        )
         if response is None:
             text = UNHEARD.get(status, "could not be reached")
             self._note(self._ours(status, f"trunk {self._trunk} {text}"))
@@ -216,6 +223,7 @@ class Hunt:
         if self.leg.invite is None or self.leg.invite.heard:
             return
         waited = f"did not answer within {self._try_next_after_s:g} s"
+        self._saw(health.Event.FAILED, "a call was not answered in time", now)
         self._note(self._ours(408, f"trunk {self._trunk} {waited}"))
         self._feed(Event.SILENT, now)
 
@@ -250,6 +258,7 @@ class Hunt:
         if self._target.redirected:
             self._refuse(f"trunk {self._trunk} redirected the call elsewhere: {why}", now)
             return
+        self._saw(health.Event.FAILED, why, now)
         self._note(self._ours(503, f"trunk {self._trunk} cannot be reached: {why}"))
         self._feed(Event.NOT_REACHED, now)
 
@@ -323,6 +332,11 @@ class Hunt:
         self._call.calls.counters["redirected"] += 1
         self._log("call_redirected", status=status, to=uri.host)
         self._feed(Event.REDIRECTED, now)
+
+    def _saw(self, event: health.Event, why: str, now: float) -> None:
+        """What it says of the address; of a name's, when no other hop is left to try."""
+        if event is health.Event.ANSWERED or not self._hops:
+            self._call.calls.health.saw(self._trunk, self._target.origin, event, why, now)
 
     def _refuse(self, text: str, now: float) -> None:
         """A redirect that is not followed ends the hunt, whatever was heard before."""

@@ -101,7 +101,8 @@ class Router:
             for uri in (by_weight(group, self._chance) if len(group) > 1 else (group[0][1],))
         ]
         if recovery is not None:
-            found.append(Target(recovery.replace(user=number), str(recovery)))
+            uri = recovery.replace(user=number)
+            found.append(Target(uri, str(recovery), last_resort=True))
         if not found:
             raise Refused(480, "no address to send this call to")
         return found

@@ -127,14 +127,16 @@ class UserAgent:
         self._guard(self.calls.on_media, call_id, event, now)
 
     def register(self, now: float) -> None:
-        """Begin every registration of ours."""
+        """Begin every registration of ours, and ask the trunks how they are."""
         self._now = now
+        self._guard(self.calls.health.start, now)
         for registration in self.calls.registrations:
             self._guard(registration.start, now)
 
     def unregister(self, now: float) -> None:
         """End them: no calls are to come."""
         self._now = now
+        self.calls.health.stop()
         for registration in self.calls.registrations:
             self._guard(registration.stop, now)
 

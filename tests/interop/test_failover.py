@@ -152,3 +152,19 @@ def test_a_redirect_out_of_the_region_is_refused(tmp_path: Path) -> None:
         pattern = "redirected the call elsewhere: it is outside the region"
         assert_all(refused(480, r.pbx, r.relay, header="Warning", pattern=pattern))
         assert r.process.wait("outside_region")["host"] == OUTSIDE
+
+
+def test_an_address_goes_down_and_comes_back(tmp_path: Path) -> None:
+    """OPTIONS every second: nobody answers, calls avoid it; then SIPp does, and it is up."""
+    everyone = parties()
+    (first,) = more(everyone, 1)
+    last = everyone[2]
+    carrier = at(first, last, health_check_s=1.0, try_next_after_s=0.5)
+    with region(tmp_path, everyone=everyone, carrier=carrier) as r:
+        with deaf(first), answering("uas_options", last):
+            r.process.wait("target_state", state="down", uri=f"sip:{first}")
+        with deaf(first), answering("uas", last):
+            assert_all(call("uac", r.pbx, r.relay, "-d", "100"))
+            assert not r.process.find("attempt_failed")
+        with answering("uas_options", first):
+            r.process.wait("target_state", state="up", uri=f"sip:{first}")

@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from relay.call import call, events, hunt, registration
+from relay.call import call, events, health, hunt, registration
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
 
@@ -43,6 +43,8 @@ MACHINES: list[tuple[str, str, type[Transaction]]] = [
 
 CALL_SOURCE = """The two legs of a call together; `relay/call/call.py`. Its events are classes of
 `relay/call/events.py`: what the legs, the engine and the clock report."""
+
+HEALTH_SOURCE = """An address of a trunk, asked by OPTIONS; `relay/call/health.py`."""
 
 HUNT_SOURCE = """The attempts to reach one side of a call; `relay/call/hunt.py`."""
 
@@ -81,6 +83,12 @@ def draw() -> str:
     )
     start, end = _title(hunt.State.SEEKING), _title(hunt.State.OVER)
     parts += _diagram("Hunt", HUNT_SOURCE, start, end, arrows)
+    arrows = (
+        (_title(state), _title(target), event.value, actions)
+        for (state, event), (target, actions) in health.TRANSITIONS.items()
+    )
+    start = _title(health.State.UP)
+    parts += _diagram("Health", HEALTH_SOURCE, start, start, arrows)
     moves = (
         (state.value, target.value, event.value, actions)
         for (state, event), (target, actions) in registration.TRANSITIONS.items()
@@ -172,6 +180,16 @@ def _finishes(actions: tuple[call.Action, ...]) -> bool:
 
 def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == draw(), "run python -m tests.unit.test_sip_machines"
+
+
+def test_every_state_event_and_action_of_the_health_of_an_address_is_used() -> None:
+    table = health.TRANSITIONS
+    assert (
+        {state for state, _ in table} == {state for state, _ in table.values()} == set(health.State)
+    )
+    assert {event for _, event in table} == set(health.Event)
+    assert {action for _, actions in table.values() for action in actions} == set(health.Action)
+    assert all(callable(getattr(health.Watched, action.value)) for action in health.Action)
 
 
 def test_every_event_and_every_action_of_a_hunt_is_used() -> None:
