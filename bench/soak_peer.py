@@ -19,6 +19,7 @@ from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, Tra
 
 LOST = 0.01  # of the datagrams each way
 REPEATED = 0.02
+DEAF_S = 200.0
 # Payload type 0, sequence number and timestamp 1, then an SSRC and 20 ms of silence.
 RTP = bytes((0x80, 0, 0, 1, 0, 0, 0, 1, 1, 2, 3, 4)) + b"\xff" * 160
 
@@ -45,6 +46,7 @@ class Peer(asyncio.DatagramProtocol):
         self.phones: dict[str, Phone] = {}
         self.cancelled: set[Transaction] = set()
         self._plans = plans
+        self._unheard: set[str] = set()
         self._counts = counts
         self._layer = TransactionLayer(supported=frozenset({"100rel", "timer"}))
         self._loop = asyncio.get_running_loop()
@@ -105,6 +107,11 @@ class Peer(asyncio.DatagramProtocol):
         for call_id in [key for key, each in self._mine(phone) if each is phone]:
             del self.phones[call_id]
 
+    def turn_deaf(self, call_id: str) -> None:
+        """Nothing of this call is heard any more, and nobody says so."""
+        self._unheard.add(call_id)
+        self._loop.call_later(DEAF_S, self._unheard.discard, call_id)
+
     def _mine(self, phone: Phone) -> list[tuple[str, Phone]]:
         keys = {phone.dialog.call_id} if phone.dialog is not None else set()
         if phone.tx is not None:
@@ -134,6 +141,8 @@ class Peer(asyncio.DatagramProtocol):
         ends = {"caller": (0,), "callee": (1,), "both": (0, 1), "nobody": ()}[plan.ending]
         for side in ends:
             self.later(plan.end_s, _bye, plan, side)
+        if not ends:
+            self.later(plan.end_s, _vanish, plan, self.random.random() < 0.5)
 
     # --- the socket
 
@@ -158,6 +167,8 @@ class Peer(asyncio.DatagramProtocol):
 
     def _is_deaf(self, request: Request) -> bool:
         """Whether a call's plan is that this one is not even heard."""
+        if request.call_id in self._unheard:
+            return True
         if request.method != "INVITE" or request.to.tag is not None:
             return False
         plan = self._plans.get(number_of(request))
@@ -229,6 +240,14 @@ class Peer(asyncio.DatagramProtocol):
             if plan is None and not number.startswith(TRANSFERRED):
                 self.count("unexpected number")
             Phone(self, plan, 1).take(tx, request)
+
+
+def _vanish(plan: Plan, deaf: bool) -> None:
+    """Both ends are cut off, or have restarted and know nothing of the call."""
+    for phone in plan.phones:
+        if phone.dialog is not None and deaf:
+            phone.peer.turn_deaf(phone.dialog.call_id)
+        phone.end()
 
 
 def _do(plan: Plan, side: int, event: str) -> None:
