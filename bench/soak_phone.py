@@ -21,6 +21,7 @@ _PORT = re.compile(rb"^m=audio (\d+)", re.M)
 _DIRECTION = re.compile(rb"^a=(sendonly|recvonly|inactive)", re.M)
 ANSWERS = {b"sendonly": "recvonly", b"recvonly": "sendonly", b"inactive": "inactive"}
 GIVE_UP_S = 32.0
+SESSION = "90;refresher=uas"  # RFC 4028: the relay is the one who refreshes
 Then = Callable[[Response | None], None]
 
 
@@ -54,6 +55,7 @@ class Phone:
             ("CSeq", "1 INVITE"),
             ("Contact", peer.contact),
             ("Supported", "100rel, timer"),
+            ("Session-Expires", SESSION),
         ]
         body = b"" if plan.delayed_offer else self.sdp()
         self._invite = _with_body(
@@ -233,6 +235,8 @@ class Phone:
         if self.dialog is None or self.ended:
             return
         request = _with_body(self.dialog.request("INVITE"), body)
+        request.headers.add("Supported", "timer")
+        request.headers.add("Session-Expires", SESSION)
         done: set[tuple[str, int]] = set()
 
         def then(response: Response | None) -> None:
@@ -309,6 +313,9 @@ class Phone:
         response = request.response(status, to_tag=self.peer.tag_of(request))
         if status < 300:
             response.headers.add("Contact", self.peer.contact)
+        if status == 200 and (asked := request.headers.get("Session-Expires")):
+            response.headers.add("Require", "timer")
+            response.headers.add("Session-Expires", f"{asked.split(';')[0]};refresher=uac")
         for name, value in fields or ():
             response.headers.add(name, value)
         if body:
@@ -370,7 +377,7 @@ class Phone:
             _with_body(request, self.sdp())
         elif event == "empty UPDATE":
             request.headers.add("Supported", "timer")
-            request.headers.add("Session-Expires", "1800;refresher=uac")
+            request.headers.add("Session-Expires", SESSION)
         elif event == "INFO":
             request.headers.add("Content-Type", "application/dtmf-relay")
             request.body = b"Signal=5\r\nDuration=160\r\n"
