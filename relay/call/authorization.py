@@ -75,7 +75,7 @@ class Account:
         Without `numbered` it is an initial INVITE.
         """
         self.authorize(request)
-        exchange = _Exchange(self, target, reuse, user, numbered, call)
+        exchange = Exchange(self, target, reuse, user, numbered, call)
         self._calls.signalling.request(request, target, reuse, exchange)
 
     def authorize(self, request: Request) -> None:
@@ -123,7 +123,7 @@ class Account:
         self._calls.signalling.request(request, target, reuse, user)
 
 
-class _Exchange:
+class Exchange:
     """One request and its repetition: the transaction user between it and who sent it."""
 
     __slots__ = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -11,6 +12,7 @@ from relay.call.authorization import Account
 from relay.config import Credential
 from relay.sip.digest import Challenge, Credentials, ha1
 from relay.sip.message import Request
+from tests.scenario.test_prack import Callee
 from tests.scenario.world import CARRIER, PBX, RELAY, World, sdp
 
 USER, PASSWORD, REALM = "ie1-relay", "open sesame", "carrier.example"
@@ -66,8 +68,10 @@ class Carrier:
         return good and given.proves(key, request.method) and given.uri == request.uri
 
 
-def asking(status: int = 407, algorithms: tuple[str, ...] = ("MD5",), **options: float):
-    world = World(**options)  # type: ignore[arg-type]
+def asking(
+    status: int = 407, algorithms: tuple[str, ...] = ("MD5",), **options: Any
+) -> tuple[World, Carrier]:
+    world = World(**options)
     credential = Credential(username=USER, password=SecretStr(PASSWORD))
     world.calls.accounts["carrier"] = Account("carrier", credential, world.calls)
     return world, Carrier(world, status, algorithms)
@@ -237,6 +241,66 @@ def test_a_challenged_request_inside_the_dialog_is_sent_again(method: str, statu
         assert world.carrier.acks[-1].cseq.number == 3
     hung_up(world)
     assert world.carrier.got("BYE")[-1].cseq.number == 4
+
+
+def test_a_challenged_prack_is_sent_again_in_its_early_dialog() -> None:
+    world, carrier = asking()
+    callee = Callee(world)
+    deal = world.carrier.on_request
+    carrier.asks = lambda request: request.method == "PRACK"
+
+    def on_request(tx: object, request: Request) -> None:
+        if request.method == "PRACK" and not carrier.is_right(request):
+            carrier.challenged.append(request)
+            carrier.challenge(tx, request)
+        else:
+            deal(tx, request)
+
+    world.carrier.on_request = on_request
+    world.pbx.call()
+    world.run_until(lambda: bool(callee.invites))
+    callee.progress(1)
+    world.run_until(lambda: bool(callee.pracks))
+    (refused,), (prack,) = carrier.challenged, callee.pracks
+    assert prack.headers.get("RAck") == refused.headers.get("RAck") == "1 1 INVITE"
+    assert prack.cseq.number == refused.cseq.number + 1
+    callee.answer()
+    world.run_until(lambda: bool(world.carrier.acks))
+    world.run(1.0)
+    hung_up(world)
+    assert world.carrier.got("BYE")[-1].cseq.number == prack.cseq.number + 1
+
+
+@pytest.mark.parametrize(("allow", "method"), [("INVITE, UPDATE", "UPDATE"), ("", "INVITE")])
+def test_a_challenged_refresh_of_the_session_is_sent_again(allow: str, method: str) -> None:
+    world, carrier = asking(carrier={"session_expires_s": 100})
+    carrier.asks = lambda request: request.to.tag is not None
+    world.carrier.headers = {"Session-Expires": "100;refresher=uac", "Require": "timer"}
+    if allow:
+        world.carrier.headers["Allow"] = allow
+    answered(world)
+    world.run(300)
+    assert len(world.calls.active) == 1
+    refreshes = [r for r in carrier.accepted if r.method == method and r.to.tag is not None]
+    assert len(refreshes) == 6
+    assert [r.method for r in carrier.challenged] == [method]  # then they have them at once
+    hung_up(world)
+
+
+def test_a_challenged_notify_of_a_transfer_is_sent_again() -> None:
+    """And so is the INVITE of the transfer, which goes to the same trunk."""
+    world, carrier = asking(carrier={"transfer": "enable-all"})
+    answered(world)
+    assert world.carrier.dialog is not None
+    refer = world.carrier.dialog.request("REFER", contact=f"<sip:{CARRIER}:5060>")
+    refer.headers.add("Refer-To", f"<sip:+35315550177@{RELAY}>")
+    carrier.counts.clear()  # all nonces are too old now
+    world.carrier.send(refer)
+    world.run_until(lambda: any(r.method == "NOTIFY" for r in carrier.accepted))
+    assert "NOTIFY" in {request.method for request in carrier.challenged}
+    assert "credentials_refused" not in world.journal.names()
+    world.run(60)
+    assert not world.bugs
 
 
 def test_the_callers_trunk_may_ask_for_credentials_too() -> None:

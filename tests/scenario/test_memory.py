@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from tests.scenario.test_authorized import PASSWORD, asking
 from tests.scenario.test_transfer import Transferred
 from tests.scenario.world import World
 
@@ -22,12 +23,11 @@ def _no_collector() -> object:
 def left() -> Counter[str]:
     """Live objects of the application and of the transactions, by class."""
     kept = ("Call", "CallerLeg", "CalleeLeg", "IncomingInvite", "OutgoingInvite", "Dialog")
-    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt")
+    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt", "Exchange")
     return Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in kept)
 
 
-def make_calls(count: int) -> None:
-    world = World(recording="record-from-answer-dual")
+def make_calls(world: World, count: int) -> None:
     for _ in range(count):
         world.pbx.dialog = world.carrier.dialog = None
         acks = len(world.carrier.acks)
@@ -43,7 +43,24 @@ def make_calls(count: int) -> None:
 
 def test_an_ended_call_is_freed_without_the_collector() -> None:
     """100 calls/s for 32 s of lingering transactions would otherwise add up."""
-    make_calls(5)
+    make_calls(World(recording="record-from-answer-dual"), 5)
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "another"])
+def test_a_call_with_our_credentials_is_freed_without_the_collector(password: str) -> None:
+    world, carrier = asking()
+    make_calls(world, 3)
+    carrier.password = password
+    carrier.counts.clear()
+    world.pbx.call()
+    world.run(100)
+    if password == PASSWORD:
+        world.pbx.bye()
+        world.run(100)
+    carrier.accepted.clear()
+    world.pbx.dialog = world.carrier.dialog = None
+    found = left()
+    assert not found, found
 
 
 def test_a_transferred_call_is_freed_without_the_collector() -> None:
