@@ -14,6 +14,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("relay_cost", "--calls", "1000", "--alone"),
     ("relay_cost", "--calls", "2000", "--alone"),
     ("call_cost",),
+    ("tls_setup",),
     ("call_cost_digest",),
     ("calls_100_per_s",),
     ("memory_per_call",),

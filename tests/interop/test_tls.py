@@ -18,10 +18,13 @@ import pytest
 from relay.probe.audio import similarity
 from relay.probe.remote import Endpoint, Setup
 from tests.certificates import Authority, Pair
-from tests.interop.region import Party, Region, free_port, parties, region
+from tests.interop.region import Party, Region, free_port, need, parties, region
+from tests.interop.sipp_run import answering, assert_all, call
+from tests.interop.test_kamailio import kamailio
 from tests.interop.test_pjsua2 import NUMBER, SAME, _programs, setups, talk, voices
 
 __all__ = ["_programs", "voices"]  # fixtures of the phones' own tests
+CONFIG = Path(__file__).parent / "kamailio_tls.cfg"
 DEADLINE_S = 10.0
 
 
@@ -136,6 +139,41 @@ def test_plain_signalling_on_a_secure_trunk_is_refused_with_the_reason(tmp_path:
         answer = pbx.recv(4096).decode()
     assert answer.startswith("SIP/2.0 403")
     assert "trunk pbx is secure: signal over TLS (sips, port 5061)" in answer
+
+
+@pytest.mark.parametrize(
+    ("callee_scenario", "caller_scenario"),
+    [("uas_strict", "uac_route"), ("uas_bye", "uac_gets_bye"), ("uas_busy", "uac_refused")],
+)
+def test_kamailio_takes_calls_over_mutual_tls(
+    tmp_path: Path, callee_scenario: str, caller_scenario: str
+) -> None:
+    """It wants our certificate and proves its own; ACK and BYE follow its Record-Route."""
+    need("sipp", "kamailio")
+    everyone = parties()
+    relay, carrier = everyone[0], everyone[2]
+    proxy = Party(carrier.host, free_port(carrier.host))
+    secured = Party(relay.host, free_port(relay.host))
+    authority = Authority(tmp_path / "ca")
+    pair = authority.issue("relay", relay.host)
+    theirs = authority.issue("proxy", proxy.host)
+    files = {**theirs.tls, "ca": str(authority.file)}
+    with (
+        region(
+            tmp_path,
+            outbound=proxy,
+            everyone=everyone,
+            listen=(f"tls:{secured}",),
+            sip={"tls": {**pair.tls, "ca": str(authority.file)}},
+            carrier={"origination": [{"uri": f"sip:{proxy};transport=tls"}]},
+        ) as r,
+        kamailio(proxy, carrier, tmp_path, CONFIG, **files),
+        answering(callee_scenario, carrier, "-m", "1", "-t", "u1") as callee,
+    ):
+        values = {"status": "486", "header": "CSeq:", "pattern": "."}
+        assert_all(call(caller_scenario, r.pbx, r.relay, "-t", "u1", values=values))
+        assert_all(callee.wait())
+        r.ended()
 
 
 def serial_seen(relay: Party, ca: Path, **versions: Any) -> str:
