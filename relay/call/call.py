@@ -457,6 +457,12 @@ class Call:
         spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
         self.calls.recorder.start(spec)
         self._log("recording_started", mode=self.recording_mode, codec=codec)
+        self.negotiation.on_codec = self._codec_changed
+
+    def _codec_changed(self, codec: str) -> None:
+        """PCMU and PCMA go on in the recording's own law; anything else is missing from it."""
+        recorded = codec in RECORDED_CODECS
+        self._log("recording_codec_changed", codec=codec or "unknown", recorded=recorded)
 
     def _finish(self, event: e.CallEvent, now: float) -> None:
         self._disarm()
@@ -465,6 +471,7 @@ class Call:
         for transfer in self.transfers:
             transfer.finish()
         caller, callee = (self.media.figures(side) for side in SIDES)
+        self.negotiation.on_codec = None
         if self._recording:
             self.media.record(False)
         self.media.close()

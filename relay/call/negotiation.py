@@ -78,6 +78,7 @@ class Negotiation:
         "_sent",
         "_streams",
         "_symmetric",
+        "on_codec",
     )
 
     def __init__(
@@ -102,6 +103,7 @@ class Negotiation:
         self._last: tuple[Side, bytes, bytes] | None = None  # offerer, its offer, its answer
         self._applied: dict[Side, LegMedia] = {}
         self._streams: dict[Side, Stream] = {}
+        self.on_codec: Callable[[str], None] | None = None  # told when the codec changes
 
     @property
     def open(self) -> bool:
@@ -246,6 +248,7 @@ class Negotiation:
         return body
 
     def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
+        before = self.codec()
         self._streams = {side: answered, side.other: offered}  # codec() asks for the first
         for each in SIDES:
             stream, other = self._streams[each], self._streams[each.other]
@@ -254,6 +257,8 @@ class Negotiation:
             if self._applied.get(each) != leg:
                 self._applied[each] = leg
                 self._media.update(each, leg)
+        if self.on_codec is not None and (codec := self.codec()) != before:
+            self.on_codec(codec)
 
 
 def _answered(keying: Keying, offered: Stream, body: bytes) -> Stream:
