@@ -5,9 +5,10 @@ of its own: `python -m relay.probe.endpoint --bind 127.0.0.2 --port 5080 --user 
 `relay.probe.remote.Endpoint` is the other end of the pipe.
 
 Commands, each `{"do": name, …}`: `call` (uri), `answer`, `dtmf` (digits), `hangup`,
-`hold`, `resume`, `rekey`, `figures`, `quit`. Events, each `{"event": name, "at": seconds since the
-epoch, …}`: `ready`, `incoming`, `state` (calling, early, confirmed, disconnected with the
-status), `media`, `played` (the WAV came to its end), `dtmf` (key), `figures`, `error`, `bye`.
+`hold`, `resume`, `rekey`, `transfer` (uri), `play` (the WAV again), `figures`, `quit`. Events, each
+`{"event": name, "at": seconds since the epoch, …}`: `ready`, `incoming`, `state` (calling, early,
+confirmed, disconnected with the status), `media`, `played` (the WAV came to its end), `dtmf`
+(key), `transferred` (status, final), `figures`, `error`, `bye`.
 """
 
 from __future__ import annotations
@@ -85,6 +86,9 @@ class Call(pj.Call):  # type: ignore[misc]
 
     def onDtmfDigit(self, prm: pj.OnDtmfDigitParam) -> None:
         emit("dtmf", key=prm.digit)
+
+    def onCallTransferStatus(self, prm: pj.OnCallTransferStatusParam) -> None:
+        emit("transferred", status=prm.statusCode, final=bool(prm.finalNotify))
 
     def report(self) -> None:
         """Emit what this side received and sent so far."""
@@ -271,6 +275,14 @@ class Station:
         operation = pj.CallOpParam(True)
         operation.opt.flag = pj.PJSUA_CALL_REINIT_MEDIA
         self._current().reinvite(operation)
+
+    def do_transfer(self, uri: str) -> None:
+        self._current().xfer(uri, pj.CallOpParam())
+
+    def do_play(self) -> None:
+        if self.player is None:
+            raise ValueError("there is no WAV to play")
+        self.player.setPos(0)
 
     def do_figures(self) -> None:
         self._current().report()
