@@ -157,9 +157,9 @@ def _print_where_to_call(config: Config) -> None:
         uri = f"sip:+15550100@{host}:{listen.port};transport={listen.transport}"
         console.print(f"Send a call to [bold]{escape(uri)}[/]")
     for trunk in config.trunk:
-        if trunk.allow:
-            networks = ", ".join(str(network) for network in trunk.allow)
-            console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {networks}")
+        if trunk.known_by:
+            known_by = escape(", ".join(trunk.known_by))
+            console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {known_by}")
             for route in config.route:
                 if route.from_ == trunk.name:
                     console.print(f"    {escape(_leads(config, route))}")
@@ -194,6 +194,7 @@ def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
     return {
         "name": trunk.name,
         "allow": [str(network) for network in trunk.allow],
+        "known_by": list(trunk.known_by),
         "origination": [entry.uri for entry in trunk.origination if entry.enabled],
         "recording": trunk.recording,
         "calls_per_second": trunk.calls_per_second,
@@ -224,12 +225,12 @@ def _print_summary(name: str, config: Config) -> None:
 
 def _trunk_table(trunks: list[dict[str, Any]]) -> Table:
     table = Table(title="Trunks", title_justify="left")
-    for heading in ("trunk", "allow", "origination", "recording", "calls/s", "calls at once"):
+    for heading in ("trunk", "known by", "origination", "recording", "calls/s", "calls at once"):
         table.add_column(heading, overflow="fold")
     for trunk in trunks:
         table.add_row(
             trunk["name"],
-            escape("\n".join(trunk["allow"])),
+            escape("\n".join(trunk["known_by"])),
             escape("\n".join(trunk["origination"])),
             trunk["recording"],
             f"{trunk['calls_per_second']:g}",

@@ -118,7 +118,12 @@ def notes(config: Config) -> list[str]:
     found += [
         f"trunk {trunk.name} may call (allow) but no route begins at it"
         for trunk in config.trunk
-        if trunk.allow and trunk.name not in routed
+        if trunk.known_by and trunk.name not in routed
+    ]
+    found += [
+        f"trunk {trunk.name} registers us, but its calls are known by nothing: it has no allow"
+        for trunk in config.trunk
+        if trunk.register_at is not None and not trunk.known_by
     ]
     if config.media.calls_that_fit < config.concurrent_calls:
         found.append(

@@ -190,6 +190,15 @@ class Trunk(Section):
         return Srtp("required" if self.secure else self.srtp, self.srtp_suites)
 
     @property
+    def known_by(self) -> tuple[str, ...]:
+        """What its calls are known by: one of each kind is needed."""
+        return (
+            *map(str, self.allow),
+            *(f"certificate of {name}" for name in self.tls_names),
+            *(("a password",) if self.credentials else ()),
+        )
+
+    @property
     def targets(self) -> tuple[tuple[str, SipUri], ...]:
         """Every address that its calls may be sent to, with the key that it is written at."""
         found = [

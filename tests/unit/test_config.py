@@ -204,6 +204,37 @@ def test_a_password_does_not_show_in_what_is_printed_of_a_configuration() -> Non
     assert "hunter2" not in repr(config) + str(config) + config.model_dump_json()
 
 
+def test_a_trunk_says_what_its_calls_are_known_by() -> None:
+    secrets = 'credentials = [{ username = "a", password = "hunter2" }]'
+    both = read(changed(('name = "acme"', f'name = "acme"\n{secrets}')), "region.toml")
+    assert both.trunk[0].known_by == ("127.0.0.2/32", "a password")
+    where = 'register = { registrar = "sip:127.0.0.3", user = "ie1" }'
+    registers = read(changed(('allow = ["127.0.0.3/32"]', where)), "region.toml")
+    assert registers.trunk[1].known_by == ()
+    told = "trunk carrier registers us, but its calls are known by nothing: it has no allow"
+    assert told in notes(registers)
+
+
+def test_a_registrar_is_inside_the_region() -> None:
+    where = 'register = { registrar = "sip:192.0.2.1:5060", user = "ie1" }'
+    found = mistakes(changed(('name = "carrier"', f'name = "carrier"\n{where}')))
+    assert found == ["trunk[1].register.registrar: 192.0.2.1 is outside region.networks of ie1"]
+
+
+@pytest.mark.parametrize(
+    ("registrar", "user"),
+    [
+        ("127.0.0.3", "ie1"),
+        ("sip:ie1@127.0.0.3", "ie1"),
+        ("sip:127.0.0.3", "ie1@127.0.0.3"),
+        ("sip:127.0.0.3", ""),
+    ],
+)
+def test_a_registrar_and_a_user_that_cannot_be_meant(registrar: str, user: str) -> None:
+    where = f'register = {{ registrar = "{registrar}", user = "{user}" }}'
+    assert mistakes(changed(('name = "carrier"', f'name = "carrier"\n{where}')))
+
+
 def test_a_user_name_stands_for_one_trunk_where_no_address_does() -> None:
     both = '{ username = "a", password = "x" }'
     once = f"credentials = [{both}]"
