@@ -90,6 +90,7 @@ async def _hold_resume_and_hang_up(caller_setup: Setup, callee_setup: Setup, uri
         await callee.wait("media", active=True)
         await caller.send("hold")
         await callee.wait("media", active=False)
+        await caller.wait("media", active=False)  # else its re-INVITE is still under way
         callee.events.clear()
         await caller.send("resume")
         await callee.wait("media", active=True)

@@ -112,6 +112,7 @@ def test_audio_returns_after_hold(tmp_path: Path, voices: dict[str, Path]) -> No
             await callee.wait("media", active=True)
             await caller.send("hold")
             await callee.wait("media", active=False)
+            await caller.wait("media", active=False)  # else its re-INVITE is still under way
             callee.events.clear()
             await caller.send("resume")
             await callee.wait("media", active=True)
