@@ -1,9 +1,9 @@
 # libcrypto, as far as SRTP needs it (OpenSSL 3).
 #
 # The SHA1_* functions are of the deprecated low-level interface: EVP_MAC allocates on every
-# packet, and these keep the keyed state of an HMAC as 96 octets of plain data.
+# packet, and these let the keyed state of an HMAC be kept as 20 octets of plain data.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint32_t
 
 cdef extern from *:
     """
@@ -21,7 +21,9 @@ cdef extern from *:
     ctypedef struct ENGINE:
         pass
     ctypedef struct SHA_CTX:
-        pass
+        uint32_t h0, h1, h2, h3, h4
+        uint32_t Nl, Nh
+        unsigned int num
     int EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG
     const EVP_CIPHER *EVP_aes_128_ctr() noexcept nogil
     const EVP_CIPHER *EVP_aes_256_ctr() noexcept nogil

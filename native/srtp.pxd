@@ -17,7 +17,8 @@ from packet cimport (
 )
 from replay cimport Replay, replay_estimate, replay_fresh, replay_mark, replay_too_old
 from srtp_keys cimport (
-    SrtpKey, SrtpStream, Suite, Transform, srtp_retired, srtp_stream, srtp_stream_new,
+    SrtpKey, SrtpStream, Suite, Transform, sha1_resume, srtp_retired, srtp_stream,
+    srtp_stream_new,
 )
 
 cdef enum:
@@ -33,14 +34,15 @@ cdef inline void srtp_tag(
     const Transform *t, const uint8_t *p, size_t n, uint32_t roc, bint with_roc, uint8_t *digest
 ) noexcept nogil:
     # HMAC-SHA1 of the packet, and of the ROC for SRTP (RFC 3711 section 4.2).
-    cdef SHA_CTX c = t.inner
+    cdef SHA_CTX c
     cdef uint8_t octets[4]
+    sha1_resume(&c, t.inner)
     SHA1_Update(&c, p, n)
     if with_roc:
         write32(octets, roc)
         SHA1_Update(&c, octets, 4)
     SHA1_Final(digest, &c)
-    c = t.outer
+    sha1_resume(&c, t.outer)
     SHA1_Update(&c, digest, 20)
     SHA1_Final(digest, &c)
 

@@ -40,38 +40,38 @@ cdef struct SessionKeys:        # RFC 3711 section 4.3.1: of SRTP, then of SRTCP
     uint8_t identity[16]
 
 
-cdef struct Transform:
+cdef struct Transform:          # one cache line
     EVP_CIPHER_CTX *cipher
-    SHA_CTX inner               # HMAC-SHA1 after the padded key, ready to be copied
-    SHA_CTX outer
+    uint32_t inner[5]           # HMAC-SHA1 after the padded key
+    uint32_t outer[5]
     uint8_t salt[14]
 
 
 cdef struct SrtpStream:         # one SSRC
-    uint64_t last_ns
     uint32_t ssrc
     uint16_t shift              # sending: added to the numbers of a sender that started anew
     uint16_t successor          # sending: the number after one that could not be sent
     uint8_t used
     uint8_t suspect             # `successor` is valid
+    uint64_t last_ns
     Replay rtp
     Replay rtcp
 
 
-cdef struct SrtpKey:
+cdef struct SrtpKey:            # what RTP needs is first, for the cache
     SrtpKey *next
     Suite suite
     uint8_t sends
     uint8_t mki_octets
-    uint8_t mki[SRTP_MKI_OCTETS]
-    uint8_t identity[16]
-    uint64_t wipe_ns            # once it was replaced
     Transform rtp
+    SrtpStream streams[SRTP_STREAMS]
     Transform rtcp
     uint32_t rtcp_index         # sending: one counter for all streams
+    uint64_t wipe_ns            # once it was replaced
+    uint8_t identity[16]
+    uint8_t mki[SRTP_MKI_OCTETS]
     uint32_t retired_count
     uint32_t retired[SRTP_RETIRED]
-    SrtpStream streams[SRTP_STREAMS]
 
 
 cdef inline bint srtp_expand(
@@ -114,16 +114,25 @@ cdef inline bint srtp_derive(
     return done
 
 
-cdef inline void hmac_state(SHA_CTX *c, const uint8_t *key, uint8_t pad) noexcept nogil:
+cdef inline void sha1_resume(SHA_CTX *c, const uint32_t *state) noexcept nogil:
+    # As if one block had been hashed.
+    c.h0, c.h1, c.h2, c.h3, c.h4 = state[0], state[1], state[2], state[3], state[4]
+    c.Nl, c.Nh, c.num = 512, 0, 0
+
+
+cdef inline void hmac_state(uint32_t *state, const uint8_t *key, uint8_t pad) noexcept nogil:
     # RFC 2104: the hash of the first block, which depends on the key alone.
     cdef uint8_t block[64]
+    cdef SHA_CTX c
     cdef int i
     memset(block, pad, 64)
     for i in range(AUTH_OCTETS):
         block[i] ^= key[i]
-    SHA1_Init(c)
-    SHA1_Update(c, block, 64)
+    SHA1_Init(&c)
+    SHA1_Update(&c, block, 64)
+    state[0], state[1], state[2], state[3], state[4] = c.h0, c.h1, c.h2, c.h3, c.h4
     OPENSSL_cleanse(block, 64)
+    OPENSSL_cleanse(&c, sizeof(c))
 
 
 cdef inline bint transform_set(
@@ -135,8 +144,8 @@ cdef inline bint transform_set(
         cipher = EVP_aes_256_gcm() if suite.key_octets == 32 else EVP_aes_128_gcm()
     else:
         cipher = EVP_aes_256_ctr() if suite.key_octets == 32 else EVP_aes_128_ctr()
-        hmac_state(&t.inner, auth, 0x36)
-        hmac_state(&t.outer, auth, 0x5C)
+        hmac_state(t.inner, auth, 0x36)
+        hmac_state(t.outer, auth, 0x5C)
     memcpy(t.salt, salt, suite.salt_octets)
     t.cipher = EVP_CIPHER_CTX_new()
     return t.cipher != NULL and EVP_CipherInit_ex(
