@@ -213,8 +213,8 @@ class Hunt:
         elif status in REDIRECTS:
             self._redirect(status, response, now)
         else:
-            self._note(_told(status, response))
             final = status in FINAL or status >= 600
+            self._note(_told(status, response), own_word=final)
             self._feed(Event.REFUSED if final else Event.FAILED, now)
 
     def on_timer(self, now: float) -> None:
@@ -347,10 +347,13 @@ class Hunt:
     def _ours(self, status: int, text: str) -> Rejected:
         return Rejected(status, REASONS.get(status, ""), (), text)
 
-    def _note(self, failure: Rejected) -> None:
-        """Keep the failure that tells the caller most (RFC 3261 section 16.7, step 6)."""
-        if self._best is None or _rank(failure) < _rank(self._best):
+    def _note(self, failure: Rejected, own_word: bool = False) -> None:
+        """Keep the failure that tells the caller most (RFC 3261 section 16.7, step 6); what is
+        not the callee's own word is the address's, and told."""
+        if own_word or self._best is None or _rank(failure) < _rank(self._best):
             self._best = failure
+        if own_word:
+            return
         self._call.calls.counters["attempts_failed"] += 1
         self._log(
             "attempt_failed",

@@ -6,6 +6,7 @@ The order of hops is `relay.sip.locate`'s; here are the questions, the cache and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Callable, Sequence
 
@@ -32,7 +33,7 @@ class Resolver:
     """`find` may be asked as often as calls come: what is cached costs no task.
 
     `servers` are `address` or `address:port`, none of them the system's; a name is given up
-    after `timeout_s`.
+    after `timeout_s`. `count` hears of every query that no server answered.
     """
 
     def __init__(
@@ -40,22 +41,26 @@ class Resolver:
         servers: Sequence[str],
         timeout_s: float,
         clock: Callable[[], float],
+        count: Callable[[str], None],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._chance = chance
-        self._resolver = dns.asyncresolver.Resolver(configure=not servers)
+        self._count = count
+        self._resolver = dns.asyncresolver.Resolver(configure=False)
         if servers:
             self._resolver.nameservers = [
                 dns.nameserver.Do53Nameserver(*server_address(text)) for text in servers
             ]
+        else:
+            with contextlib.suppress(dns.resolver.NoResolverConfiguration):  # then none is found
+                self._resolver.read_resolv_conf("/etc/resolv.conf")
         self._resolver.lifetime = timeout_s
         self._resolver.timeout = max(0.5, timeout_s / 3)  # of one server, before the next
         self._resolver.search = []
         self._resolver.cache = None
         self._kept: dict[Query, tuple[float, Answer]] = {}
         self._asked: dict[Query, asyncio.Task[Answer]] = {}
-        self.failures = 0  # queries that no server answered
 
     def known(
         self, uri: SipUri, carried: Sequence[str], families: Sequence[str]
@@ -119,7 +124,7 @@ class Resolver:
         except dns.resolver.NXDOMAIN as error:
             keep_s = min(map(_negative_s, error.kwargs["responses"].values()), default=NEGATIVE_S)
         except (dns.exception.DNSException, OSError, UnicodeError):
-            self.failures += 1
+            self._count("dns_failed")
             keep_s = FAILED_S
         self._keep(query, found, keep_s)
         return found

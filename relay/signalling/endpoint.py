@@ -78,7 +78,9 @@ class Endpoint:
     async def start(self) -> None:
         """Bind every listener. Raises ListenError."""
         self._loop = asyncio.get_running_loop()
-        self._resolver = Resolver(self._dns.servers, self._dns.timeout_s, self._loop.time)
+        self._resolver = Resolver(
+            self._dns.servers, self._dns.timeout_s, self._loop.time, self._count
+        )
         for listen in self._listens:
             if listen.transport == "udp":
                 udp = UdpListener(next(self._links), self._datagram)
