@@ -248,7 +248,7 @@ class Negotiation:
         return body
 
     def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
-        before = self.codec()
+        before = self.codec() if self.on_codec is not None else ""
         self._streams = {side: answered, side.other: offered}  # codec() asks for the first
         for each in SIDES:
             stream, other = self._streams[each], self._streams[each.other]
