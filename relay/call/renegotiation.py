@@ -56,7 +56,7 @@ class Renegotiation:
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         leg = self._leg
         assert leg.dialog is not None
-        leg.dialog.refresh_target(response)
+        leg.refresh_target(response)
         invite.acknowledge(leg.dialog, b"")
         self._close()
         if leg.gone or leg.call.ended:

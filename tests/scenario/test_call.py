@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from relay.call.call import TRANSITIONS, State
 from relay.call.ports import DropBurst, DtmfPressed, MediaTimeout, Side, StreamChanged
+from relay.call.transitions import TRANSITIONS, State
 from relay.sip.message import Request
 from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World, sdp
 

@@ -12,7 +12,8 @@ from typing import get_args
 
 import pytest
 
-from relay.call import call, events, health, hunt, registration
+from relay.call import events, health, hunt, registration
+from relay.call import transitions as call
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
 
@@ -41,8 +42,8 @@ MACHINES: list[tuple[str, str, type[Transaction]]] = [
     ),
 ]
 
-CALL_SOURCE = """The two legs of a call together; `relay/call/call.py`. Its events are classes of
-`relay/call/events.py`: what the legs, the engine and the clock report."""
+CALL_SOURCE = """The two legs of a call together; `relay/call/transitions.py`. Its events are
+classes of `relay/call/events.py`: what the legs, the engine and the clock report."""
 
 HEALTH_SOURCE = """An address of a trunk, asked by OPTIONS; `relay/call/health.py`."""
 
@@ -169,8 +170,12 @@ def test_every_event_and_every_action_of_a_call_is_used() -> None:
     table = call.TRANSITIONS
     assert {event for _, event in table} == set(get_args(events.CallEvent))
     assert {action for _, actions in table.values() for action in actions} == set(call.Action)
-    assert all(target is call.State.ENDED for target, done in table.values() if _finishes(done))
-    assert all(_finishes(done) for target, done in table.values() if target is call.State.ENDED)
+    assert all(
+        target is call.State.ENDED for target, done in table.values() if _finishes(done)
+    )
+    assert all(
+        _finishes(done) for target, done in table.values() if target is call.State.ENDED
+    )
 
 
 def _finishes(actions: tuple[call.Action, ...]) -> bool:
