@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
+WARN_DAYS = 14.0  # before it expires
+
+
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """What the first certificate of a PEM file says."""

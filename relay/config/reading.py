@@ -10,6 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +18,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from relay.config import crosschecks
+from relay.config.certificate import WARN_DAYS, read_certificate
 from relay.config.models import Config
 from relay.config.values import LATER
 from relay.errors import ConfigError
@@ -107,6 +109,7 @@ def notes(config: Config) -> list[str]:
         for trunk in config.trunk
         if trunk.srtp != "off" and not trunk.secure
     ]
+    found += _expiry(config)
     if not any(listen.transport == "tls" for listen in config.sip.listen):
         found += [
             f"trunk {trunk.name} is called over TLS but nothing in sip.listen is tls: its own "
@@ -131,6 +134,18 @@ def notes(config: Config) -> list[str]:
             f"concurrent_calls allow {config.concurrent_calls}: the ports run out first"
         )
     return found
+
+
+def _expiry(config: Config) -> list[str]:
+    """The certificate was checked already: what is left is how long it lasts."""
+    tls = config.sip.tls
+    if tls is None or tls.certificate is None or tls.key is None:
+        return []
+    certificate = read_certificate(tls.certificate, tls.key)
+    days = certificate.days_left(datetime.now(UTC))
+    if days >= WARN_DAYS:
+        return []
+    return [f"sip.tls: {tls.certificate} expires in {days:.0f} days"]
 
 
 def _parts(data: Mapping[str, Any], mistakes: list[str]) -> dict[str, Any]:

@@ -103,6 +103,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if isinstance(exc, ssl.SSLError):
+            self._streams.broken(self, exc)
         self._streams.closed(self)
 
     def send(self, data: bytes) -> None:
@@ -251,6 +253,14 @@ class Streams:
         self._shaking.discard(link)
         self._lose(connection)
         self._failed(connection.hop)
+
+    def broken(self, connection: Connection, error: Exception) -> None:
+        """TLS ended by an alert: with TLS 1.3 a peer that wants another certificate of ours
+        says so only after the handshake."""
+        self._counted("tls_broken")
+        if connection.ours:
+            hop = connection.hop
+            self._log.warning("tls_broken", peer=f"{hop.host}:{hop.port}", problem=why(error))
 
     def cut(self, connection: Connection, why: str) -> None:
         self._counted(f"tcp_cut_{why}")

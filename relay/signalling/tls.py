@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from relay.config.certificate import Certificate, check_authorities, read_certificate
+from relay.config.certificate import (
+    WARN_DAYS,
+    Certificate,
+    check_authorities,
+    read_certificate,
+)
 from relay.errors import CertificateError
 
 if TYPE_CHECKING:
@@ -23,7 +28,6 @@ if TYPE_CHECKING:
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 OLDEST = ssl.TLSVersion.TLSv1_2
 LOOK_EVERY_S = 2.0  # at the files
-WARN_DAYS = 14.0  # before ours expires
 WARN_EVERY_S = 86400.0
 
 

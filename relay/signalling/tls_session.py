@@ -49,6 +49,7 @@ class TlsSession(asyncio.Protocol):
         self._shaken_octets = 0
         self._made = False
         self._over = False
+        self._broken: Exception | None = None
 
     # --- a protocol, to TCP
 
@@ -81,7 +82,7 @@ class TlsSession(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._made:
             self._over = True
-            self._inner.connection_lost(exc)
+            self._inner.connection_lost(self._broken or exc)
         else:
             self._give_up(exc or ConnectionResetError("closed during the handshake"))
 
@@ -141,9 +142,10 @@ class TlsSession(asyncio.Protocol):
         except ssl.SSLWantReadError:
             self._flush()  # a key update may want an answer
             return
-        except ssl.SSLError:
-            pass
-        # close_notify, or what is no TLS: nothing more can be read
+        except ssl.SSLZeroReturnError:
+            pass  # close_notify: nothing more can be read
+        except ssl.SSLError as error:  # an alert, or what is no TLS
+            self._broken = error
         self.close()
 
     def _flush(self) -> None:

@@ -404,6 +404,27 @@ def test_a_server_that_nobody_vouches_for_is_refused(
     run(main)
 
 
+def test_a_peer_that_wants_our_certificate_says_so(authority: Authority) -> None:
+    """With TLS 1.3 its refusal comes after the handshake."""
+    pair = authority.issue("strict", "pbx.example")
+
+    async def main() -> None:
+        peer, rig = TlsRig(authority, pair, asks=True), TlsRig(authority, None)
+        assert peer.credentials.server is not None
+        peer.credentials.server.verify_mode = ssl.CERT_REQUIRED
+        host, port = await peer.listen()
+        with capture_logs() as logs:
+            rig.streams.send(OPTIONS, Hop("tls", host, port, name="pbx.example"))
+            await rig.until("failed")
+        assert not peer.received
+        (line,) = logs
+        assert line["event"] == "tls_broken"
+        assert "certificate required" in line["problem"]
+        peer.close()
+
+    run(main)
+
+
 @pytest.mark.parametrize("answers", [False, True])
 def test_a_peer_that_speaks_no_tls_fails_in_time(
     authority: Authority, monkeypatch: pytest.MonkeyPatch, answers: bool

@@ -143,6 +143,12 @@ def test_calls_over_tls_need_no_listener_but_that_is_noted() -> None:
     assert any("called over TLS but nothing in sip.listen is tls" in note for note in notes(config))
 
 
+def test_a_certificate_near_its_end_is_noted(authority: Authority, pair: Pair) -> None:
+    soon = authority.issue("soon", HOST, days=3.2)
+    assert any("expires in 3 days" in note for note in notes(read(text(soon), "region.toml")))
+    assert not any("expires" in note for note in notes(read(text(pair), "region.toml")))
+
+
 @pytest.mark.parametrize(
     ("host", "names", "trunk"),
     [
