@@ -47,7 +47,7 @@ def set_up(
     number = _dialled(request)
     route, targets = calls.router.route(trunk, number)
     if is_sips(request):
-        targets = _over_tls(targets, route.to)
+        targets = over_tls(targets, route.to)
     trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
     call = Call(calls, calls.token(), now)
     call.admitted = (*trunks, REGION)
@@ -81,7 +81,7 @@ def is_sips(request: Request) -> bool:
     return request.uri[:5].lower() == "sips:"
 
 
-def _over_tls(targets: Sequence[Target], trunk: str) -> list[Target]:
+def over_tls(targets: Sequence[Target], trunk: str) -> list[Target]:
     """A call to a `sips:` address is TLS to its end, or is no call (RFC 5630 section 3.1)."""
     found = [target for target in targets if transport_to(target.uri) == "tls"]
     if not found:

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from relay.call import events as e
 from relay.call.hunt import Hunt
 from relay.call.renegotiation import Renegotiation
-from relay.call.setup import DIALLED, invite_for
+from relay.call.setup import DIALLED, invite_for, over_tls
 from relay.call.subscription import Subscription
 from relay.errors import MalformedMessage, NotAcceptable, Refused, RelayError
 from relay.sip.headers import NameAddr
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from relay.call.callee import CalleeLeg
     from relay.call.hunt import Target
     from relay.call.leg import Leg
+    from relay.call.negotiation import Proposal
     from relay.call.numbers import NumberingPlan
 
 MOST_TRANSFERS = 5  # of one call: two PBXs that refer to each other would never end
@@ -50,6 +51,7 @@ class Transfer:
         "_hunt",
         "_invitation",
         "_proposal",
+        "_secure",
         "_subscription",
         "_trunk",
         "asked",
@@ -69,11 +71,10 @@ class Transfer:
         self.asked: Leg | None = None  # nobody: as an exchange it is our own
         self._alarm: Alarm | None = None
         _check(call)
-        self._trunk, targets = _target(leg, refer)
+        self._trunk, targets, sips = _target(leg, refer)
         callee = calls.router.trunk(self._trunk)
-        self._proposal = call.negotiation.propose(
-            leg.side, callee.symmetric_rtp, calls.session_id(), callee.media_security
-        )
+        self._secure = sips or callee.secure
+        self._proposal: Proposal | None = None
         self._invitation = _invitation(self.transferee, leg, refer)
         first = not any(transfer.transferor is leg for transfer in call.transfers)
         self._subscription = Subscription(leg, refer, first, calls.ring_timeout_s)
@@ -112,6 +113,7 @@ class Transfer:
         try:
             if not sdp:
                 raise NotAcceptable("the target answered without a session description")
+            assert self._proposal is not None
             told = call.negotiation.take_over(side, self._proposal, sdp)
         except RelayError as error:
             self.leg.hang_up('Q.850;cause=127;text="the session description is of no use"')
@@ -173,10 +175,17 @@ class Transfer:
     # --- inside
 
     def _invite(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
-        media = self._call.media.local(leg.side)
-        if (":" in hop.host) != (":" in media.host):
+        """The INVITE of one attempt, with keys of its own."""
+        if self._secure and hop.transport != "tls":  # it was redirected there
+            raise NotAcceptable("its address is not reached over TLS, which this call needs")
+        call, router = self._call, self._call.calls.router
+        if (":" in hop.host) != (":" in call.media.local(leg.side).host):
             raise NotAcceptable("its address is of another IP version than the call's media")
-        trunk = self._call.calls.router.trunk(self.transferee.trunk)
+        callee = router.trunk(leg.trunk)
+        self._proposal = call.negotiation.propose(
+            leg.side, callee.symmetric_rtp, call.calls.session_id(), callee.media_security
+        )
+        trunk = router.trunk(self.transferee.trunk)
         return invite_for(leg, trunk, self._invitation, target, self._proposal.body)
 
     def _over(self) -> None:
@@ -205,8 +214,9 @@ def _check(call: Call) -> None:
         raise Refused(403, f"this call has been transferred {MOST_TRANSFERS} times")
 
 
-def _target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target]]:
-    """The trunk that Refer-To leads to, and its addresses, as for a call of the transferor's.
+def _target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
+    """The trunk that Refer-To leads to, and its addresses, as for a call of the transferor's;
+    and whether that must be TLS to its end.
 
     Raises Refused. Whatever host is named, only our routes decide: nothing else is called.
     """
@@ -229,7 +239,9 @@ def _target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target]]:
             text = "the address in Refer-To is not reached from here: only numbers with a route are"
             raise Refused(403, text) from None
         raise
-    return route.to, targets
+    if uri.scheme == "sips":
+        targets = over_tls(targets, route.to)
+    return route.to, targets, uri.scheme == "sips"
 
 
 def _refer_to(refer: Request) -> SipUri | OtherUri:
@@ -240,8 +252,8 @@ def _refer_to(refer: Request) -> SipUri | OtherUri:
         uri = NameAddr.parse(values[0]).uri
     except MalformedMessage:
         raise Refused(400, "Refer-To cannot be read") from None
-    if uri.scheme not in ("sip", "tel"):
-        raise Refused(416, "a call can be transferred to a sip: or tel: address")
+    if uri.scheme not in ("sip", "sips", "tel"):
+        raise Refused(416, "a call can be transferred to a sip:, sips: or tel: address")
     return uri
 
 

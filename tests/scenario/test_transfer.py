@@ -426,8 +426,8 @@ class TestRefusals:
             ("<sip:service@203.0.113.9>", 403, "not reached from here"),
             (f"<sip:%0D%0AX%3A@{RELAY}>", 404, "no route"),
             (f"<sip:+999123456@{RELAY}>", 400, "country code"),
-            ("<mailto:ann@acme.example>", 416, "sip: or tel:"),
-            (f"<sips:{NUMBER}@{RELAY}>", 416, "sip: or tel:"),
+            ("<mailto:ann@acme.example>", 416, "sip:, sips: or tel:"),
+            (f"<sips:{NUMBER}@{RELAY}>", 480, "not reached over TLS"),
         ],
     )
     def test_where_to(self, to: str, status: int, text: str) -> None:
