@@ -93,14 +93,18 @@ class Account:
             request.headers.add(field, str(given))
 
     def keep(self, field: str, challenge: Challenge) -> None:
-        """A challenge to be answered from now on."""
+        """A challenge to be answered from now on.
+
+        A nonce that is known counts on: some carriers give all calls of a second the same.
+        """
         key = (field, challenge.realm)
         kept = self._kept.pop(key, None)
         if kept is None or kept.challenge.algorithm != challenge.algorithm:
             secret = ha1(challenge.algorithm, self._username, challenge.realm, self._password)
-        else:
-            secret = kept.ha1
-        self._kept[key] = _Kept(challenge, secret)
+            kept = _Kept(challenge, secret)
+        elif kept.challenge.nonce != challenge.nonce:
+            kept = _Kept(challenge, kept.ha1)
+        self._kept[key] = kept
         if len(self._kept) > MOST_REALMS:
             del self._kept[next(iter(self._kept))]
 

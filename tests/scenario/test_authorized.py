@@ -162,6 +162,33 @@ def test_credentials_that_were_sent_at_once_and_are_too_old_are_renewed(stale: b
     assert "credentials_refused" not in world.journal.names()
 
 
+def test_two_calls_that_are_challenged_with_one_nonce_count_on() -> None:
+    """Kamailio gives all challenges of a second the same nonce."""
+    world, carrier = asking()
+    deal, waiting = world.carrier.on_request, []
+
+    def together(tx: object, request: Request) -> None:
+        if "Proxy-Authorization" in request.headers:
+            deal(tx, request)
+            return
+        waiting.append((tx, request))
+        if len(waiting) == 2:
+            for each in waiting:
+                carrier.made = 0
+                carrier.challenge(*each)
+
+    world.carrier.on_request = together
+    world.pbx.call()
+    world.pbx.call()
+    world.run_until(lambda: world.pbx.statuses().count(200) == 2)
+    given = [
+        Credentials.parse(request.headers.get("Proxy-Authorization") or "")
+        for request in carrier.accepted
+    ]
+    assert [(c.nonce, c.count) for c in given if c] == [("n1", "00000001"), ("n1", "00000002")]
+    assert not carrier.challenged
+
+
 def test_a_wrong_password_fails_the_call_once_and_is_told() -> None:
     world, carrier = asking()
     carrier.password = "another"
