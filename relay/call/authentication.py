@@ -37,7 +37,7 @@ REGISTRAR = Scheme(401, "WWW-Authenticate", "Authorization")
 PROXY = Scheme(407, "Proxy-Authenticate", "Proxy-Authorization")
 
 
-class Account(NamedTuple):
+class User(NamedTuple):
     """A user name's trunk (None: there is no such user) and the HA1 of each algorithm."""
 
     trunk: Trunk | None
@@ -61,16 +61,16 @@ class Authentication:
         self._boundary = boundary
         self._nonces = Nonces(secret)
         # By (trunk that the source is of, user name); "" for those known by name alone.
-        self._accounts: dict[tuple[str, str], Account] = {}
+        self._users: dict[tuple[str, str], User] = {}
         for trunk in trunks:
             for credential in trunk.credentials:
                 name = credential.username
                 keys = self._keys(name, credential.password.get_secret_value())
                 owner = trunk.name if trunk.allow or trunk.tls_names else ""
-                self._accounts[owner, name] = Account(trunk, keys)
-        self._strangers = any(owner == "" for owner, _ in self._accounts)
+                self._users[owner, name] = User(trunk, keys)
+        self._strangers = any(owner == "" for owner, _ in self._users)
         # A user that does not exist takes as long to refuse as a wrong password.
-        self._nobody = Account(None, self._keys("", secret.hex()))
+        self._nobody = User(None, self._keys("", secret.hex()))
 
     def is_due(self, request: Request, source: Hop, trunk: Trunk) -> bool:
         """Whether a request from an address of `trunk` needs credentials.
@@ -105,15 +105,15 @@ class Authentication:
         if given is None:
             raise self._challenge("missing", scheme, source, now)
         owner = trunk.name if trunk is not None else ""
-        account = self._accounts.get((owner, given.username), self._nobody)
-        right = given.proves(account.keys[given.algorithm], request.method)
-        if not right or account.trunk is None:
+        user = self._users.get((owner, given.username), self._nobody)
+        right = given.proves(user.keys[given.algorithm], request.method)
+        if not right or user.trunk is None:
             raise self._challenge("wrong", scheme, source, now)
         if not covers(given.uri, request.uri):
             raise Refused(400, "the uri of the digest credentials is not that of the request")
         if not self._nonces.take(given.nonce, int(given.count, 16), source.host, now):
             raise self._challenge("stale", scheme, source, now)
-        return account.trunk
+        return user.trunk
 
     def _given(self, request: Request, scheme: Scheme) -> Credentials | None:
         try:
