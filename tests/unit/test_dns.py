@@ -161,5 +161,5 @@ def test_a_server_is_an_address_with_or_without_a_port(
 
 @pytest.mark.parametrize("text", ["dns.example", "192.0.2.53:0", "192.0.2.53:70000", "::1]:53", ""])
 def test_what_is_no_server_is_a_mistake(text: str) -> None:
-    with pytest.raises(ValueError, match="is not|the port"):
+    with pytest.raises(ValueError, match=r"is not|the port"):
         server_address(text)
