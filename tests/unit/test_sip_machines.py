@@ -170,12 +170,8 @@ def test_every_event_and_every_action_of_a_call_is_used() -> None:
     table = call.TRANSITIONS
     assert {event for _, event in table} == set(get_args(events.CallEvent))
     assert {action for _, actions in table.values() for action in actions} == set(call.Action)
-    assert all(
-        target is call.State.ENDED for target, done in table.values() if _finishes(done)
-    )
-    assert all(
-        _finishes(done) for target, done in table.values() if target is call.State.ENDED
-    )
+    assert all(target is call.State.ENDED for target, done in table.values() if _finishes(done))
+    assert all(_finishes(done) for target, done in table.values() if target is call.State.ENDED)
 
 
 def _finishes(actions: tuple[call.Action, ...]) -> bool:
