@@ -109,8 +109,12 @@ def serve(config: ConfigOption = None) -> None:
     raise typer.Exit(run(loaded))
 
 
-@app.command(epilog="Example:  relay demo")
-def demo() -> None:
+@app.command(epilog="Examples:  relay demo  ·  relay demo --secure")
+def demo(
+    secure: Annotated[
+        bool, typer.Option("--secure", help="The PBX speaks TLS and SRTP, the carrier neither.")
+    ] = False,
+) -> None:
     """Let two real SIP phones call each other through a region, and check it.
 
     What each side heard is compared with what the other said. Needs the extra:
@@ -124,7 +128,7 @@ def demo() -> None:
             "pip install 'regional-voice-relay\\[probe]'"
         )
         raise typer.Exit(1) from None
-    raise typer.Exit(run_demo())
+    raise typer.Exit(run_demo(secure=secure))
 
 
 def _load(path: Path | None) -> Config:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from relay.errors import RelayError
 from relay.probe import demo_report, demo_setup
 from relay.probe.audio import speak
+from relay.probe.certificates import Pair
 from relay.probe.relay_process import Line, RelayProcess
 from relay.probe.remote import Endpoint, Event, Setup
 
@@ -40,6 +41,7 @@ class Evidence:
     """All that was seen of the call: by the endpoints, by the relay, on the disk."""
 
     keys: str = KEYS
+    secure: bool = False
     said: dict[str, Path] = field(default_factory=dict)
     heard: dict[str, Path] = field(default_factory=dict)
     events: dict[str, list[Event]] = field(default_factory=dict)
@@ -72,15 +74,19 @@ class Steps:
             self.progress.update(self._task, completed=1)
 
 
-def run(example: Path | None = None, output: Path = Path("var")) -> int:
-    """Hold the demonstration; returns the exit code, 0 only when every check held."""
+def run(example: Path | None = None, output: Path = Path("var"), secure: bool = False) -> int:
+    """Hold the demonstration; returns the exit code, 0 only when every check held.
+
+    With `secure` the PBX speaks TLS and SRTP, the carrier neither.
+    """
     console = Console()
-    console.print("[bold]A call through the region, from a PBX to a carrier and back[/bold]\n")
+    console.print("[bold]A call through the region, from a PBX to a carrier and back[/bold]")
+    console.print("The PBX speaks TLS and SRTP, the carrier neither\n" if secure else "")
     with tempfile.TemporaryDirectory(prefix="relay-demo-") as directory:
         scratch = Path(directory)
-        evidence = Evidence()
+        evidence = Evidence(secure=secure)
         try:
-            setup = demo_setup.prepare(example or demo_setup.EXAMPLE, output, scratch)
+            setup = demo_setup.prepare(example or demo_setup.EXAMPLE, output, scratch, secure)
             steps = Steps(console)
             with steps.progress:
                 asyncio.run(_hold(setup, scratch, evidence, steps))
@@ -111,6 +117,8 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
             ("callee", CALLED, setup.carrier, 1.0),
         ):
             plan = _endpoint(name, user, address, ring_s, evidence)
+            if setup.pbx_pair is not None and name == "caller":
+                plan = _secure(plan, setup.pbx_pair, setup.authority)
             endpoints[name] = await Endpoint.start(plan)
         await _call(setup, relay, endpoints["caller"], endpoints["callee"], steps)
         saved = await asyncio.to_thread(relay.wait, "recording_saved")
@@ -138,6 +146,17 @@ def _endpoint(
     )
 
 
+def _secure(plan: Setup, pair: Pair, authority: Path | None) -> Setup:
+    return replace(
+        plan,
+        transport="tls",
+        certificate=pair.certificate,
+        key=pair.key,
+        ca=authority,
+        srtp="required",
+    )
+
+
 async def _call(
     setup: demo_setup.Region,
     relay: RelayProcess,
@@ -146,7 +165,8 @@ async def _call(
     steps: Steps,
 ) -> None:
     steps.next(f"the PBX calls {CALLED}")
-    await caller.send("call", uri=f"sip:{CALLED}@{setup.listen}")
+    suffix = f";transport={caller.setup.transport}"
+    await caller.send("call", uri=f"sip:{CALLED}@{setup.listen}{suffix}")
     await caller.wait("state", state="early")
     steps.next("it rings")
     await caller.wait("state", state="confirmed")

@@ -113,6 +113,10 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     yield Check(keys == evidence.keys, f"keys seen by the relay: {keys} (sent {evidence.keys})")
     heard = "".join(e["key"] for e in evidence.events["callee"] if e["event"] == "dtmf")
     yield Check(heard == evidence.keys, f"keys seen by the carrier: {heard}")
+    if evidence.secure:
+        suites = [evidence.line("call_answered").get(f"{side}_srtp") for side in OTHER]
+        text = f"the PBX's audio is encrypted ({suites[0] or 'no'}), the carrier's is not"
+        yield Check(bool(suites[0]) and not suites[1], text)
     ended = evidence.line("call_ended")
     for side in OTHER:
         figures = ended.get(side, {})

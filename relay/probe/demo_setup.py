@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import socket
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import relay
+from relay.probe.certificates import Authority, Pair
 from relay.probe.wav_file import ProbeError
 
 EXAMPLE = Path(relay.__file__).parent / "example.toml"
@@ -17,18 +18,24 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Where everybody is: the relay's SIP address, the PBX and the carrier."""
+    """Where everybody is: the relay's SIP address, the PBX and the carrier.
+
+    `pbx_pair` and `authority` are there when the PBX speaks TLS.
+    """
 
     config: Path
     listen: str
     pbx: Address
     carrier: Address
+    pbx_pair: Pair | None = None
+    authority: Path | None = None
 
 
-def prepare(example: Path, output: Path, scratch: Path) -> Region:
+def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) -> Region:
     """Copy the configuration to `scratch`, with other ports where its own are taken.
 
-    Recordings go below `output`. Raises ProbeError when the example cannot be read.
+    Recordings go below `output`. With `secure` the PBX's trunk is: TLS and SRTP or nothing.
+    Raises ProbeError when the example cannot be read.
     """
     try:
         text = example.read_text()
@@ -49,10 +56,31 @@ def prepare(example: Path, output: Path, scratch: Path) -> Region:
         text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
     else:
         text = '[log]\nformat = "json"\n\n' + text
-    config = scratch / "relay.toml"
-    config.write_text(text)
     (host, port), pbx, carrier = addresses
-    return Region(config, f"{host}:{port}", pbx, carrier)
+    region = Region(scratch / "relay.toml", f"{host}:{port}", pbx, carrier)
+    if secure:
+        text, region = _secured(text, region, scratch)
+    region.config.write_text(text)
+    return region
+
+
+def _secured(text: str, region: Region, scratch: Path) -> tuple[str, Region]:
+    """The same with a TLS listener, certificates of an authority made for this, and the PBX's
+    trunk `secure`."""
+    host = region.listen.rpartition(":")[0]
+    listen = f"{host}:{free_port(host, 5061)}"
+    authority = Authority(scratch / "ca")
+    ours, pbx = authority.issue("relay", host), authority.issue("pbx", region.pbx[0])
+    files = {**ours.tls, "ca": str(authority.file)}
+    tls = ", ".join(f'{key} = "{file}"' for key, file in files.items())
+    address = f"{region.pbx[0]}:{region.pbx[1]}"
+    for old, new in (
+        ("listen = [", f'tls = {{ {tls} }}\nlisten = ["tls:{listen}", '),
+        ('name = "acme"', 'name = "acme"\nsecure = true'),
+        (f"sip:{address}", f"sip:{address};transport=tls"),
+    ):
+        text = text.replace(old, new, 1)
+    return text, replace(region, listen=listen, pbx_pair=pbx, authority=authority.file)
 
 
 def free_port(host: str, wanted: int) -> int:

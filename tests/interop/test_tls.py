@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from relay.probe.audio import similarity
+from relay.probe.certificates import Authority, Pair
 from relay.probe.remote import Endpoint, Setup
-from tests.certificates import Authority, Pair
 from tests.interop.region import Party, Region, free_port, need, parties, region
 from tests.interop.sipp_run import answering, assert_all, call
 from tests.interop.test_kamailio import kamailio

@@ -138,9 +138,10 @@ def test_help_lists_the_exit_codes(command: str, codes: str) -> None:
 
 def test_demo_ends_with_the_exit_code_of_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     demo = ModuleType("relay.probe.demo")
-    demo.run = lambda: 3  # type: ignore[attr-defined]
+    demo.run = lambda secure: 4 if secure else 3  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "relay.probe.demo", demo)
     assert run("demo").exit_code == 3
+    assert run("demo", "--secure").exit_code == 4
 
 
 def test_demo_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

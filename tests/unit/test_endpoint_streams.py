@@ -19,12 +19,12 @@ from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.router import Router
 from relay.config import Config, read
+from relay.probe.certificates import Authority
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.tls import Credentials
 from relay.sip.message import Message, Request, Response
 from relay.sip.parser import StreamParser, parse
 from relay.sip.transaction import Hop
-from tests.certificates import Authority
 from tests.interop.region import free_port
 from tests.scenario.world import FakeAdmission, FakeMedia, FakeRecorder, Journal, sdp
 

@@ -19,11 +19,11 @@ from structlog.testing import capture_logs
 
 from relay.config import Tls
 from relay.errors import CertificateError
+from relay.probe.certificates import Authority, Pair
 from relay.signalling import stream, tls, tls_session
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials, names_of
 from relay.sip.transaction import Hop
-from tests.certificates import Authority, Pair
 from tests.unit.test_signalling import DEADLINE_S, OPTIONS, Rig
 
 HERE = "127.0.0.1"

@@ -10,7 +10,7 @@ import pytest
 from relay.call.router import Router
 from relay.config import Config, Listen, notes, read
 from relay.errors import ConfigError
-from tests.certificates import Authority, Pair
+from relay.probe.certificates import Authority, Pair
 
 HOST = "127.0.0.1"
 SECURE = 'secure = true\norigination = [{ uri = "sips:127.0.0.2" }]'

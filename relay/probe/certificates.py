@@ -1,4 +1,4 @@
-"""Certificates for tests: an authority, and whatever it is asked to sign (ECDSA P-256)."""
+"""Certificates for tests and the demonstration: an authority and what it signs (ECDSA P-256)."""
 
 from __future__ import annotations
 
