@@ -150,7 +150,7 @@ class MidCall:
             self.asked.refuse(self._tx, self._request, 487)
         if self._out is not None and not self._closed:
             if self._out.final:  # a 2xx is acknowledged whatever comes next
-                self._acknowledge_unchanged()
+                self._acknowledge_unchanged(self._out)
             else:
                 self._out.cancel()
         self._close()
@@ -185,8 +185,11 @@ class MidCall:
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         told, asked = self._told, self.asked
         told.refresh_target(response)
+        if not self._answered and asked.gone:  # nobody is left who wants the answer
+            self._answered = True
+            asked.refuse(self._tx, self._request, 487)
         if self._answered:  # cancelled or abandoned
-            self._take_back(now)
+            self._take_back(invite, now)
             return
         told.session.accepted(response, now)
         try:
@@ -194,15 +197,16 @@ class MidCall:
         except RelayError as error:
             self._answered = True
             asked.refuse(self._tx, self._request, 488, str(error))
-            self._take_back(now)
+            self._take_back(invite, now)
             return
+        incoming = self._invite
         if self._offered:
-            self._acknowledge(b"")
+            self._acknowledge(invite, b"")
             self._close()
         self._answered = True
         asked.refresh_target(self._request)
-        if self._invite is not None:
-            self._invite.accept(asked.local_tag, sdp, now)
+        if incoming is not None:
+            incoming.accept(asked.local_tag, sdp, now)
         else:
             self._accept_update(sdp, "application/sdp", now)
 
@@ -211,22 +215,22 @@ class MidCall:
 
     def on_ack(self, body: bytes, now: float) -> None:
         """The asking side's ACK; it carries the answer when the offer was delayed."""
-        if not self._offered and not self._closed:
+        if self._out is not None and not self._offered:
             negotiation = self.asked.call.negotiation
             try:
                 sdp = negotiation.answer(self.asked.side, body) if body else b""
             except RelayError:
                 sdp = b""
             if sdp:
-                self._acknowledge(sdp)
+                self._acknowledge(self._out, sdp)
             else:
-                self._acknowledge_unchanged()
+                self._acknowledge_unchanged(self._out)
             self._close()
         self.asked.acknowledged()
 
     def on_no_ack(self, now: float) -> None:
-        if not self._offered and not self._closed:
-            self._acknowledge_unchanged()
+        if self._out is not None and not self._offered:
+            self._acknowledge_unchanged(self._out)
             self._close()
         if not self.asked.acknowledged():
             self.asked.call.not_acknowledged(self.asked.side, now)
@@ -242,19 +246,19 @@ class MidCall:
             return negotiation.answer(self._told.side, body)
         return negotiation.offer(self._told.side, body)
 
-    def _acknowledge(self, sdp: bytes) -> None:
-        assert self._out is not None and self._told.dialog is not None
-        self._out.acknowledge(self._told.dialog, sdp)
+    def _acknowledge(self, out: OutgoingInvite, sdp: bytes) -> None:
+        assert self._told.dialog is not None
+        out.acknowledge(self._told.dialog, sdp)
 
-    def _acknowledge_unchanged(self) -> None:
+    def _acknowledge_unchanged(self, out: OutgoingInvite) -> None:
         """An offer in the told side's 2xx is answered with what that side knows already."""
         negotiation = self.asked.call.negotiation
-        self._acknowledge(b"" if self._offered else negotiation.current(self._told.side))
+        self._acknowledge(out, b"" if self._offered else negotiation.current(self._told.side))
 
-    def _take_back(self, now: float) -> None:
+    def _take_back(self, out: OutgoingInvite, now: float) -> None:
         """The told side has accepted what the asking side does not have: back to what was."""
         told = self._told
-        self._acknowledge_unchanged()
+        self._acknowledge_unchanged(out)
         self._close()
         if self._offered and not told.call.ended and not told.gone:
             Refresh.restore(told)
@@ -316,6 +320,7 @@ class MidCall:
 
     def _close(self) -> None:
         self._closed = True
+        self._invite = self._out = None  # which have us as their listener
         call = self.asked.call
         if call.exchange is self:
             call.exchange = None

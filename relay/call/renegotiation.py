@@ -86,5 +86,6 @@ class Renegotiation:
         leg.call.feed(NegotiationFailed(text), now)
 
     def _close(self) -> None:
+        self._out = None  # which has us as its listener
         if self._leg.call.exchange is self:
             self._leg.call.exchange = None

@@ -183,6 +183,7 @@ class Refresh:
         """The call ends."""
         if self._out is not None:
             self._out.cancel()
+            self._out = None
         self._close()
 
     # --- UPDATE
@@ -206,6 +207,7 @@ class Refresh:
         assert leg.dialog is not None
         invite.acknowledge(leg.dialog, b"")
         self._close()
+        self._out = None
         if leg.gone or leg.call.ended:
             return
         self._refreshed(response, now)
@@ -218,6 +220,7 @@ class Refresh:
     def on_refused(self, status: int, response: Response | None, now: float) -> None:
         self._close()
         self._failed(status, response, now)
+        self._out = None  # which has us as its listener
 
     # --- inside
 

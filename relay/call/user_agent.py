@@ -183,6 +183,7 @@ class UserAgent:
                         self._guard(self.respond, output.tx, output.request.response(500))
         finally:
             outputs.clear()
+            self._layer.release()
         if self._lookups:
             todo += self._lookups
             self._lookups.clear()

@@ -167,7 +167,7 @@ class Endpoint:
         try:
             message: Request | Response | MalformedMessage = parse(data)
         except MalformedMessage as error:
-            message = error
+            message = error.with_traceback(None)  # whose frame is this one: a cycle
         self._agent.receive(message, hop, self._loop.time())
         self._settle()
 

@@ -249,7 +249,7 @@ class StreamParser:
         except MalformedMessage as error:
             self.broken = True
             self._buffer.clear()
-            found.append(error)
+            found.append(error.with_traceback(None))  # whose frame has the list: a cycle
             return found
 
     def _next(self) -> Item | None:

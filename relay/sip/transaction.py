@@ -97,6 +97,7 @@ class TransactionLayer:
         self._servers: dict[Key, ServerTransaction] = {}
         self._merged: dict[Key, ServerTransaction] = {}
         self._hops: dict[tuple[str, str, int], set[Transaction]] = {}
+        self._over: list[Transaction] = []
 
     # --- verbs of the shell ---------------------------------------------------------------
 
@@ -121,6 +122,15 @@ class TransactionLayer:
     def expects(self, response: Response) -> bool:
         """Whether it answers a request of ours. Raises MalformedMessage."""
         return (response.via.branch or "", response.cseq.method) in self._clients
+
+    def release(self) -> None:
+        """Ended transactions let go of their users; for when all outputs have been dealt with.
+
+        A user often has its transaction, too: that cycle would wait for the collector.
+        """
+        for tx in self._over:
+            tx.user = None
+        self._over.clear()
 
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
@@ -396,6 +406,7 @@ class TransactionLayer:
         return tx
 
     def _forget(self, tx: Transaction) -> None:
+        self._over.append(tx)
         key = tx.key
         if isinstance(tx, ClientTransaction):
             self._clients.pop(key, None)

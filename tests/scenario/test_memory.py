@@ -9,7 +9,7 @@ import pytest
 
 from tests.scenario.test_authorized import PASSWORD, asking
 from tests.scenario.test_transfer import Transferred
-from tests.scenario.world import World
+from tests.scenario.world import World, sdp
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,30 @@ def test_a_call_with_our_credentials_is_freed_without_the_collector(password: st
         world.run(100)
     carrier.accepted.clear()
     world.pbx.dialog = world.carrier.dialog = None
+    found = left()
+    assert not found, found
+
+
+@pytest.mark.parametrize("side", ["pbx", "carrier"])
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE", "INFO"])
+@pytest.mark.parametrize("body", ["hold", "empty", "broken"])
+def test_a_call_with_a_request_in_it_is_freed_without_the_collector(
+    side: str, method: str, body: str
+) -> None:
+    """The transactions, who listens to them, and the exchange between the legs are a circle."""
+    world = World()
+    world.pbx.call()
+    world.run_until(lambda: bool(world.carrier.acks))
+    phone = getattr(world, side)
+    hold = sdp(phone.host, 4000, extra="a=sendonly")
+    phone.in_dialog(method, {"hold": hold, "empty": b"", "broken": b"v=0\r\nm=x\r\n"}[body])
+    world.run(1.0)
+    world.pbx.bye()
+    world.run(100.0)
+    assert world.calls.idle
+    for each in (world.pbx, world.carrier):
+        each.dialog = None
+        each._repeat.clear()
     found = left()
     assert not found, found
 
