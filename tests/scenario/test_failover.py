@@ -545,3 +545,56 @@ def test_ports_that_the_caller_was_told_do_not_change_for_the_other_ip_version()
         "its address is of another IP version than the call's media"
     )
     assert_over(world)
+
+
+# --- DNS that takes its time
+
+
+@pytest.mark.parametrize("how", ["cancel", "timeout", "stop"])
+def test_a_call_may_end_while_its_name_is_looked_up(how: str) -> None:
+    """What DNS says afterwards calls nobody."""
+    world = World()
+    world.calls.ring_timeout_s = 5.0
+    (first,) = world.carrier_at(FIRST)
+    named(world, FIRST)
+    world.slow = []
+    world.pbx.call()
+    world.run(1)
+    assert len(world.slow) == 1 and not world.pbx.statuses()
+    if how == "cancel":
+        world.pbx.cancel()
+    elif how == "stop":
+        world.relay.stop(world.now)
+    expected = {"cancel": 487, "timeout": 480, "stop": 503}[how]
+    world.run_until(lambda: expected in world.pbx.statuses())
+    world.find_names()
+    assert_over(world)
+    assert not first.requests
+
+
+def test_a_bye_waits_for_the_name_in_a_contact() -> None:
+    """The ACK and the BYE are both asked for, and sent in order once DNS has answered."""
+    world = World()
+    first, second = world.carrier_at(FIRST, SECOND)
+    world.router.targets["carrier"] = [f"sip:{FIRST}:5060"]
+    world.names["media.example"] = (Hop("udp", SECOND, 5060),)
+    world.slow = []
+
+    def answer(tx: object, request: Request) -> None:
+        response = request.response(200, to_tag="n")
+        response.headers.add("Contact", "<sip:x@media.example>")
+        response.headers.add("Content-Type", "application/sdp")
+        response.body = sdp(FIRST, 5000)
+        first.layer.respond(tx, response, world.now)
+
+    first.on_request = answer
+    world.pbx.call()
+    world.run_until(lambda: 200 in world.pbx.statuses())
+    world.run(0.1)
+    world.pbx.bye()
+    world.run(0.1)
+    assert not second.acks and not second.requests
+    world.find_names()
+    world.run_until(lambda: bool(second.got("BYE")))
+    assert second.acks
+    assert_over(world)

@@ -106,3 +106,28 @@ def test_a_transferred_call_is_freed_without_the_collector() -> None:
             phone._repeat.clear()
         found = left()
         assert not found, (answer, found)
+
+
+@pytest.mark.parametrize("how", ["refused", "silent", "ringing"])
+def test_a_call_that_was_tried_at_three_addresses_is_freed_without_the_collector(how: str) -> None:
+    """The first two fail, or never answer; the third takes the call."""
+    world = World()
+    first, second, third = world.carrier_at("192.0.2.31", "192.0.2.32", "192.0.2.33")
+    for phone in (first, second):
+        if how == "refused":
+            phone.on_request = lambda tx, request, own=phone: own.reply(tx, request, 503)
+        elif how == "ringing":
+            phone.on_request = lambda tx, request, own=phone: (
+                own.ring(tx, request, body=sdp(own.host, 5002)),
+                own.reply(tx, request, 503),
+            )
+    if how == "silent":
+        world.drop = lambda source, to, data: to in (first.host, second.host)
+    world.pbx.call()
+    world.run_until(lambda: bool(third.acks))
+    world.pbx.bye()
+    world.run(100)
+    assert world.calls.idle
+    world.pbx.dialog = third.dialog = None
+    found = left()
+    assert not found, found

@@ -241,6 +241,7 @@ class World:
         self.carrier = Phone(self, CARRIER)
         self.phones = {PBX: self.pbx, CARRIER: self.carrier}
         self.names: dict[str, tuple[Hop, ...]] = {}  # what a look-up finds
+        self.slow: list[LookUp] | None = None  # a list: they wait in it until `find_names`
         self.wire: list[tuple[str, str, bytes]] = []
 
     # Addresses of the relay
@@ -275,14 +276,26 @@ class World:
         while outputs := self.relay.drain():
             for output in outputs:
                 if isinstance(output, LookUp):
-                    found = self.names.get(output.target.host, ())
-                    self.relay.looked_up(output, found, self.now)
+                    self._look_up(output)
                 elif self.unsendable(output.data):
                     self.relay.not_sent(output, self.now)
                 else:
                     self.send(RELAY, output.data, output.hop)
         for phone in self.phones.values():
             phone.settle()
+
+    def _look_up(self, lookup: LookUp) -> None:
+        if self.slow is not None:
+            self.slow.append(lookup)
+        else:
+            self.relay.looked_up(lookup, self.names.get(lookup.target.host, ()), self.now)
+
+    def find_names(self) -> None:
+        """DNS answers what has waited."""
+        waiting, self.slow = self.slow or [], None
+        for lookup in waiting:
+            self._look_up(lookup)
+        self.settle()
 
     def run_until(self, done: Callable[[], bool], limit_s: float = 100.0) -> None:
         """Move time on until `done()`; fails when it is not by `limit_s` from now."""
