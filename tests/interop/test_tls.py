@@ -40,14 +40,14 @@ class Secure:
 
 @contextmanager
 def secure_region(
-    tmp_path: Path, relay_names: tuple[str, ...] = (), **options: Any
+    tmp_path: Path, everyone: list[Party] | None = None, **options: Any
 ) -> Iterator[Secure]:
     """Both trunks are called over TLS; the relay listens on a port of its own."""
-    everyone = parties()
+    everyone = everyone or parties()
     here = everyone[0].host
     relay = Party(here, free_port(here))
     authority = Authority(tmp_path / "ca")
-    pair = authority.issue("relay", *(relay_names or (here,)))
+    pair = authority.issue("relay", here)
     sip = {"tls": {**pair.tls, "ca": str(authority.file)}}
     with region(
         tmp_path, "tls", everyone=everyone, listen=(f"tls:{relay}",), sip=sip, **options
@@ -90,6 +90,33 @@ def test_both_voices_arrive_over_tls(tmp_path: Path, voices: dict[str, Path], se
     assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
     assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
     assert (ended["caller"]["lost"], ended["callee"]["lost"]) == (0, 0)
+
+
+def test_a_call_between_sips_addresses(tmp_path: Path, voices: dict[str, Path]) -> None:
+    """The phones insist on `sips:` in every Contact; audio passes, and the callee hangs up."""
+
+    async def steps(s: Secure) -> None:
+        caller_setup, callee_setup = phones(s, tmp_path, voices)
+        callee = await Endpoint.start(callee_setup)
+        caller = await Endpoint.start(caller_setup)
+        try:
+            await caller.send("call", uri=f"sips:{NUMBER}@{s.relay}")
+            await caller.wait("state", state="confirmed")
+            assert "sips:" in (await callee.wait("incoming"))["to"]
+            await asyncio.gather(caller.wait("played", 30), callee.wait("played", 30))
+            await callee.send("hangup")
+            await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
+        finally:
+            await caller.stop()
+            await callee.stop()
+
+    everyone = parties()
+    origination = {"origination": [{"uri": f"sips:{everyone[2]}"}]}
+    with secure_region(tmp_path, everyone=everyone, carrier=origination) as s:
+        asyncio.run(steps(s))
+        assert s.region.ended()["cause"] == "callee hung up"
+    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
 
 
 def test_a_callee_with_another_name_gets_no_call(tmp_path: Path, voices: dict[str, Path]) -> None:
@@ -176,13 +203,15 @@ def test_kamailio_takes_calls_over_mutual_tls(
         r.ended()
 
 
-def serial_seen(relay: Party, ca: Path, **versions: Any) -> str:
+def serial_seen(relay: Party, ca: Path, source: str = "", **versions: Any) -> str:
     """The serial number that a new handshake shows."""
     context = ssl.create_default_context(cafile=str(ca))
     for key, value in versions.items():
         setattr(context, key, value)
     with (
-        socket.create_connection((relay.host, relay.port), DEADLINE_S) as plain,
+        socket.create_connection(
+            (relay.host, relay.port), DEADLINE_S, source_address=(source, 0)
+        ) as plain,
         context.wrap_socket(plain, server_hostname=relay.host) as secured,
     ):
         certificate = secured.getpeercert()
@@ -205,6 +234,38 @@ def test_only_new_versions_are_spoken(tmp_path: Path) -> None:
                 minimum_version=ssl.TLSVersion.TLSv1,
                 maximum_version=ssl.TLSVersion.TLSv1_1,
             )
+
+
+def test_a_flood_of_strangers_handshakes_leaves_trunks_alone(tmp_path: Path) -> None:
+    """While 400 strangers shake hands, a trunk's handshakes are answered."""
+
+    async def stranger(s: Secure, context: ssl.SSLContext) -> bool:
+        try:
+            _, writer = await asyncio.open_connection(
+                s.relay.host, s.relay.port, ssl=context, local_addr=(s.region.stranger.host, 0)
+            )
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def steps(s: Secure) -> list[bool]:
+        context = ssl.create_default_context(cafile=str(s.authority.file))
+        flood = asyncio.gather(*(stranger(s, context) for _ in range(400)))
+        for _ in range(5):
+            seen = await asyncio.to_thread(
+                serial_seen, s.relay, s.authority.file, s.region.pbx.host
+            )
+            assert seen == s.pair.serial
+        async with asyncio.timeout(DEADLINE_S):
+            return await flood
+
+    with secure_region(tmp_path) as s:
+        welcome = asyncio.run(steps(s))
+    assert 0 < sum(welcome) < 400
+    stopped = s.region.process.find("stopped")[0]
+    assert stopped["sip"]["tls_refused_too_many"] > 0
+    assert sum(welcome) + stopped["sip"]["tls_refused_too_many"] <= 400
 
 
 def test_a_certificate_is_renewed_under_a_call(tmp_path: Path, voices: dict[str, Path]) -> None:
