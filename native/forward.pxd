@@ -10,7 +10,7 @@ from packet cimport (
     DROP_COUNT, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
     DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_PAYLOAD_TYPE, DROP_RECEIVER_ON_HOLD,
     DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_SHORT, DROP_SRTP_MKI,
-    DROP_SRTP_TOO_SHORT, DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP, KIND_RTP,
+    DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP, KIND_RTP,
     MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_header, rtp_view,
 )
 from ring cimport (
@@ -120,7 +120,7 @@ cdef inline Drop open_packet(
     if drop == DROP_NONE:
         data[0] = rules.opened
         size[0] = <int>octets
-    elif leg.srtp.receive == NULL and (drop == DROP_SRTP_MKI or drop == DROP_SRTP_TOO_SHORT):
+    elif leg.srtp.receive == NULL and drop == DROP_SRTP_MKI:
         return DROP_NONE  # plain since the last description: only what is in flight is SRTP
     return drop
 

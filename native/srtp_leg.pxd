@@ -9,7 +9,8 @@ from libc.string cimport memcmp
 
 from openssl cimport CRYPTO_memcmp
 from packet cimport (
-    DROP_NONE, DROP_SRTP_AUTHENTICATION, DROP_SRTP_MKI, DROP_SRTP_TOO_SHORT, Drop, RtpView,
+    DROP_NONE, DROP_SRTP_AUTHENTICATION, DROP_SRTP_MKI, DROP_SRTP_REPLAYED, DROP_SRTP_STREAMS,
+    DROP_SRTP_TOO_SHORT, Drop, RtpView,
 )
 from replay cimport Replay
 from srtp cimport srtcp_open, srtp_open
@@ -151,7 +152,8 @@ cdef inline Drop srtp_receive_with(
     LegSrtp *leg, SrtpKey *keys, const uint8_t *p, size_t n, const RtpView *rtp,
     uint64_t now_ns, uint8_t *out, size_t *octets
 ) noexcept nogil:
-    # With one key after the other of a list; `rtp` is NULL for SRTCP.
+    # With one key after the other of a list; `rtp` is NULL for SRTCP. DROP_SRTP_MKI: none of
+    # them is meant.
     cdef SrtpKey *key = keys
     cdef Drop drop = DROP_SRTP_MKI
     cdef uint32_t tag_octets
@@ -184,4 +186,6 @@ cdef inline Drop srtp_receive(
     if leg.replaced == NULL:
         return drop
     before = srtp_receive_with(leg, leg.replaced, p, n, rtp, now_ns, out, octets)
-    return drop if before == DROP_SRTP_MKI or before == DROP_SRTP_AUTHENTICATION else before
+    if before == DROP_NONE or before == DROP_SRTP_REPLAYED or before == DROP_SRTP_STREAMS:
+        return before  # it is authentic
+    return drop
