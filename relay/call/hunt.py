@@ -3,7 +3,7 @@
 A `Hunt` is given targets in order. Each resolves to one or more hops (RFC 3263), each hop is
 one attempt with a leg of its own: own Call-ID, tags and Contact. It tells its client only
 what the caller may hear: who rings, who answered, and, when all have failed, the best of the
-failures. Silence, a broken transport and any status that is not `FINAL` move on.
+failures. Silence, a broken transport and any status that is not `failure.FINAL` move on.
 """
 
 from __future__ import annotations
@@ -15,28 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from relay.call import health
 from relay.call.callee import CalleeLeg
 from relay.call.events import Answered, CallEvent, Rang, Rejected
-from relay.call.hiding import header, without_addresses
+from relay.call.failure import REDIRECTS, UNHEARD, is_final, ours, rank, told
 from relay.call.ports import Side
 from relay.errors import MalformedMessage, RelayError
-from relay.sip.message import REASONS, Request, Response
+from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.call import Call
-
-# The callee's own word: another address would say the same. 401 and 407 are here because
-# the peer is alive and asks for what we have not.
-FINAL = frozenset({400, 401, 404, 405, 407, 410, 416, 422, 482, 484, 486})
-REDIRECTS = frozenset({300, 301, 302})
-# RFC 3261 section 16.7, step 6: these tell a caller how to do better.
-INFORMATIVE = frozenset({415, 420, 484})
-UNHEARD = {408: "did not answer", 502: "answered with a Contact that cannot be used"}
-# What a failure may tell the caller besides status and reason.
-PASSED_ON_FAILURE = ("Retry-After", "Reason", "Warning")
-# A challenge of the callee's side cannot be met by the caller.
-MAPPED = {401: 502, 407: 502, 420: 502, 421: 502, 422: 502}
 
 
 class State(Enum):
@@ -208,13 +196,13 @@ class Hunt:
         )
         if response is None:
             text = UNHEARD.get(status, "could not be reached")
-            self._note(self._ours(status, f"trunk {self._trunk} {text}"))
+            self._note(ours(status, f"trunk {self._trunk} {text}"))
             self._feed(Event.REFUSED if status == 502 else Event.FAILED, now)
         elif status in REDIRECTS:
             self._redirect(status, response, now)
         else:
-            final = status in FINAL or status >= 600
-            self._note(_told(status, response), own_word=final)
+            final = is_final(status)
+            self._note(told(status, response), own_word=final)
             self._feed(Event.REFUSED if final else Event.FAILED, now)
 
     def on_timer(self, now: float) -> None:
@@ -224,7 +212,7 @@ class Hunt:
             return
         waited = f"did not answer within {self._try_next_after_s:g} s"
         self._saw(health.Event.FAILED, "a call was not answered in time", now)
-        self._note(self._ours(408, f"trunk {self._trunk} {waited}"))
+        self._note(ours(408, f"trunk {self._trunk} {waited}"))
         self._feed(Event.SILENT, now)
 
     # --- the table and its actions
@@ -259,7 +247,7 @@ class Hunt:
             self._refuse(f"trunk {self._trunk} redirected the call elsewhere: {why}", now)
             return
         self._saw(health.Event.FAILED, why, now)
-        self._note(self._ours(503, f"trunk {self._trunk} cannot be reached: {why}"))
+        self._note(ours(503, f"trunk {self._trunk} cannot be reached: {why}"))
         self._feed(Event.NOT_REACHED, now)
 
     def _try(self, hop: Hop, now: float) -> None:
@@ -270,7 +258,7 @@ class Hunt:
         try:
             invite = self._invitation(leg, self._target.uri, hop)
         except RelayError as error:
-            self._note(self._ours(error.status_hint, str(error)))
+            self._note(ours(error.status_hint, str(error)))
             self._feed(Event.NOT_REACHED, now)
             return
         self._tried += 1
@@ -302,7 +290,7 @@ class Hunt:
         best = self._best
         assert best is not None
         if best.text and self._tried > 1:
-            best = self._ours(best.status, f"{best.text}; {self._tried} addresses were tried")
+            best = ours(best.status, f"{best.text}; {self._tried} addresses were tried")
         self._client.feed(best, now)
 
     # --- inside
@@ -341,16 +329,13 @@ class Hunt:
     def _refuse(self, text: str, now: float) -> None:
         """A redirect that is not followed ends the hunt, whatever was heard before."""
         self._best = None
-        self._note(self._ours(480, text))
+        self._note(ours(480, text))
         self._feed(Event.REFUSED, now)
-
-    def _ours(self, status: int, text: str) -> Rejected:
-        return Rejected(status, REASONS.get(status, ""), (), text)
 
     def _note(self, failure: Rejected, own_word: bool = False) -> None:
         """Keep the failure that tells the caller most (RFC 3261 section 16.7, step 6); what is
         not the callee's own word is the address's, and told."""
-        if own_word or self._best is None or _rank(failure) < _rank(self._best):
+        if own_word or self._best is None or rank(failure) < rank(self._best):
             self._best = failure
         if own_word:
             return
@@ -365,27 +350,3 @@ class Hunt:
 
     def _log(self, name: str, **fields: object) -> None:
         self._call.calls.journal.event(name, self._call.id, **fields)
-
-
-def _rank(failure: Rejected) -> tuple[int, int]:
-    """Lower is better: what a peer said before what we found, the lowest class first."""
-    if failure.status >= 600:
-        return 0, 0
-    if failure.text:
-        return 9, failure.status
-    return failure.status // 100, 0 if failure.status in INFORMATIVE else 1
-
-
-def _told(status: int, response: Response) -> Rejected:
-    """What the caller hears of the peer's failure."""
-    mapped = 480 if 300 <= status < 400 else MAPPED.get(status)
-    if mapped is not None:
-        return Rejected(mapped, REASONS[mapped])
-    headers = tuple(
-        (name, told)
-        for name in PASSED_ON_FAILURE
-        for value in response.headers.all(name)
-        if (told := header(name, value))
-    )
-    reason = without_addresses(response.reason) or REASONS.get(status, "")
-    return Rejected(status, reason, headers)
