@@ -14,9 +14,13 @@ _TEXT = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _SECONDS = re.compile(r"\s*([0-9]{1,9})")
 
 
+# More is no text for people, and the patterns take its square.
+LONGEST = 256
+
+
 def without_addresses(text: str) -> str:
-    """Host names, addresses and URIs become an ellipsis."""
-    return ADDRESS.sub("...", text)
+    """Host names, addresses and URIs become an ellipsis; what is very long is cut."""
+    return ADDRESS.sub("...", text[:LONGEST])
 
 
 def header(name: str, value: str) -> str:
@@ -24,6 +28,7 @@ def header(name: str, value: str) -> str:
 
     "" when there is nothing that could be told.
     """
+    value = value[: 2 * LONGEST]
     if name == "Retry-After":
         seconds = _SECONDS.match(value)
         return seconds[1] if seconds else ""

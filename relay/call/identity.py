@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from relay.call.hiding import ADDRESS
+from relay.call.hiding import ADDRESS, LONGEST
 from relay.errors import MalformedMessage
 from relay.sip.headers import NameAddr
 from relay.sip.uri import OtherUri, Params, SipUri, param_of
@@ -210,5 +210,6 @@ def _kept(params: Params, names: frozenset[str]) -> Params:
 
 
 def _display(identity: NameAddr) -> str:
-    """The name, unless it is an address."""
-    return "" if ADDRESS.search(identity.display) else identity.display
+    """The name, unless it is an address; a very long one is cut."""
+    shown = identity.display[:LONGEST]
+    return "" if ADDRESS.search(shown) else shown

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from relay.call.hiding import header, without_addresses
+from relay.call.hiding import LONGEST, header, without_addresses
 
 
 @pytest.mark.parametrize(
@@ -39,3 +41,15 @@ def test_addresses_become_an_ellipsis(text: str, told: str) -> None:
 )
 def test_a_header_is_written_anew(name: str, value: str, told: str) -> None:
     assert header(name, value) == told
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "1.", "a:", '\\"', "sip"])
+def test_long_text_costs_no_more_than_short(piece: str) -> None:
+    """A datagram full of it must not hold up the calls of the others."""
+    text = piece * (60_000 // len(piece))
+    start = time.process_time()
+    assert len(without_addresses(text)) <= LONGEST
+    for name in ("Warning", "Reason", "Retry-After"):
+        header(name, f'399 x "{text}')
+        header(name, f'SIP;cause=486;text="{text}')
+    assert time.process_time() - start < 0.1
