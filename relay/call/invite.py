@@ -76,14 +76,19 @@ class IncomingInvite:
     def give_up(self) -> None:
         """Stop repeating the 2xx: the peer has shown otherwise that it has it."""
         self._ok = None
+        self.let_go()
         if self._alarm is not None:
             self._alarm.cancel()
+
+    def let_go(self) -> None:
+        """All is said: the transaction, which lingers, refers to this no more."""
+        self.tx.user = None
 
     def on_timer(self, now: float) -> None:
         if self._ok is None:
             return
         if now >= self._deadline:
-            self._ok = None
+            self.give_up()
             self.listener.on_no_ack(now)
             return
         self._leg.respond(self.tx, self._ok)
@@ -178,9 +183,9 @@ class OutgoingInvite:
         self._leg.signalling.send(ack, dialog.next_hop_uri(), self._leg.reuse)
 
     def on_response(self, tx: object, response: Response, now: float) -> None:
-        self.tx = tx  # type: ignore[assignment]
         status = response.status
         if status < 200:
+            self.tx = tx  # type: ignore[assignment]
             first = not self._provisional
             self._provisional = True
             if self.cancelled:
@@ -194,16 +199,20 @@ class OutgoingInvite:
                 if len(self._acks) >= MOST_BRANCHES:
                     return
                 self._acks[tag] = None  # the ACK may have to wait for the other leg's
-                self.final = True
+                self._end()
                 self._listener.on_accepted(self, response, now)
             elif (ack := self._acks[tag]) is not None:
                 self._leg.send_ack(ack)
         else:
-            self.final = True
+            self._end()
             self._listener.on_refused(status, response, now)
 
-    def on_no_response(self, status: int, now: float) -> None:
+    def _end(self) -> None:
         self.final = True
+        self.tx = None  # it lingers, and has this as its user
+
+    def on_no_response(self, status: int, now: float) -> None:
+        self._end()
         self._listener.on_refused(status, None, now)
 
 

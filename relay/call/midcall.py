@@ -320,6 +320,8 @@ class MidCall:
 
     def _close(self) -> None:
         self._closed = True
+        if self._invite is not None and not self._invite.waits_for_ack:
+            self._invite.let_go()
         self._invite = self._out = None  # which have us as their listener
         call = self.asked.call
         if call.exchange is self:

@@ -12,6 +12,7 @@ from relay.call.events import Lost
 from relay.call.invite import OutgoingInvite
 from relay.errors import RelayError
 from relay.sip.message import Request, Response
+from relay.sip.options import supports
 from relay.sip.session_timer import (
     SMALLEST_S,
     SessionExpires,
@@ -29,15 +30,27 @@ GONE = (408, 481)  # RFC 3261 section 12.2.1.2: these end the dialog
 
 
 class SessionTimer:
-    """`interval_s` is 0 while no timer runs; `ours` says that we are the refresher."""
+    """`interval_s` is 0 while no timer runs; `ours` says that we are the refresher.
 
-    __slots__ = ("_alarm", "_deadline", "_leg", "interval_s", "least_s", "ours", "wanted_s")
+    `least_s` is the shortest interval that we take; a peer's own is learned from its 422.
+    """
+
+    __slots__ = (
+        "_alarm",
+        "_deadline",
+        "_leg",
+        "_peers_least_s",
+        "interval_s",
+        "least_s",
+        "ours",
+        "wanted_s",
+    )
 
     def __init__(self, leg: Leg, wanted_s: int, least_s: int) -> None:
         self._leg = leg
         self.wanted_s = wanted_s
         self.least_s = least_s
-        self.interval_s = 0
+        self.interval_s = self._peers_least_s = 0
         self.ours = False
         self._deadline = 0.0
         self._alarm: Alarm | None = None
@@ -46,7 +59,7 @@ class SessionTimer:
         """What the INVITE that starts a dialog says; the peer chooses who refreshes."""
         if not self.wanted_s:
             return []
-        asked = max(self.wanted_s, self.least_s)
+        asked = max(self.wanted_s, self.least_s, self._peers_least_s)
         return [("Session-Expires", str(asked)), *self._least()]
 
     def say_again(self, request: Request) -> None:
@@ -76,7 +89,7 @@ class SessionTimer:
         if agreed is None:
             self.stop()
             return
-        if "timer" in (request.headers.get("Supported") or "").lower():
+        if supports(request, "timer"):
             response.headers.add("Require", "timer")
         response.headers.add("Session-Expires", str(agreed))
         self._start(agreed.interval_s, agreed.refresher == "uas", now)
@@ -87,7 +100,7 @@ class SessionTimer:
         asked = self.interval_s or max(self.wanted_s, self.least_s)
         if least_s <= asked:
             return False
-        self.least_s = least_s
+        self._peers_least_s = least_s
         if self.interval_s:
             self.interval_s = least_s
         return True
@@ -118,6 +131,8 @@ class SessionTimer:
             Refresh.begin(leg, self, now)
 
     def _start(self, interval_s: int, ours: bool, now: float) -> None:
+        if self._leg.gone:
+            return
         self.interval_s = interval_s = max(interval_s, SMALLEST_S)
         self.ours = ours
         # Section 10: BYE slightly before the session expires.
@@ -134,7 +149,8 @@ class SessionTimer:
             self._alarm = None
 
     def _least(self) -> list[tuple[str, str]]:
-        return [("Min-SE", str(self.least_s))] if self.least_s > SMALLEST_S else []
+        least_s = max(self.least_s, self._peers_least_s)
+        return [("Min-SE", str(least_s))] if least_s > SMALLEST_S else []
 
 
 class Refresh:
@@ -239,13 +255,14 @@ class Refresh:
             timer.try_again(now, leg.glare_wait())
         elif status == 422 and response is not None and timer.grow(response):
             Refresh.begin(leg, timer, now)
-        elif status in (405, 501) and self._out is None:
+        elif status in (405, 501) and leg.allows("UPDATE"):
             leg.allow = ""  # it said otherwise
             Refresh.begin(leg, timer, now)
         else:
             timer.try_again(now, timer.interval_s / 10)
 
     def _close(self) -> None:
+        self._out = None  # it refers back to this
         if self._leg.call.exchange is self:
             self._leg.call.exchange = None
 

@@ -8,8 +8,9 @@ from collections import Counter
 import pytest
 
 from tests.scenario.test_authorized import PASSWORD, asking
+from tests.scenario.test_prack import prack, started
 from tests.scenario.test_transfer import Transferred
-from tests.scenario.world import World, sdp
+from tests.scenario.world import CARRIER, PBX, World, sdp
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,8 @@ def _no_collector() -> object:
 def left() -> Counter[str]:
     """Live objects of the application and of the transactions, by class."""
     kept = ("Call", "CallerLeg", "CalleeLeg", "IncomingInvite", "OutgoingInvite", "Dialog")
-    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt", "Exchange")
+    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt", "Exchange", "MidCall")
+    kept += ("SessionTimer", "Refresh", "ReliableProgress", "EarlyDialog", "Branches")
     return Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in kept)
 
 
@@ -129,5 +131,42 @@ def test_a_call_that_was_tried_at_three_addresses_is_freed_without_the_collector
     world.run(100)
     assert world.calls.idle
     world.pbx.dialog = third.dialog = None
+
+
+@pytest.mark.parametrize("ending", ["bye", "cancel", "no prack", "refresh"])
+def test_a_busy_call_is_freed_without_the_collector(ending: str) -> None:
+    """PRACK on both legs, session timers, hold, a key, and several ways to end."""
+    world = World(carrier={"session_expires_s": 100})
+    callee = started(world, Require="100rel", Supported="timer", Session_Expires="100")
+    callee.progress(1, sdp(CARRIER, 5000))
+    world.run(0.1)
+    if ending == "no prack":
+        world.run(40)
+    else:
+        prack(world.pbx, world.pbx.responses[-1])
+        world.run(0.1)
+    if ending == "cancel":
+        world.pbx.cancel()
+    elif ending in ("bye", "refresh"):
+        world.carrier.headers = {"Session-Expires": "100;refresher=uac", "Allow": "UPDATE"}
+        callee.answer()
+        world.run(1)
+        world.pbx.in_dialog("INVITE", sdp(PBX, 4000, extra="a=sendonly"))
+        world.run(1)
+        world.pbx.in_dialog("INFO", b"Signal=1")
+        world.carrier.on_request = lambda tx, request: world.carrier.reply(tx, request, 488)
+        world.pbx.in_dialog("INVITE", sdp(PBX, 4002))
+        world.run(1)
+        world.carrier.on_request = world.carrier.answer_all
+        world.run(120)  # two refreshes of the callee's timer
+        if ending == "bye":
+            world.pbx.bye()
+        else:
+            world.drop = lambda source, to, data: to == CARRIER
+    world.run(150)
+    assert world.calls.idle and not world.bugs
+    for phone in (world.pbx, world.carrier):
+        phone.dialog = None
+        phone._repeat.clear()
     found = left()
     assert not found, found

@@ -129,6 +129,13 @@ class TestTowardsTheCallee:
         assert second.call_id == first.call_id and second.cseq.number == first.cseq.number + 1
         assert second.body == first.body
         assert world.pbx.statuses() == [180, 200]
+        # What it wants of us is no rule for what we take of it.
+        update = world.carrier.dialog.request("UPDATE")
+        update.headers.add("Supported", "timer")
+        update.headers.add("Session-Expires", "120;refresher=uac")
+        world.carrier.send(update)
+        world.run(1)
+        assert world.carrier.statuses("UPDATE") == [200]
         world.pbx.bye()
         over(world)
 
