@@ -85,7 +85,7 @@ class SessionTimer:
 
     def accept(self, request: Request, response: Response, now: float) -> None:
         """Write what holds into our 2xx to a peer's request."""
-        agreed = agree(request, self.wanted_s, self.least_s)
+        agreed = agree(request, self.wanted_s, max(self.least_s, self._peers_least_s))
         if agreed is None:
             self.stop()
             return

@@ -77,7 +77,7 @@ def agree(request: Request, wanted_s: int, least_s: int) -> SessionExpires | Non
         interval_s = max(wanted_s, lowest)
     else:
         shorter = min(asked.interval_s, wanted_s) if wanted_s else asked.interval_s
-        interval_s = max(shorter, lowest)
+        interval_s = min(asked.interval_s, max(shorter, lowest))  # never longer than asked
         if not known:
             interval_s = asked.interval_s
     refresher = (asked.refresher if asked is not None else "") or "uac"
