@@ -178,10 +178,11 @@ cdef class CallFlows:
     def figures(self, int side):
         """What arrived from one side so far, as a dict of plain values."""
         cdef Leg *leg
-        cdef uint64_t lost, now_ns
+        cdef uint64_t lost, now_ns, dropped_ns
         if side not in (0, 1):
             raise ValueError("side out of range")
         leg = &self.call.legs[side]
+        dropped_ns = relay_load64(&leg.dropped_ns)  # before what it is the time of
         lost = stats_lost(&leg.stats)
         now_ns = self.call.closed_ns or relay_now_ns()
         return {
@@ -201,7 +202,7 @@ cdef class CallFlows:
             "rtcp_relayed": leg.rtcp_relayed,
             "drops": drops_of(leg.drops),
             "last_drop": DROP_NAMES[leg.last_drop] if leg.last_drop else None,
-            "dropped_since_s": (now_ns - leg.dropped_ns) / 1e9 if leg.dropped_ns else None,
+            "dropped_since_s": (now_ns - dropped_ns) / 1e9 if dropped_ns else None,
             "relayed_since_s": (now_ns - leg.relayed_ns) / 1e9 if leg.relayed_ns else None,
             "described": bool(leg.described),
             "may_send": bool(leg.settings.may_send),

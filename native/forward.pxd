@@ -340,7 +340,8 @@ cdef inline void relay_datagram(
             <uint32_t>leg.drops[<int>drop],
         )
     if port.component == RTP and kind == KIND_RTP:
-        leg.last_drop = drop
-        leg.dropped_ns = now_ns
         if drop == DROP_WRONG_SOURCE or drop == DROP_LATCH_REFUSED:
             leg.stranger = source[0]
+        leg.last_drop = drop
+        # Last: who reads when it was finds why and from where, too.
+        relay_store64(&leg.dropped_ns, now_ns)
