@@ -25,6 +25,7 @@ from relay.sdp.negotiation import (
     unheld,
 )
 from relay.sdp.session import Session
+from relay.sdp.way import way
 
 _Build = Callable[[Origin], bytes]
 
@@ -64,11 +65,13 @@ class Negotiation:
     """The descriptions of both legs and the open offer, if there is one.
 
     `security` says per side whether its media are encrypted: each leg has keys of its own.
+    `holds` tells the addresses that are inside the region: audio goes to no other.
     """
 
     __slots__ = (
         "_applied",
         "_before",
+        "_holds",
         "_keying",
         "_last",
         "_media",
@@ -87,10 +90,12 @@ class Negotiation:
         symmetric: dict[Side, bool],
         session_id: int,
         security: Mapping[Side, Srtp],
+        holds: Callable[[str], bool],
         random: Callable[[int], bytes] = urandom,
     ) -> None:
         self._media = media
         self._symmetric = symmetric
+        self._holds = holds
         self._random = random
         self._keying = {side: Keying(security[side], random) for side in SIDES}
         self._sent = {
@@ -124,6 +129,7 @@ class Negotiation:
         stream, crypto = check_offer(Session.parse(body), keying.choose)
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
+        self._check_address(side, stream)
         self._offer = (side, stream)
         self._offered, self._before = body, self._sent[side.other].body
         keying.accept(stream.section, crypto)
@@ -140,7 +146,7 @@ class Negotiation:
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
         offered = self._offer[1]
-        answered = _answered(self._keying[side], offered, body)
+        answered = self._answered(side, self._keying[side], offered, body)
         local = self._media.local(side.other)
         lines = self._keying[side.other].answer()
         told = self._describe(
@@ -168,7 +174,7 @@ class Negotiation:
         answer goes to `reaffirm`. Raises WrongAnswer (502) or NotAcceptable (488); nothing
         has changed then.
         """
-        answered = _answered(proposal.keying, proposal.stream, body)
+        answered = self._answered(side, proposal.keying, proposal.stream, body)
         other, streams = side.other, self._streams
         before = self._keying[side], self._symmetric[side]
         self._keying[side], self._symmetric[side] = proposal.keying, proposal.symmetric
@@ -211,7 +217,7 @@ class Negotiation:
         offered = self._streams[side.other]
         said = Session.parse(self.current(side))
         self._keying[side].repeat(said.sections[offered.position])
-        answered = _answered(self._keying[side], offered, body)
+        answered = self._answered(side, self._keying[side], offered, body)
         self._last = None
         self._apply(side, answered, offered)
 
@@ -247,6 +253,27 @@ class Negotiation:
         description.body = body
         return body
 
+    def _answered(self, side: Side, keying: Keying, offered: Stream, body: bytes) -> Stream:
+        """The stream of an answer, with its keys taken. Raises WrongAnswer."""
+        try:
+            answered = check_answer(offered, Session.parse(body))
+            self._check_address(side, answered)
+        except WrongAnswer:
+            raise
+        except (MalformedSdp, NotAcceptable) as error:
+            raise WrongAnswer(f"the answer: {error}") from None
+        keying.take_answer(answered.section)
+        return answered
+
+    def _check_address(self, side: Side, stream: Stream) -> None:
+        """Whether audio may go where this description wants it. Raises NotAcceptable."""
+        remote = way(stream.session, stream.section).remote
+        if remote is None:
+            return
+        if not self._holds(remote.host):
+            raise NotAcceptable("the media address (c=) is outside this region's networks")
+        self._media.check(side, remote)
+
     def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
         before = self.codec() if self.on_codec is not None else ""
         self._streams = {side: answered, side.other: offered}  # codec() asks for the first
@@ -259,13 +286,3 @@ class Negotiation:
                 self._media.update(each, leg)
         if self.on_codec is not None and (codec := self.codec()) != before:
             self.on_codec(codec)
-
-
-def _answered(keying: Keying, offered: Stream, body: bytes) -> Stream:
-    """The stream of an answer, with its keys taken. Raises WrongAnswer."""
-    try:
-        answered = check_answer(offered, Session.parse(body))
-    except MalformedSdp as error:
-        raise WrongAnswer(f"the answer: {error}") from None
-    keying.take_answer(answered.section)
-    return answered

@@ -61,6 +61,9 @@ class CallMedia(Protocol):
     def local(self, side: Side) -> MediaAddress:
         """Our address that this side's peer sends to (the advertised one)."""
 
+    def check(self, side: Side, remote: MediaAddress) -> None:
+        """Whether this side's media can be sent there. Raises NotAcceptable."""
+
     def update(self, side: Side, leg: LegMedia) -> None:
         """Apply a negotiated description; takes effect between two packets."""
 

@@ -199,6 +199,7 @@ class Invitation:
             {side: trunk.symmetric_rtp for side, trunk in trunks.items()},
             calls.session_id(),
             {side: trunk.media_security for side, trunk in trunks.items()},
+            calls.boundary.holds,
         )
         body = self._request.body
         self._offer = negotiation.offer(Side.CALLER, body) if body else b""

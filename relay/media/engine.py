@@ -11,6 +11,7 @@ import contextlib
 import errno
 import ipaddress
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -66,6 +67,17 @@ class EngineCall:
         """Our address that this side's peer sends to (the advertised one)."""
         port = self._ports[side.value]
         return MediaAddress(self._hosts[side.value], port, port + 1)
+
+    def check(self, side: Side, remote: MediaAddress) -> None:
+        """Whether this side's media can be sent there. Raises NotAcceptable.
+
+        Not to a port that a call of ours has: two legs that were given each other's ports
+        would send one packet round for ever.
+        """
+        if (":" in remote.host) != (":" in self._hosts[side.value]):
+            raise NotAcceptable("its media address is of another IP version than this leg's")
+        if self._engine.is_ours(remote):
+            raise NotAcceptable("its media address is one of this relay's own ports")
 
     def update(self, side: Side, leg: LegMedia) -> None:
         """Apply a negotiated description; takes effect between two packets.
@@ -227,6 +239,15 @@ class Engine:
         self._pool.give_back(blocked, now)
         return port
 
+    def is_ours(self, remote: MediaAddress) -> bool:
+        """Whether a call has the RTP or the RTCP port of this address now."""
+        if not (self._pool.in_use(remote.port) or self._pool.in_use(remote.rtcp_port)):
+            return False
+        bound = self._bind_hosts[":" in remote.host]
+        if remote.host in (bound, self._told[":" in remote.host]):
+            return True
+        return bound in ("0.0.0.0", "::") and _is_local(remote.host)
+
     def next_tap(self) -> int:
         """A tap number that no other call of this process has."""
         self._taps += 1
@@ -271,6 +292,17 @@ class Engine:
                 self._loop.remove_reader(self._wake)
             os.close(self._wake)
             self._wake = -1
+
+
+def _is_local(host: str) -> bool:
+    """Whether this machine has the address."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
 
 
 def _key(key: SrtpKey) -> tuple[str, bytes, bytes, bytes]:

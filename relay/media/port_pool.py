@@ -32,6 +32,7 @@ class PortPool:
         self.pairs = len(pairs)
         self._free = deque(pairs)
         self._resting: deque[tuple[float, int]] = deque()
+        self._taken: set[int] = set()
 
     @property
     def free(self) -> int:
@@ -49,15 +50,23 @@ class PortPool:
             self._free.append(self._resting.popleft()[1])
         if not self._free:
             raise NoMediaPorts(f"all {self.pairs} media port pairs are in use or resting")
-        return self._free.popleft()
+        port = self._free.popleft()
+        self._taken.add(port)
+        return port
 
     def give_back(self, port: int, now: float) -> None:
         """Rest a pair after use, or one that another program was found to hold."""
+        self._taken.discard(port)
         self._resting.append((now + self.quarantine_s, port))
 
     def restore(self, port: int) -> None:
         """Return a pair that was taken but never bound: it needs no rest."""
+        self._taken.discard(port)
         self._free.append(port)
+
+    def in_use(self, port: int) -> bool:
+        """Whether this port, even or odd, is of a pair that was taken."""
+        return port - port % 2 in self._taken
 
 
 def check_limits(ports: tuple[int, int], max_calls: int) -> list[str]:

@@ -69,22 +69,22 @@ def _host(connection: str) -> str | None:
         address = ipaddress.ip_address(fields[2].partition("/")[0].strip("[]"))
     except ValueError:
         raise NotAcceptable("the c= line names a host: an IP address is needed") from None
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.is_link_local or address.scope_id is not None:
+            raise NotAcceptable("the c= line is an address that is good on its own link only")
+        address = address.ipv4_mapped or address
     if address.is_unspecified:
         return None
     if address.is_multicast:
         raise NotAcceptable("the c= line is a multicast address")
-    if isinstance(address, ipaddress.IPv6Address):
-        if address.is_link_local or address.scope_id is not None:
-            raise NotAcceptable("the c= line is an address that is good on its own link only")
-        return str(address.ipv4_mapped or address)
     return str(address)
 
 
 def _rtcp_port(section: MediaSection) -> int:
-    """RFC 5761 (the same port) or RFC 3605 (a=rtcp), else the next one."""
+    """RFC 5761 (the same port) or RFC 3605 (a=rtcp), else the next one; 0 when there is none."""
     if section.attribute("rtcp-mux") is not None:
         return section.port
     named = (section.attribute("rtcp") or "").partition(" ")[0]
     if named.isascii() and named.isdigit() and 0 < int(named[:6]) < 65536:
         return int(named[:6])
-    return min(section.port + 1, 65535)
+    return (section.port + 1) % 65536

@@ -32,6 +32,9 @@ class Media:
             return MediaAddress("198.51.100.7", 20000, 20001)
         return MediaAddress("2001:db8::7", 20002, 20003)
 
+    def check(self, side: Side, remote: MediaAddress) -> None:
+        """Every address will do."""
+
     def update(self, side: Side, leg: LegMedia) -> None:
         self.updates[side].append(leg)
 
@@ -50,6 +53,7 @@ class Pair:
             {CALLER: False, CALLEE: False},
             1000,
             {CALLER: caller, CALLEE: callee},
+            lambda host: True,
             lambda size: bytes([next(octets)]) * size,
         )
 

@@ -200,6 +200,7 @@ def test_answers_that_do_not_fit(answer: tuple[str, ...]) -> None:
         (("m=audio 4000 RTP/AVP 0", "c=IN IP4 1.2.3.999"), "names a host"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP4 224.2.1.1/127"), "multicast"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP6 ff15::101/3"), "multicast"),
+        (("m=audio 4000 RTP/AVP 0", "c=IN IP6 ::ffff:224.2.1.1"), "multicast"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP6 fe80::1"), "its own link only"),
         (("m=audio 4000 RTP/AVP 0", "c=IN IP6 2001:db8::1%eth0"), "its own link only"),
     ],
@@ -272,9 +273,10 @@ def test_a_stream_that_was_refused_is_not_the_leg_of_a_peer_that_took_it_all_the
     assert remote == MediaAddress(PHONE, 5002, 5003)
 
 
-def test_rtcp_port_of_the_last_port() -> None:
+def test_the_last_port_has_no_next_one_for_rtcp() -> None:
+    """Not the same one either: that would say that RTCP is multiplexed, which nobody agreed."""
     remote = leg(sdp("m=audio 65535 RTP/AVP 0")).remote
-    assert remote is not None and remote.rtcp_port == 65535
+    assert remote is not None and remote.rtcp_port == 0
 
 
 def test_telephone_event_is_the_number_that_the_partner_listed() -> None:
