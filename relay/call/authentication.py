@@ -104,6 +104,10 @@ class Authentication:
         given = self._given(request, scheme)
         if given is None:
             raise self._challenge("missing", scheme, source, now)
+        # Before the password: who has no nonce of ours may have forged its address, and is
+        # neither to learn whether a password is right nor to have that address banned.
+        if not self._nonces.holds(given.nonce, source.host, now):
+            raise self._challenge("stale", scheme, source, now)
         owner = trunk.name if trunk is not None else ""
         user = self._users.get((owner, given.username), self._nobody)
         right = given.proves(user.keys[given.algorithm], request.method)

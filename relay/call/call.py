@@ -319,6 +319,9 @@ class Call:
         self.transfers[-1].transferee.hang_up(f'SIP;cause={status};text="{text}"')
 
     def _reach_target(self, event: e.Referred, now: float) -> None:
+        for transfer in [each for each in self.transfers if each.is_over]:
+            self.transfers.remove(transfer)  # or a call of many failed ones would grow
+            transfer.let_go()
         self.transfers.append(event.transfer)
         event.transfer.start(now)
 

@@ -134,6 +134,10 @@ class Calls:
         link = connection.link
         return any(leg.reuse is not None and leg.reuse.link == link for leg in self._legs.values())
 
+    def has_dialog(self, request: Request) -> bool:
+        """Whether a request is in a dialog of ours, whoever sent it."""
+        return self._leg(request) is not None
+
     def is_peer(self, request: Request, source: Hop) -> bool:
         """Whether a request is from the peer of the dialog that it is in."""
         leg = self._leg(request)
@@ -164,18 +168,20 @@ class Calls:
         if isinstance(invite.user, IncomingInvite):
             invite.user.on_cancel(now)
 
-    def on_late_answer(self, response: Response, source: Hop) -> None:
+    def on_late_answer(self, response: Response, source: Hop, now: float) -> None:
         """A 2xx to an INVITE whose transaction is gone: ACK, and BYE unless its call is up
-        (RFC 3261 section 13.2.2.4). Only between a trunk's own addresses: strangers must not
-        aim these at anyone."""
+        (RFC 3261 section 13.2.2.4). Only between addresses of one trunk: nobody is to aim
+        these at another."""
         try:
             dialog = Dialog.of_late_answer(response)
             target = dialog.next_hop_uri()
         except MalformedMessage:
             return
-        for host in (source.host, target.host):
-            if self.router.identify(host) is None:
-                return
+        trunk = self.identify(source)
+        if trunk is None or self.router.at(target.host) is not trunk:
+            return
+        if not self.guard.answers_late(trunk.name, now):
+            return
         self.counters["late_answers"] += 1
         self.signalling.send(dialog.ack(response.cseq.number), target, None)
         leg = self._legs.get((dialog.call_id, dialog.local_tag or ""))

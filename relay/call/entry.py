@@ -66,6 +66,10 @@ class Entry:
     def _request(self, request: Request, hop: Hop) -> None:
         """Of a trunk's address or a dialog's peer; a password may be due all the same."""
         check, trunk = self._calls.authentication, self._calls.identify(hop)
+        if self._is_lost(request, hop):
+            self._calls.counters["refused_481"] += 1
+            self._layer.reject(request, 481, hop, self._now)
+            return
         if trunk is not None and check is not None:
             try:
                 if check.is_due(request, hop, trunk) and not self._layer.knows(request, hop):
@@ -75,6 +79,16 @@ class Entry:
             except MalformedMessage:
                 trunk = None  # the layer answers it 400
         self._layer.receive(request, hop, self._now, trunk)
+
+    def _is_lost(self, request: Request, hop: Hop) -> bool:
+        """Inside no dialog of ours, and no repeat: refused without state, for a flood of those
+        would be kept for 32 s each. What cannot be read, the layer answers."""
+        try:
+            if request.method == "ACK" or request.to.tag is None:
+                return False
+            return not (self._calls.has_dialog(request) or self._layer.knows(request, hop))
+        except MalformedMessage:
+            return False
 
     def _malformed(self, error: MalformedMessage, hop: Hop) -> None:
         """400 to a trunk where RFC 3261 allows it, but not for a flood."""

@@ -31,6 +31,7 @@ MOST_SOURCES = 32768  # of each table; the one that was idle longest makes room
 PROVED_S = 3600.0  # how long the answer to a challenge speaks for a source
 FORGIVEN = 5  # wrong passwords: a PBX tries its old one for a while after a change
 MALFORMED_PER_SECOND = 10.0  # that a trunk gets its 400 for
+LATE_PER_SECOND = 100.0  # 2xx to what is over, that a trunk gets ACK and BYE for
 LONGEST_NUMBER = 64  # characters that the patterns of scanners are tried on
 
 
@@ -70,7 +71,7 @@ class Guard:
         self._sources: OrderedDict[str, _Source] = OrderedDict()
         self._proved: OrderedDict[str, float] = OrderedDict()
         self._banned: OrderedDict[str, float] = OrderedDict()  # until when, in that order
-        self._trunks: dict[str, _Bucket] = {}
+        self._trunks: dict[tuple[str, str], _Bucket] = {}
 
     # --- from the user agent
 
@@ -123,12 +124,12 @@ class Guard:
 
     def answers_malformed(self, trunk: str, now: float) -> bool:
         """Whether a trunk gets one more 400: what floods us with rubbish costs us little."""
-        if self._trunks.setdefault(trunk, _Bucket(MALFORMED_PER_SECOND)).take(
-            MALFORMED_PER_SECOND, now
-        ):
-            return True
-        self.counters["malformed_dropped"] += 1
-        return False
+        return self._has_token("malformed", trunk, MALFORMED_PER_SECOND, now)
+
+    def answers_late(self, trunk: str, now: float) -> bool:
+        """Whether one more 2xx of a trunk to what is over is dealt with: each costs a
+        transaction for half a minute, and the address of a trunk can be forged."""
+        return self._has_token("late_answers", trunk, LATE_PER_SECOND, now)
 
     def is_banned(self, host: str) -> bool:
         """For a connection that is being made."""
@@ -146,6 +147,12 @@ class Guard:
             self._journal.event("source_unbanned", "-", source=key)
 
     # --- inside
+
+    def _has_token(self, kind: str, trunk: str, rate: float, now: float) -> bool:
+        if self._trunks.setdefault((kind, trunk), _Bucket(rate)).take(rate, now):
+            return True
+        self.counters[f"{kind}_dropped"] += 1
+        return False
 
     def _source(self, key: str) -> _Source:
         source = self._sources.get(key)

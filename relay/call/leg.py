@@ -41,9 +41,11 @@ class Leg:
         "dialog",
         "gone",
         "incoming",
+        "infos",
         "keys",
         "local_tag",
         "peer",
+        "referred",
         "reuse",
         "session",
         "side",
@@ -71,6 +73,8 @@ class Leg:
         self.reuse: Hop | None = None
         self.incoming: IncomingInvite | None = None
         self.gone = False
+        self.referred = False  # has sent a REFER that was accepted
+        self.infos = 0  # of its INFO requests, how many wait for the other leg's answer
         self.detached = False  # out of the call: a transfer gave its side to another leg
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
         self._bye_reason: str | None = None

@@ -23,6 +23,7 @@ from relay.sip.transaction import Transaction
 if TYPE_CHECKING:
     from relay.call.leg import Leg
 
+MOST_INFOS = 32  # of one side at a time; each is a transaction towards the other
 PASSED_ON = ("Content-Type", "Info-Package")
 PASSED_BACK = ("Retry-After", "Warning")
 # What concerns our own dialog with the told side and would mislead the asking one.
@@ -62,6 +63,10 @@ class MidCall:
             asked.refuse(tx, request, 481)
         elif request.method == "INFO" and exchange._told.gone:
             asked.refuse(tx, request, 491)  # a transfer is still reaching for its target
+        elif request.method == "INFO" and asked.infos >= MOST_INFOS:
+            text = f"{MOST_INFOS} INFO requests of this call are not answered yet"
+            asked.call.calls.counters["infos_refused"] += 1
+            asked.respond(tx, refuse(request, 503, asked.local_tag, text, 1))
         elif request.method == "INFO":
             exchange._pass_info()
         elif asked.session.is_too_short(request):
@@ -103,6 +108,7 @@ class MidCall:
     def _pass_info(self) -> None:
         """INFO goes on as it is; a key in it is an event, one a request."""
         asked, told = self.asked, self._told
+        asked.infos += 1
         if (key := pressed(self._request)) is not None:
             asked.call.on_key(asked.side, key[0], key[1])
         onward = self._onward("INFO", self._request.body)
@@ -264,6 +270,8 @@ class MidCall:
             Refresh.restore(told)
 
     def _finish(self, status: int, source: Response | None, now: float) -> None:
+        if self._request.method == "INFO":
+            self.asked.infos -= 1
         if not self._answered:
             self._answered = True
             if status < 300:

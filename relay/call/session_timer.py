@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.leg import Leg
 
+MOST_GROWN = 3  # 422s of one peer that are followed: a next one might be answered 422, too
 GONE = (408, 481)  # RFC 3261 section 12.2.1.2: these end the dialog
 
 
@@ -38,6 +39,7 @@ class SessionTimer:
     __slots__ = (
         "_alarm",
         "_deadline",
+        "_grown",
         "_leg",
         "_peers_least_s",
         "interval_s",
@@ -52,6 +54,7 @@ class SessionTimer:
         self.least_s = least_s
         self.interval_s = self._peers_least_s = 0
         self.ours = False
+        self._grown = 0
         self._deadline = 0.0
         self._alarm: Alarm | None = None
 
@@ -95,11 +98,12 @@ class SessionTimer:
         self._start(agreed.interval_s, agreed.refresher == "uas", now)
 
     def grow(self, response: Response) -> bool:
-        """A 422 asks for a longer interval: whether that is one."""
+        """A 422 asks for a longer interval: whether that is one, and not the next of many."""
         least_s = min_se(response)
         asked = self.interval_s or max(self.wanted_s, self.least_s)
-        if least_s <= asked:
+        if least_s <= asked or self._grown >= MOST_GROWN:
             return False
+        self._grown += 1
         self._peers_least_s = least_s
         if self.interval_s:
             self.interval_s = least_s

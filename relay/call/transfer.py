@@ -48,6 +48,7 @@ class Transfer:
         "_admitted",
         "_alarm",
         "_call",
+        "_failed",
         "_hunt",
         "_invitation",
         "_proposal",
@@ -76,8 +77,8 @@ class Transfer:
         self._secure = sips or callee.secure
         self._proposal: Proposal | None = None
         self._invitation = _invitation(self.transferee, leg, refer)
-        first = not any(transfer.transferor is leg for transfer in call.transfers)
-        self._subscription = Subscription(leg, refer, first, calls.ring_timeout_s)
+        self._failed = False
+        self._subscription = Subscription(leg, refer, not leg.referred, calls.ring_timeout_s)
         self._admitted = tuple(dict.fromkeys((leg.trunk, self._trunk)))
         calls.admission.admit(self._admitted, now)
         self._hunt = Hunt(
@@ -95,11 +96,17 @@ class Transfer:
         """Whether the transferor wants to hear how it goes (RFC 4488)."""
         return self._subscription.wanted
 
+    @property
+    def is_over(self) -> bool:
+        """It failed, and nothing of its target can come any more."""
+        return self._failed and self.leg.gone
+
     # --- the call's actions
 
     def start(self, now: float) -> None:
         """Try the target; no offer of either side comes between."""
         self._call.exchange = self
+        self.transferor.referred = True
         self._subscription.tell(100)
         self._alarm = self._call.calls.alarms.set(self, now + self._call.calls.ring_timeout_s)
         self._hunt.start(now)
@@ -135,6 +142,7 @@ class Transfer:
 
     def give_up(self, status: int, now: float) -> None:
         """The target failed with `status`, or is wanted no more."""
+        self._failed = True
         self._hunt.cancel(now)
         self._over()
         self._call.calls.admission.release(self._admitted)

@@ -213,7 +213,7 @@ class UserAgent:
         elif isinstance(output, layer.CancelReceived):
             calls.on_cancel(output.invite_tx, now)
         elif isinstance(output, layer.StrayResponse):
-            calls.on_late_answer(output.response, output.source)
+            calls.on_late_answer(output.response, output.source, now)
         elif isinstance(output, layer.TimedOut):
             self._no_response(output.tx.user, 408)
         elif isinstance(output, layer.Failed):

@@ -190,9 +190,12 @@ class Transaction:
 
 
 class ServerTransaction(Transaction):
-    """What both server machines do: keep the last response as octets and repeat it."""
+    """What both server machines do: keep the last response as octets and repeat it.
 
-    __slots__ = ("_data", "response")
+    `merged` is what copies of its request on other paths have in common with it.
+    """
+
+    __slots__ = ("_data", "merged", "response")
 
     def __init__(
         self,
@@ -205,6 +208,7 @@ class ServerTransaction(Transaction):
     ) -> None:
         super().__init__(request, hop, key, timers, store, outputs)
         self.response: Response | None = None
+        self.merged: tuple[str, ...] = ()
         self._data = b""
 
     def send_response(self, now: float, message: Message | None) -> None:

@@ -34,19 +34,23 @@ class Nonces:
         body = int(now * 1000).to_bytes(_MADE, "big") + self._number.to_bytes(_NUMBER, "big")
         return urlsafe_b64encode(body + self._mac(body, source)).decode("ascii")
 
-    def take(self, nonce: str, count: int, source: str, now: float) -> bool:
-        """Whether it is ours, not too old, and `count` higher than any before; that is kept.
-
-        To be asked only when the password was right.
-        """
+    def holds(self, nonce: str, source: str, now: float) -> bool:
+        """Whether it is ours, went to `source`, and is not too old."""
         made_ms = self._made_ms(nonce, source)
         now_ms = int(now * 1000)
         if made_ms is None or not now_ms - self._lifetime_ms <= made_ms <= now_ms:
             return False
-        if made_ms <= self._forgotten_ms or count <= self._counts.get(nonce, 0):
+        return made_ms > self._forgotten_ms
+
+    def take(self, nonce: str, count: int, source: str, now: float) -> bool:
+        """Whether it `holds` and `count` is higher than any before; that is kept.
+
+        To be asked only when the password was right.
+        """
+        if not self.holds(nonce, source, now) or count <= self._counts.get(nonce, 0):
             return False
         if nonce not in self._counts:
-            self._make_room(now_ms)
+            self._make_room(int(now * 1000))
         self._counts[nonce] = count
         return True
 

@@ -72,8 +72,8 @@ class TransactionLayer:
     """All transactions of one endpoint.
 
     `branch` makes Via branches (with the cookie); `supported` are the option tags that
-    Require may name. With `most_servers` server transactions alive, a request outside of a
-    dialog gets a stateless 503. `dropped` counts messages that were unusable or belonged to
+    Require may name. With `most_servers` server transactions alive, all but what ends a
+    call gets a stateless 503. `dropped` counts messages that were unusable or belonged to
     nothing.
     """
 
@@ -281,17 +281,23 @@ class TransactionLayer:
         if problem is not None:
             self.reject(request, problem, source, now)
             return
-        if self._overloaded and request.method != "CANCEL" and request.to.tag is None:
+        if self._overloaded and not _ends(request):
             self.reject(request, 503, source, now)
             return
+        invite = None
+        if request.method == "CANCEL":
+            invite = self._servers.get((*key[:-2], "INVITE", key[-1]))
+            if invite is None:
+                self.reject(request, 481, source, now)
+                return
         hop = self._mark_via(request, via, source)
         if request.method == "INVITE":
             tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
         else:
             tx = self._start_server(NonInviteServerTransaction, request, hop, key)
         tx.user = user
-        if request.method == "CANCEL":
-            self._receive_cancel(tx, request, key, now)
+        if invite is not None:
+            self._receive_cancel(tx, request, invite, now)
         elif self._is_merged(tx, request):
             tx.announced = False
             tag = self._stateless_tag(request)
@@ -306,14 +312,12 @@ class TransactionLayer:
         # Each is kept for 32 s: a flood would fill the memory. What ends calls still passes.
         return len(self._servers) >= self._most_servers
 
-    def _receive_cancel(self, tx: ServerTransaction, cancel: Request, key: Key, now: float) -> None:
+    def _receive_cancel(
+        self, tx: ServerTransaction, cancel: Request, invite: ServerTransaction, now: float
+    ) -> None:
         """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""
         tx.announced = False
-        invite = self._servers.get((*key[:-2], "INVITE", key[-1]))
         tag = self._stateless_tag(cancel)
-        if invite is None:
-            self.respond(tx, cancel.response(481, None, tag), now)
-            return
         if invite.response is not None:  # the To tag should be that of our other answers
             tag = invite.response.to.tag or tag
         self.respond(tx, cancel.response(200, None, tag), now)
@@ -321,10 +325,14 @@ class TransactionLayer:
             self.outputs.append(CancelReceived(invite, tx, cancel))
 
     def _is_merged(self, tx: ServerTransaction, request: Request) -> bool:
-        """RFC 3261 section 8.2.2.2: the same request came on another path."""
+        """RFC 3261 section 8.2.2.2: the same request came on another path.
+
+        From the same user only: Call-IDs and tags can be guessed, and whoever sent another's
+        INVITE before it does would have its call refused.
+        """
         if request.to.tag is not None:
             return False
-        key = merge_key(request)
+        tx.merged = key = (*merge_key(request), str(id(tx.user)))
         return self._merged.setdefault(key, tx) is not tx
 
     def _move(self, tx: ServerTransaction) -> None:
@@ -410,12 +418,10 @@ class TransactionLayer:
         key = tx.key
         if isinstance(tx, ClientTransaction):
             self._clients.pop(key, None)
-        else:
+        elif isinstance(tx, ServerTransaction):
             self._servers.pop(key, None)
-            if tx.request.to.tag is None:
-                merged = merge_key(tx.request)
-                if self._merged.get(merged) is tx:
-                    del self._merged[merged]
+            if self._merged.get(tx.merged) is tx:
+                del self._merged[tx.merged]
         self._unlist(tx)
 
     def _unlist(self, tx: Transaction) -> None:
@@ -436,3 +442,8 @@ class TransactionLayer:
         text = f"{request.headers.get('Call-ID')} {request.headers.get('From')}"
         octets = text.encode("utf-8", "surrogateescape")
         return blake2s(octets, digest_size=8, key=self._secret).hexdigest()
+
+
+def _ends(request: Request) -> bool:
+    """Whether it ends a call: that is served whatever the load."""
+    return request.method == "CANCEL" or (request.method == "BYE" and request.to.tag is not None)

@@ -1,0 +1,208 @@
+"""What a trunk, or who forges a trunk's address, may not do to others: take their calls away,
+fill the memory, have them banned, or keep us busy."""
+
+from __future__ import annotations
+
+from relay.call.midcall import MOST_INFOS
+from relay.call.session_timer import MOST_GROWN
+from relay.sip.message import Headers, Request, Response
+from tests.scenario.test_attack import answered, assert_clean, inject
+from tests.scenario.test_challenged import call, guarded, met
+from tests.scenario.test_transfer import TARGET, Transferred
+from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World
+
+NONCE = "A" * 32  # none of ours
+
+
+def forged(number: int, method: str, host: str = PBX, tag: str = "", **headers: str) -> Request:
+    """A request from `host` that belongs to nothing."""
+    return Request(
+        method,
+        f"sip:{NUMBER}@{RELAY}",
+        Headers(
+            [
+                ("Via", f"SIP/2.0/UDP {host}:5060;branch=z9hG4bKf{number}"),
+                ("From", f"<sip:+35315550100@{host}>;tag=f{number}"),
+                ("To", f"<sip:{NUMBER}@{RELAY}>" + (f";tag={tag}" if tag else "")),
+                ("Call-ID", headers.pop("Call_ID", f"forged-{number}")),
+                ("CSeq", f"1 {method}"),
+                ("Contact", f"<sip:{host}:5060>"),
+                *((name.replace("_", "-"), value) for name, value in headers.items()),
+            ]
+        ),
+    )
+
+
+def late_answer(number: int, target: str) -> Response:
+    """A 2xx to an INVITE that was never ours."""
+    return Response(
+        200,
+        "OK",
+        Headers(
+            [
+                ("Via", f"SIP/2.0/UDP {RELAY}:5060;branch=z9hG4bKl{number}"),
+                ("From", f"<sip:+35315550100@{RELAY}>;tag=l{number}"),
+                ("To", f"<sip:{NUMBER}@{RELAY}>;tag=b"),
+                ("Call-ID", f"late-{number}"),
+                ("CSeq", "1 INVITE"),
+                ("Contact", f"<sip:{target}:5060>"),
+            ]
+        ),
+    )
+
+
+class TestPasswords:
+    def test_who_forges_the_address_of_a_known_source_cannot_have_it_banned(self) -> None:
+        """It has no nonce that went to that address, and wrong passwords count only with one."""
+        world = guarded(allow=False)
+        call(world, met(world))
+        guess = (
+            f'Digest username="acme", realm="t1", nonce="{NONCE}", uri="sip:{NUMBER}@{RELAY}", '
+            f'response="{"0" * 64}", algorithm=SHA-256, qop=auth, nc=00000001, cnonce="c"'
+        )
+        for number in range(100):
+            said = inject(world, forged(number, "INVITE", Proxy_Authorization=guess), PBX)
+            assert b"SIP/2.0 407" in said and b"stale=true" in said
+            world.run(0.2)
+        assert world.calls.guard.counters["banned"] == 0
+        assert world.relay.counters["digest_stale"] == 100
+        world.pbx.bye()
+        world.run_until(lambda: world.calls.idle)
+        call(world, met(world))
+
+    def test_a_nonce_of_nobody_does_not_tell_whether_the_password_is_right(self) -> None:
+        """Else passwords could be tried for ever without an offence."""
+        said = []
+        for password in ("open sesame", "wrong"):
+            world = guarded(allow=False)
+            request = met(world, password=password)
+            value = request.headers.get("Proxy-Authorization") or ""
+            nonce = value.partition('nonce="')[2].partition('"')[0]
+            request.headers.set("Proxy-Authorization", value.replace(nonce, NONCE))
+            request.headers.prepend("Via", f"SIP/2.0/UDP {PBX}:5060;branch=z9hG4bKn")
+            said.append(b"stale=true" in inject(world, request, PBX))
+        assert said == [True, True]
+
+
+class TestFloods:
+    def test_of_requests_in_no_dialog_costs_no_state(self) -> None:
+        world = World()
+        for number in range(500):
+            for method in ("BYE", "INFO", "INVITE", "UPDATE"):
+                assert b"SIP/2.0 481" in inject(world, forged(number, method, tag="b"), PBX)
+        assert len(world.relay._layer) == 0
+        assert world.calls.counters["refused_481"] == 2000
+
+    def test_of_cancels_of_nothing_costs_no_state(self) -> None:
+        world = World()
+        for number in range(500):
+            assert b"SIP/2.0 481" in inject(world, forged(number, "CANCEL"), PBX)
+        assert len(world.relay._layer) == 0
+
+    def test_of_requests_in_a_call_is_refused_when_there_is_no_room(self) -> None:
+        world = World()
+        answered(world)
+        world.relay._layer._most_servers = len(world.relay._layer._servers) + 10
+        for _ in range(50):
+            world.pbx.in_dialog("OPTIONS")
+        world.run(0.5)
+        assert world.pbx.statuses("OPTIONS").count(200) == 10
+        assert world.pbx.statuses("OPTIONS").count(503) == 40
+        world.pbx.bye()
+        world.run_until(lambda: world.pbx.statuses("BYE") == [200])
+        assert_clean(world)
+
+    def test_of_late_answers_holds_few(self) -> None:
+        world = World()
+        for number in range(2000):
+            inject(world, late_answer(number, CARRIER), CARRIER)
+        assert world.calls.counters["late_answers"] == 100
+        assert world.calls.guard.counters["late_answers_dropped"] == 1900
+        assert len(world.relay._layer) == 100
+        assert_clean(world)
+
+    def test_of_infos_that_nobody_answers_does_not_go_on(self) -> None:
+        world = World()
+        answered(world)
+        world.carrier.on_request = lambda tx, request: None
+        for _ in range(200):
+            world.pbx.in_dialog("INFO", b"x")
+        world.run(0.2)
+        assert len(world.carrier.got("INFO")) == MOST_INFOS
+        assert world.pbx.statuses("INFO") == [503] * (200 - MOST_INFOS)
+        assert world.calls.counters["infos_refused"] == 200 - MOST_INFOS
+        world.run(40)
+        world.carrier.on_request = world.carrier.answer_all
+        world.pbx.in_dialog("INFO", b"x")
+        world.run(1)
+        assert world.pbx.statuses("INFO")[-1] == 200
+        world.pbx.bye()
+        assert_clean(world)
+
+    def test_of_transfers_that_fail_holds_one(self) -> None:
+        transferred = Transferred()
+        target, world = transferred.target, transferred.world
+        target.on_request = lambda tx, request: target.reply(tx, request, 486)
+        for _ in range(40):
+            transferred.refer()
+            world.run(3)
+        assert len(transferred.call.transfers) == 1
+        assert len(transferred.told()) == 80 and len(world.calls._legs) == 2
+        events = {notify.headers.get("Event") for notify in transferred.transferor.got("NOTIFY")}
+        assert len(events) == 40  # told apart although the others are forgotten
+        target.on_request = target.answer_all
+        transferred.refer()
+        world.run(1)
+        assert target.acks and TARGET in world.phones
+        transferred.transferee.bye()
+        assert_clean(world)
+
+
+def test_a_late_answer_is_not_aimed_at_another_trunk() -> None:
+    world = World()
+    inject(world, late_answer(1, PBX), CARRIER)
+    world.run(1)
+    assert not [to for source, to, _ in world.wire if source == RELAY]
+    assert len(world.relay._layer) == 0
+
+
+def test_another_trunk_cannot_take_a_call_s_place_as_a_merged_request() -> None:
+    """Many PBXs count their Call-IDs and tags: whoever sends the next one first would have the
+    call refused with 482 (RFC 3261 section 8.2.2.2)."""
+    world = World()
+    first = forged(1, "INVITE", CARRIER, Call_ID=f"call-2@{PBX}")
+    first.headers.set("From", f"<sip:+35315550100@{CARRIER}>;tag=a1")
+    inject(world, first, CARRIER)
+    invite = world.pbx.call()
+    assert (invite.call_id, invite.from_.tag) == (first.call_id, "a1")
+    world.run_until(lambda: 200 in world.pbx.statuses())
+    world.pbx.bye()
+    world.relay.stop(world.now)
+    assert_clean(world, 200)
+    assert not world.relay._layer._merged
+
+
+def test_a_peer_that_always_wants_longer_refreshes_is_not_followed_for_ever() -> None:
+    """RFC 4028 section 7.4: each 422 may be answered by the next."""
+    world = World(carrier={"session_expires_s": 90})
+    refreshes: list[Request] = []
+
+    def answer(tx: object, request: Request) -> None:
+        if request.method != "UPDATE":
+            refreshes.clear()
+            world.carrier.headers = {"Session-Expires": "90;refresher=uac", "Allow": "UPDATE"}
+            world.carrier.answer_all(tx, request)
+            return
+        refreshes.append(request)
+        response = request.response(422, None, "b1")
+        response.headers.add("Min-SE", str(1000 + 100 * len(refreshes)))
+        world.carrier.layer.respond(tx, response, world.now)
+
+    world.carrier.on_request = answer
+    answered(world)
+    world.run_until(lambda: bool(refreshes))
+    world.run(3)
+    assert len(refreshes) == 1 + MOST_GROWN
+    world.carrier.on_request = world.carrier.answer_all
+    world.pbx.bye()
+    assert_clean(world)
