@@ -10,7 +10,8 @@ from bench.soak_plan import TRANSFERRED
 from relay.errors import MalformedMessage, RemoteProtocolError
 from relay.sip.dialog import Dialog
 from relay.sip.digest import Challenge, best, ha1
-from relay.sip.message import Headers, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.message import Request, Response
 from relay.sip.transaction import InviteClientTransaction, Transaction
 
 if TYPE_CHECKING:

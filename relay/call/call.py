@@ -16,6 +16,7 @@ from relay.call import events as e
 from relay.call.branches import Branches
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
+from relay.call.ending import q850, rejection, target_status
 from relay.call.hunt import Hunt
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
@@ -27,14 +28,14 @@ from relay.call.ports import (
     FirstPacket,
     Latched,
     MediaEvent,
-    RecordingSpec,
     Side,
     StreamChanged,
 )
+from relay.call.recording import CallRecording
 from relay.call.refusal import refuse
 from relay.call.transitions import TRANSITIONS, Action, State
 from relay.errors import RelayError
-from relay.sip.message import REASONS
+from relay.sip.reasons import REASONS
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     from relay.call.renegotiation import Renegotiation
     from relay.call.session_timer import Refresh
     from relay.call.transfer import Transfer
-
-RECORDED_CODECS = ("PCMU", "PCMA")
 
 
 class Call:
@@ -63,11 +62,10 @@ class Call:
         self.media: CallMedia
         self.negotiation: Negotiation
         self.branches: Branches
-        self.recording_mode = "do-not-record"
+        self.recording = CallRecording(calls, call_id)
         self.admitted: tuple[str, ...] = ()
         self._joined: dict[Side, Leg] = {}  # legs that took a side over, by a transfer
         self._rang: set[tuple[int, bool]] = set()
-        self._recording = False
         self._alarm: Alarm | None = None
         self._cause = ""
         self._early_media = False
@@ -85,11 +83,6 @@ class Call:
         return self.state in (State.TRANSFERRING, State.HANDED_OVER)
 
     @property
-    def recording(self) -> bool:
-        """Its media are being copied to a tap."""
-        return self._recording
-
-    @property
     def legs(self) -> tuple[Leg, Leg]:
         return self.leg(Side.CALLER), self.leg(Side.CALLEE)
 
@@ -105,9 +98,7 @@ class Call:
         transfer.transferor.session.stop()
         self._joined[transfer.leg.side] = transfer.leg
         mode = self.calls.router.recording_mode(transfer.transferee.trunk, transfer.leg.trunk)
-        if self.recording_mode == "do-not-record" != mode:
-            self.recording_mode = mode
-            self._record()
+        self.recording.joined(mode, self.media, self.negotiation)
 
     def hung_up(self, leg: Leg, reason: str, now: float) -> None:
         """A leg that has a side got BYE."""
@@ -263,21 +254,11 @@ class Call:
             self._record_answered(event, now)
 
     def _reject_caller(self, event: e.CallEvent, now: float) -> None:
-        status, reason, text = 480, "", ""
-        headers: tuple[tuple[str, str], ...] = ()
-        if isinstance(event, e.Rejected):
-            status, reason, headers = event.status, event.reason, event.headers
-            text = event.text
-        elif isinstance(event, e.RingTimedOut):
-            text = "nobody answered in time"
-        elif isinstance(event, e.NegotiationFailed):
-            status, text = 488, event.text
-        elif isinstance(event, e.Stopped):
-            status, text = 503, "the relay is shutting down"
-        invite = self.caller.invite
-        response = refuse(invite.request, status, self.caller.local_tag, text)
-        response.reason = reason or REASONS.get(status, "")
-        for name, value in headers:
+        failure, invite = rejection(event), self.caller.invite
+        status = failure.status
+        response = refuse(invite.request, status, self.caller.local_tag, failure.text)
+        response.reason = failure.reason or REASONS.get(status, "")
+        for name, value in failure.headers:
             response.headers.add(name, value)
         invite.reject(response)
         self.caller.leave()
@@ -294,26 +275,17 @@ class Call:
         self.leg(event.side.other).hang_up(event.reason)
 
     def _hang_up_both(self, event: e.CallEvent, now: float) -> None:
-        cause, text = 16, "the relay is shutting down"
-        if isinstance(event, e.SilentTooLong):
-            cause, text = 102, f"no audio from the {event.side.name.lower()}"
-        elif isinstance(event, e.LastedTooLong):
-            cause, text = 102, event.text
+        number, self._cause = q850(event)
+        if isinstance(event, e.LastedTooLong):
             self.calls.counters["lasted_too_long"] += 1
         elif isinstance(event, e.Lost):
-            cause, text = 102, event.text
             self.calls.counters["lost"] += 1
-        elif isinstance(event, e.NotAcknowledged):
-            cause, text = 102, f"the {event.side.name.lower()} never acknowledged the answer"
-        elif isinstance(event, e.NegotiationFailed):
-            cause, text = 127, event.text.replace('"', "'")
-        self._cause = text
         for leg in self.legs:
-            leg.hang_up(f'Q.850;cause={cause};text="{text}"')
+            leg.hang_up(f'Q.850;cause={number};text="{self._cause}"')
 
     def _hang_up_transferee(self, event: e.CallEvent, now: float) -> None:
         """The target failed, and who transferred the call is not there any more."""
-        status = _status(event)
+        status = target_status(event)
         self._cause = f"transfer failed: {status} {REASONS.get(status, '')}".rstrip()
         text = REASONS.get(status, "")
         self.transfers[-1].transferee.hang_up(f'SIP;cause={status};text="{text}"')
@@ -332,37 +304,13 @@ class Call:
         self.transfers[-1].connect(event.sdp, now)
 
     def _give_up_target(self, event: e.CallEvent, now: float) -> None:
-        self.transfers[-1].give_up(_status(event), now)
+        self.transfers[-1].give_up(target_status(event), now)
 
     def _record_ringing(self, event: e.CallEvent, now: float) -> None:
-        if self.recording_mode.startswith("record-from-ringing"):
-            self._record()
+        self.recording.ringing(self.media, self.negotiation)
 
     def _record_answered(self, event: e.CallEvent, now: float) -> None:
-        if self.recording_mode != "do-not-record" and self.negotiation.agreed:
-            self._record()
-
-    def _record(self) -> None:
-        if self._recording or self.state is State.ENDED:
-            return
-        codec = self.negotiation.codec()
-        self._recording = True
-        if codec not in RECORDED_CODECS:
-            self._log("recording_unsupported", codec=codec or "unknown")
-            self._recording = False
-            self.recording_mode = "do-not-record"
-            return
-        tap = self.media.record(True)
-        dual = self.recording_mode.endswith("-dual")
-        spec = RecordingSpec(self.id, tap, codec, dual, self.calls.wall_clock())
-        self.calls.recorder.start(spec)
-        self._log("recording_started", mode=self.recording_mode, codec=codec)
-        self.negotiation.on_codec = self._codec_changed
-
-    def _codec_changed(self, codec: str) -> None:
-        """PCMU and PCMA go on in the recording's own law; anything else is missing from it."""
-        recorded = codec in RECORDED_CODECS
-        self._log("recording_codec_changed", codec=codec or "unknown", recorded=recorded)
+        self.recording.answered(self.media, self.negotiation)
 
     def _finish(self, event: e.CallEvent, now: float) -> None:
         self._disarm()
@@ -371,13 +319,8 @@ class Call:
         for transfer in self.transfers:
             transfer.finish()
         caller, callee = (self.media.figures(side) for side in SIDES)
-        self.negotiation.on_codec = None
-        if self._recording:
-            self.media.record(False)
+        self.recording.stop(self.media, self.negotiation, caller, callee)
         self.media.close()
-        if self._recording:
-            relayed = {Side.CALLER: caller.relayed_on_tap, Side.CALLEE: callee.relayed_on_tap}
-            self.calls.recorder.stop(self.id, relayed)
         talk_s = now - self._answered_at if self._answered_at is not None else 0.0
         self._log(
             "call_ended",
@@ -397,13 +340,6 @@ class Call:
 
     def _log(self, name: str, **fields: object) -> None:
         self.calls.journal.event(name, self.id, **fields)
-
-
-def _status(event: e.CallEvent) -> int:
-    """What a transferor is told of the target's INVITE."""
-    if isinstance(event, e.Rejected):
-        return event.status
-    return 408 if isinstance(event, e.RingTimedOut) else 487
 
 
 def _as_dict(figures: object) -> dict[str, object]:

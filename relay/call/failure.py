@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from relay.call.events import Rejected
 from relay.call.hiding import header, without_addresses
-from relay.sip.message import REASONS, Response
+from relay.sip.message import Response
+from relay.sip.reasons import REASONS
 
 # The callee's own word: another address would say the same. 401 and 407 are here because
 # the peer is alive and asks for what we have not.

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
-from relay.sip.message import Headers, Request, Response
+from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import SipUri
 

@@ -22,7 +22,8 @@ from relay.sip.uri import OtherUri, Params, SipUri, param_of
 if TYPE_CHECKING:
     from relay.call.numbers import NumberingPlan
     from relay.config import Trunk
-    from relay.sip.message import Headers, Request
+    from relay.sip.fields import Headers
+    from relay.sip.message import Request
 
 ANONYMOUS = NameAddr("Anonymous", SipUri("sip", "anonymous", None, "anonymous.invalid"))
 ASSERTED = ("P-Asserted-Identity", "Remote-Party-ID")

@@ -12,8 +12,9 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from relay.errors import MalformedMessage
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr, parse_number
-from relay.sip.message import Headers, Request, Response
+from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import SipUri
 

@@ -19,8 +19,9 @@ from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
 from relay.errors import IntervalTooSmall, MalformedMessage, NotAcceptable, Refused
 from relay.sip.dialog import Dialog
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
-from relay.sip.message import Headers, Request
+from relay.sip.message import Request
 from relay.sip.options import requires, supports
 from relay.sip.reliable import OPTION
 from relay.sip.session_timer import is_too_short
@@ -130,7 +131,7 @@ def _open(
         delayed_offer=not request.body,
     )
     call.caller = CallerLeg(call, trunk.name, tx, request, source)
-    call.recording_mode = calls.router.recording_mode(trunk.name, callee_trunk)
+    call.recording.mode = calls.router.recording_mode(trunk.name, callee_trunk)
     calls.active[call.id] = call
     call.ring_until(now + calls.ring_timeout_s)
     calls.journal.event(
@@ -209,7 +210,7 @@ class Invitation:
     def _move(self, ipv6: bool) -> None:
         """Other ports, as long as nobody has been told or recorded the ones we have."""
         call = self._call
-        if call.recording or call.negotiation.agreed:
+        if call.recording.running or call.negotiation.agreed:
             raise NotAcceptable("its address is of another IP version than the call's media")
         families = (self._families[0], ipv6)
         moved = call.calls.media.open(call.id, *families)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relay.sip.message import REASONS, Request, Response
+from relay.sip.message import Request, Response
+from relay.sip.reasons import REASONS
 
 if TYPE_CHECKING:
     from relay.call.leg import Leg

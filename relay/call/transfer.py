@@ -19,8 +19,9 @@ from relay.call.renegotiation import Renegotiation
 from relay.call.setup import DIALLED, invite_for, over_tls
 from relay.call.subscription import Subscription
 from relay.errors import MalformedMessage, NotAcceptable, Refused, RelayError
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
-from relay.sip.message import Headers, Request
+from relay.sip.message import Request
 from relay.sip.transaction import Hop
 from relay.sip.uri import OtherUri, SipUri
 

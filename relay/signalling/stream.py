@@ -1,161 +1,29 @@
-"""SIP over TCP and TLS: connections that were accepted, and those that we open
-(RFC 3261 section 18, RFC 5922, RFC 5923, RFC 5626)."""
+"""All connections of SIP over TCP and TLS: those that were accepted, and those that we open
+(RFC 3261 section 18, RFC 5922, RFC 5923)."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import Callable
 from itertools import count
-from typing import cast
 
 import structlog
 
 from relay.call.router import NOBODY
 from relay.errors import ListenError, MalformedMessage
-from relay.signalling.tls import Credentials, names_of
+from relay.signalling.connection import Connection
+from relay.signalling.tls import Credentials
 from relay.signalling.tls_session import TlsSession
 from relay.signalling.udp import cannot_bind
 from relay.sip.message import Request, Response
-from relay.sip.parser import KeepAlive, Pong, StreamParser
 from relay.sip.transaction import Hop
 from relay.sip.uri import param_of
 
-MAX_MESSAGE_OCTETS = 65536
 MAX_CONNECTIONS = 4096
 MAX_STRANGERS = 256  # of those: connections from an address that is no trunk's
 STRANGERS_PER_S = 50.0  # TLS handshakes: each costs about a millisecond of CPU
-MAX_UNSENT_OCTETS = 1 << 20  # a peer that does not read is cut off
-SILENT_S = 32.0  # one that has not sent a whole message by then is cut off; a stranger's anyway
-CLOSING_S = 4.0  # for what is written already
 CONNECT_S = 4.0
-PING_S = 60.0  # over a connection that we opened (RFC 5626 section 4.4.1)
-PONG_S = 10.0
-IDLE_S = 600.0  # without a message, and no call's: closed
-PING = b"\r\n\r\n"
-PONG = b"\r\n"
-
-
-class Connection(asyncio.Protocol):
-    """One TCP connection or TLS session; `link` is the number by which hops name it.
-
-    `names` are those that the peer's certificate proved. With `ours` we opened it, and
-    `hop.name` is one that it must prove.
-    """
-
-    def __init__(self, streams: Streams, hop: Hop, ours: bool) -> None:
-        self.hop = hop
-        self.ours = ours
-        self.names = NOBODY
-        self.trusted = False  # opened by us, or by a trunk
-        self.keys: list[tuple[str, str, int, str]] = []  # under which it is found by peer
-        self._streams = streams
-        self._parser = StreamParser(max_octets=MAX_MESSAGE_OCTETS)
-        self._transport: asyncio.Transport | None = None
-        self._unsent: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop = asyncio.get_running_loop()
-        self._heard = self._used = self._loop.time()
-        self._watched = False
-        self._ponged = False  # it answers pings: from then on it must
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
-        peer = transport.get_extra_info("peername")
-        if peer is not None:  # else it is gone already
-            self.hop = self.hop._replace(host=peer[0], port=peer[1])
-        if self.hop.transport == "tls":
-            self.names = names_of(transport.get_extra_info("peercert"))
-            if not self.ours and self.names:
-                self.hop = self.hop._replace(name=min(self.names))
-        if peer is None or not self._streams.opened(self):
-            self._transport.abort()
-            return
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # What was sent and not even acknowledged by TCP: the peer is gone.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(PONG_S * 1000))
-        self._timer = self._loop.call_later(SILENT_S, self._streams.cut, self, "silent")
-        for data in self._unsent:
-            self._transport.write(data)
-        self._unsent.clear()
-
-    def data_received(self, data: bytes) -> None:
-        if self._parser.broken:
-            return
-        self._heard = self._loop.time()
-        items = self._parser.feed(data)
-        if items and self.trusted:
-            self.keep()
-        for item in items:
-            if isinstance(item, Pong):
-                self._ponged = True
-                continue
-            self._used = self._heard
-            if isinstance(item, KeepAlive):
-                self.send(PONG)
-            else:
-                self._streams.received(self, item)
-        if self._parser.broken:
-            self._streams.cut(self, "malformed")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if isinstance(exc, ssl.SSLError):
-            self._streams.broken(self, exc)
-        self._streams.closed(self)
-
-    def send(self, data: bytes) -> None:
-        """Write, or keep until the connection stands."""
-        self._used = self._loop.time()
-        if self._transport is None:
-            self._unsent.append(data)
-        elif self._transport.get_write_buffer_size() > MAX_UNSENT_OCTETS:
-            self._streams.cut(self, "not_reading")
-            self._transport.abort()  # closing would wait for it to read
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """What is written already (perhaps a 400) may still go out."""
-        if self._transport is not None:
-            self._transport.close()
-            self._arm(CLOSING_S, self._transport.abort)
-
-    # --- keep-alive
-
-    def keep(self) -> None:
-        """It is a trunk's: no longer for SILENT_S alone, but as long as it is used."""
-        if not self._watched:
-            self._watched = True
-            self._arm(PING_S, self._watch)
-
-    def _watch(self) -> None:
-        """Close it when nobody has used it for long; ping the peer when it is ours to do."""
-        if self._loop.time() - self._used >= IDLE_S and not self._streams.is_used(self.hop):
-            self._streams.cut(self, "idle")
-        elif self.ours and self._transport is not None:
-            self._transport.write(PING)
-            self._parser.awaits_pong = True
-            self._arm(PONG_S, self._check_pong, self._loop.time())
-        else:
-            self._arm(PING_S, self._watch)
-
-    def _check_pong(self, pinged: float) -> None:
-        """Anything that came is a sign of life. A peer that never answers a ping may not know
-        of them: of those only TCP tells that they are gone."""
-        if self._ponged and self._heard < pinged and self._transport is not None:
-            self._streams.cut(self, "no_pong")
-            self._transport.abort()
-        else:
-            self._arm(PING_S - PONG_S, self._watch)
-
-    def _arm(self, delay_s: float, step: Callable[..., None], *args: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(delay_s, step, *args)
 
 
 class Streams:

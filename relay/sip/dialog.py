@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from relay.errors import MalformedMessage, OutOfOrder
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
-from relay.sip.message import Headers, Message, Request, Response
+from relay.sip.message import Message, Request, Response
 from relay.sip.uri import OtherUri, SipUri
 
 MAX_FORWARDS = 70

@@ -1,4 +1,4 @@
-"""Names and typed values of SIP header fields (RFC 3261 sections 7.3 and 20).
+"""Typed values of SIP header fields (RFC 3261 section 20).
 
 Each value parses leniently (white space where it may not be, display names without
 quotes) and is written strictly. Parameters are ordered pairs; a flag has the value None.
@@ -11,56 +11,6 @@ import re
 from relay.errors import MalformedMessage
 from relay.sip.uri import OtherUri, Params, SipUri, format_params, param_of, parse_uri
 
-_NAMES = """Accept Accept-Contact Accept-Encoding Accept-Language Alert-Info Allow
-Allow-Events Authentication-Info Authorization Call-ID Call-Info Contact
-Content-Disposition Content-Encoding Content-ID Content-Language Content-Length
-Content-Type CSeq Date Diversion Error-Info Event Expires From Geolocation
-History-Info Identity In-Reply-To Join Max-Forwards MIME-Version Min-Expires Min-SE
-Organization P-Asserted-Identity P-Charging-Vector P-Preferred-Identity Path Priority
-Privacy Proxy-Authenticate Proxy-Authorization Proxy-Require RAck Reason Record-Route
-Refer-To Referred-By Reject-Contact Remote-Party-ID Replaces Reply-To
-Request-Disposition Require Retry-After Route RSeq Server Service-Route
-Session-Expires SIP-ETag SIP-If-Match Subject Subscription-State Supported
-Target-Dialog Timestamp To Unsupported User-Agent User-to-User Via Warning
-WWW-Authenticate"""
-
-COMPACT = {
-    "a": "Accept-Contact",
-    "b": "Referred-By",
-    "c": "Content-Type",
-    "d": "Request-Disposition",
-    "e": "Content-Encoding",
-    "f": "From",
-    "i": "Call-ID",
-    "j": "Reject-Contact",
-    "k": "Supported",
-    "l": "Content-Length",
-    "m": "Contact",
-    "o": "Event",
-    "r": "Refer-To",
-    "s": "Subject",
-    "t": "To",
-    "u": "Allow-Events",
-    "v": "Via",
-    "x": "Session-Expires",
-    "y": "Identity",
-}
-
-# Header fields whose grammar is a comma list. Anything else (Authorization, Date,
-# Subject …) has commas of its own and is never split.
-_LISTS = """Accept Accept-Contact Accept-Encoding Accept-Language Alert-Info Allow Allow-Events
-    Call-Info Contact Content-Encoding Content-Language Diversion Error-Info Geolocation
-    History-Info In-Reply-To P-Asserted-Identity P-Preferred-Identity Path Proxy-Require
-    Reason Record-Route Reject-Contact Remote-Party-ID Request-Disposition Require Route
-    Service-Route Supported Unsupported Via Warning"""
-LISTS = frozenset(_LISTS.split())
-
-CANONICAL: dict[str, str] = {}
-for _name in _NAMES.split():
-    CANONICAL[_name] = CANONICAL[_name.lower()] = _name
-for _short, _name in COMPACT.items():
-    CANONICAL[_short] = CANONICAL[_short.upper()] = _name
-
 TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _VIA = re.compile(
     r"([^\s/]+)[ \t]*/[ \t]*([^\s/]+)[ \t]*/[ \t]*([^\s/;,]+)[ \t]+"
@@ -70,11 +20,6 @@ _VIA = re.compile(
 )
 _NEEDS_ESCAPE = re.compile(r'[\\"\x00-\x08\x0a-\x1f\x7f]')
 _WS = " \t"
-
-
-def canonical(name: str) -> str:
-    """The canonical spelling of a known name or compact form; others stay as written."""
-    return CANONICAL.get(name) or CANONICAL.get(name.lower()) or name
 
 
 def split_list(value: str) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from relay.sip.fields import Headers
 from relay.sip.machine import Action as A
 from relay.sip.machine import ClientTransaction, State, Transitions
 from relay.sip.machine import Event as E
-from relay.sip.message import Headers, Message, Request
+from relay.sip.message import Message, Request
 from relay.sip.outputs import Hop, Output, Send
 from relay.sip.timers import Timers, TimerStore
 

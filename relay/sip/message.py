@@ -6,137 +6,17 @@ Typed values are parsed when first read and kept for as long as the raw value st
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from relay.errors import LocalProtocolError, MalformedMessage
-from relay.sip.headers import CANONICAL, LISTS, CSeq, NameAddr, Via, canonical, parse_number
-from relay.sip.headers import split_list as _split_list
+from relay.sip.fields import Headers
+from relay.sip.headers import CSeq, NameAddr, Via, parse_number, split_list
 from relay.sip.reasons import REASONS
-
-__all__ = ["REASONS", "Headers", "Message", "Request", "Response"]
 
 T = TypeVar("T")
 _MAX_HOPS = 128  # Via, Route, Record-Route: more than Max-Forwards allows is an attack
-
-
-class Headers:
-    """Ordered header fields as (canonical name, raw value); names match in any case.
-
-    A name unknown to RFC 3261 and its extensions keeps the spelling it came with.
-    `typed` holds what typed getters have parsed, by name, until the field changes.
-    """
-
-    __slots__ = ("_fields", "typed")
-
-    def __init__(self, fields: Iterable[tuple[str, str]] = ()) -> None:
-        self._fields = [(canonical(name), value) for name, value in fields]
-        self.typed: dict[str, Any] = {}
-
-    @staticmethod
-    def of_canonical(fields: list[tuple[str, str]]) -> Headers:
-        """Takes over a list whose names are canonical already (the parser's way in)."""
-        headers = Headers.__new__(Headers)
-        headers._fields = fields
-        headers.typed = {}
-        return headers
-
-    def get(self, name: str) -> str | None:
-        """The raw value of the first field of that name, comma lists not split."""
-        for field, value in self._fields:
-            if field == name:
-                return value
-        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
-        if known == name:
-            return None
-        key = (known or name).lower()
-        return next((value for field, value in self._fields if field.lower() == key), None)
-
-    def fields(self, name: str) -> list[str]:
-        """The raw value of each field of that name, comma lists not split."""
-        known = CANONICAL.get(name) or CANONICAL.get(name.lower())
-        if known is not None:
-            return [value for field, value in self._fields if field == known]
-        return [value for field, value in self._fields if field.lower() == name.lower()]
-
-    def all(self, name: str) -> list[str]:
-        """Each value of that name; comma lists of list headers are split."""
-        values = self.fields(name)
-        if not values or (len(values) == 1 and "," not in values[0]):
-            return values
-        if canonical(name) not in LISTS:
-            return values
-        return [item for value in values for item in _split_list(value)]
-
-    def add(self, name: str, value: str) -> None:
-        """Append a field."""
-        name = canonical(name)
-        self._fields.append((name, value))
-        self.typed.pop(name, None)
-
-    def prepend(self, name: str, value: str) -> None:
-        """Put a field before all others (Via, Record-Route)."""
-        name = canonical(name)
-        self._fields.insert(0, (name, value))
-        self.typed.pop(name, None)
-
-    def set(self, name: str, value: str) -> None:
-        """Replace the first field of that name, drop the others, append when absent."""
-        name = canonical(name)
-        self.typed.pop(name, None)
-        key = name.lower()
-        kept: list[tuple[str, str]] = []
-        done = False
-        for field in self._fields:
-            if field[0] != name and field[0].lower() != key:
-                kept.append(field)
-            elif not done:
-                kept.append((name, value))
-                done = True
-        if not done:
-            kept.append((name, value))
-        self._fields = kept
-
-    def replace_first(self, name: str, value: str) -> None:
-        """Replace only the first field of that name, leaving further ones."""
-        name = canonical(name)
-        self.typed.pop(name, None)
-        for index, field in enumerate(self._fields):
-            if field[0] == name:
-                self._fields[index] = (name, value)
-                return
-        self._fields.append((name, value))
-
-    def remove(self, name: str) -> None:
-        """Drop every field of that name; absent is fine."""
-        name = canonical(name)
-        self.typed.pop(name, None)
-        key = name.lower()
-        self._fields = [field for field in self._fields if field[0].lower() != key]
-
-    def __contains__(self, name: str) -> bool:
-        return self.get(name) is not None
-
-    def __len__(self) -> int:
-        return len(self._fields)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Headers) and self._fields == other._fields
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-    def names(self) -> list[str]:
-        """The canonical name of each field in order."""
-        return [field[0] for field in self._fields]
-
-    def items(self) -> list[tuple[str, str]]:
-        """(canonical name, raw value) in order. The list is a copy."""
-        return list(self._fields)
-
-    def copy(self) -> Headers:
-        """An independent copy."""
-        return Headers.of_canonical(list(self._fields))
 
 
 # The messages of a dialog repeat their values, which are immutable once parsed.
@@ -168,7 +48,7 @@ class Message:
         """
         names: list[str] = []
         typed = self.headers.typed
-        for name, raw in self.headers._fields:
+        for name, raw in self.headers.raw:
             names.append(name)
             parse = _PARSERS.get(name)
             if parse is not None and name not in typed:
@@ -209,7 +89,7 @@ class Message:
     def replace_via(self, via: Via) -> None:
         """Write `via` over the topmost one; those below stay."""
         raw = self.headers.get("Via") or ""
-        rest = _split_list(raw)[1:] if "," in raw else []
+        rest = split_list(raw)[1:] if "," in raw else []
         value = ", ".join([str(via), *rest])
         self.headers.replace_first("Via", value)
         self.headers.typed["Via"] = via
@@ -251,7 +131,7 @@ class Message:
 
         Raises LocalProtocolError when a value would break out of its line.
         """
-        lines = [f"{n}: {v}\r\n" for n, v in self.headers._fields if n != "Content-Length"]
+        lines = [f"{n}: {v}\r\n" for n, v in self.headers.raw if n != "Content-Length"]
         head = f"{self.start_line()}\r\n{''.join(lines)}Content-Length: {len(self.body)}\r\n\r\n"
         breaks = len(lines) + 3
         if head.count("\n") != breaks or head.count("\r") != breaks:
@@ -310,7 +190,7 @@ _MANDATORY = ("Via", "From", "To", "Call-ID", "CSeq")  # RFC 3261 section 8.1.1
 def _first(raw: str) -> str:
     if "," not in raw:
         return raw
-    items = _split_list(raw)
+    items = split_list(raw)
     if not items:
         raise MalformedMessage("empty list")
     return items[0]
@@ -353,7 +233,7 @@ class Request(Message):
             copied = _COPIED_TO_TRYING
         elif status < 300:
             copied = _COPIED_IN_DIALOG
-        fields = [field for field in self.headers._fields if field[0] in copied]
+        fields = [field for field in self.headers.raw if field[0] in copied]
         if to_tag is not None and self._may_add_tag():
             fields = [
                 (name, f"{value};tag={to_tag}") if name == "To" else (name, value)

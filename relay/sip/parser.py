@@ -11,8 +11,10 @@ import re
 from functools import lru_cache
 
 from relay.errors import MalformedMessage
-from relay.sip.headers import CANONICAL, TOKEN, parse_number
-from relay.sip.message import Headers, Message, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.headers import TOKEN, parse_number
+from relay.sip.message import Message, Request, Response
+from relay.sip.names import CANONICAL
 from relay.sip.uri import SipUri, parse_uri
 
 # The look-behind keeps long runs of spaces linear: they are tried from their start only.

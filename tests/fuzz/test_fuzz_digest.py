@@ -19,7 +19,8 @@ from relay.call.boundary import Boundary
 from relay.config import Trunk
 from relay.errors import Challenged, MalformedMessage, Refused
 from relay.sip.digest import Challenge, Credentials, best, ha1
-from relay.sip.message import Headers, Request
+from relay.sip.fields import Headers
+from relay.sip.message import Request
 from relay.sip.nonce import Nonces
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop

@@ -7,7 +7,8 @@ from random import Random
 import pytest
 
 from relay.call.ports import Side
-from relay.sip.message import Headers, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from tests.scenario.world import CARRIER, PBX, RELAY, Phone, World, sdp
 

@@ -6,7 +6,8 @@ import pytest
 
 from relay.call.guard import Offence
 from relay.errors import MalformedMessage
-from relay.sip.message import Headers, Request
+from relay.sip.fields import Headers
+from relay.sip.message import Request
 from relay.sip.transaction import Hop
 from tests.scenario.test_attack import OTHER, answered, assert_clean, inject
 from tests.scenario.world import CARRIER, PBX, RELAY, World

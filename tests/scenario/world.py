@@ -31,7 +31,8 @@ from relay.config import Trunk
 from relay.errors import NoMediaPorts, Refused
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
-from relay.sip.message import Headers, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop, Timers, TransactionLayer
 from relay.sip.uri import SipUri

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from relay.sip.message import Headers, Request
+from relay.sip.fields import Headers
+from relay.sip.message import Request
 
 TORTURE = Path(__file__).parent.parent / "vectors" / "rfc4475"
 

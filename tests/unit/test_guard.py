@@ -15,7 +15,8 @@ from relay.call.guard import FORGIVEN, MOST_SOURCES, PROVED_S, Guard, Offence, s
 from relay.call.router import Router
 from relay.config import Limits, example
 from relay.errors import MalformedMessage
-from relay.sip.message import Headers, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.message import Request, Response
 
 STRANGER, TRUNK, OURS = "198.51.100.9", "127.0.0.2", "127.0.0.1"
 

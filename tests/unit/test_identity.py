@@ -9,7 +9,8 @@ import pytest
 from relay.call.identity import MOST_VALUES, Identity
 from relay.call.numbers import NumberingPlan
 from relay.config import Trunk
-from relay.sip.message import Headers, Request
+from relay.sip.fields import Headers
+from relay.sip.message import Request
 from relay.sip.uri import SipUri
 
 OURS = SipUri.parse("sip:192.0.2.1:5060;transport=tcp")

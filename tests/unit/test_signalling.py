@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from relay.errors import ListenError
-from relay.signalling import stream
+from relay.signalling import connection, stream
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials
 from relay.signalling.udp import UdpListener
@@ -101,7 +101,7 @@ class Rig:
 def test_a_stranger_does_not_keep_its_connection_by_talking(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(stream, "SILENT_S", 0.05)
+    monkeypatch.setattr(connection, "SILENT_S", 0.05)
 
     async def main() -> None:
         rig = Rig(is_trunk=False)
@@ -118,7 +118,7 @@ def test_a_stranger_does_not_keep_its_connection_by_talking(
 
 
 def test_a_stranger_that_has_a_password_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "SILENT_S", 0.2)
+    monkeypatch.setattr(connection, "SILENT_S", 0.2)
     monkeypatch.setattr(stream, "MAX_STRANGERS", 1)
 
     async def main() -> None:
@@ -163,7 +163,7 @@ def test_strangers_cannot_take_every_connection(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("why", ["not_reading", "closed"])
 def test_a_peer_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, why: str) -> None:
     """Closing waits for it to read what was written: that would be for ever."""
-    monkeypatch.setattr(stream, "CLOSING_S", 0.05)
+    monkeypatch.setattr(connection, "CLOSING_S", 0.05)
 
     async def main() -> None:
         rig = Rig(is_trunk=True)

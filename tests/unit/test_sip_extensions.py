@@ -7,7 +7,8 @@ import pytest
 from relay.call.alarms import Alarms
 from relay.errors import MalformedMessage
 from relay.sip.dtmf_info import pressed
-from relay.sip.message import Headers, Request, Response
+from relay.sip.fields import Headers
+from relay.sip.message import Request, Response
 from relay.sip.options import requires, supports
 from relay.sip.reliable import RAck, is_next, rseq_of
 from relay.sip.session_timer import SessionExpires, agree, is_too_short, min_se, session_expires

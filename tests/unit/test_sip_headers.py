@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relay.errors import MalformedMessage
-from relay.sip.headers import COMPACT, CSeq, NameAddr, Via, canonical, split_list
+from relay.sip.headers import CSeq, NameAddr, Via, split_list
+from relay.sip.names import COMPACT, canonical
 from relay.sip.uri import OtherUri, SipUri
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relay.errors import LocalProtocolError, MalformedMessage
+from relay.sip.fields import Headers
 from relay.sip.headers import Via
-from relay.sip.message import Headers, Request, Response
+from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from tests.unit.sip_samples import SDP, request
 

@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from relay.config import Tls
 from relay.errors import CertificateError
 from relay.probe.certificates import Authority, Pair
-from relay.signalling import stream, tls, tls_session
+from relay.signalling import connection, stream, tls, tls_session
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials, names_of
 from relay.sip.transaction import Hop
@@ -512,8 +512,8 @@ def test_a_peer_that_proved_its_name_is_called_over_its_own_connection(
 @pytest.mark.parametrize("peer", ["answers", "stops answering", "never answers"])
 def test_pings_over_a_connection_of_ours(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
     """RFC 5626 section 4.4.1; a peer that knows nothing of pings is left alone."""
-    monkeypatch.setattr(stream, "PING_S", 0.05)
-    monkeypatch.setattr(stream, "PONG_S", 0.04)
+    monkeypatch.setattr(connection, "PING_S", 0.05)
+    monkeypatch.setattr(connection, "PONG_S", 0.04)
     pings = 0
     enough = asyncio.Event()
 
@@ -554,8 +554,8 @@ def test_pings_over_a_connection_of_ours(monkeypatch: pytest.MonkeyPatch, peer: 
 def test_an_idle_connection_is_closed_unless_a_call_needs_it(
     monkeypatch: pytest.MonkeyPatch, used: bool
 ) -> None:
-    monkeypatch.setattr(stream, "PING_S", 0.02)
-    monkeypatch.setattr(stream, "IDLE_S", 0.1)
+    monkeypatch.setattr(connection, "PING_S", 0.02)
+    monkeypatch.setattr(connection, "IDLE_S", 0.1)
 
     async def main() -> None:
         rig = Rig(is_trunk=True)

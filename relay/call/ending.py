@@ -1,0 +1,38 @@
+"""Why a call ends or does not come about: what each event means to the peers and to the log."""
+
+from __future__ import annotations
+
+from relay.call import events as e
+
+NORMAL, EXPIRED, INTERWORKING = 16, 102, 127  # Q.850 causes
+
+
+def rejection(event: e.CallEvent) -> e.Rejected:
+    """What the caller's INVITE is answered with."""
+    if isinstance(event, e.Rejected):
+        return event
+    if isinstance(event, e.RingTimedOut):
+        return e.Rejected(480, "", text="nobody answered in time")
+    if isinstance(event, e.NegotiationFailed):
+        return e.Rejected(488, "", text=event.text)
+    return e.Rejected(503, "", text="the relay is shutting down")
+
+
+def q850(event: e.CallEvent) -> tuple[int, str]:
+    """The Q.850 cause and the text of the BYEs when neither side asked for the end."""
+    if isinstance(event, e.SilentTooLong):
+        return EXPIRED, f"no audio from the {event.side.name.lower()}"
+    if isinstance(event, e.NotAcknowledged):
+        return EXPIRED, f"the {event.side.name.lower()} never acknowledged the answer"
+    if isinstance(event, e.LastedTooLong | e.Lost):
+        return EXPIRED, event.text
+    if isinstance(event, e.NegotiationFailed):
+        return INTERWORKING, event.text.replace('"', "'")
+    return NORMAL, "the relay is shutting down"
+
+
+def target_status(event: e.CallEvent) -> int:
+    """What a transferor is told of the INVITE to its target."""
+    if isinstance(event, e.Rejected):
+        return event.status
+    return 408 if isinstance(event, e.RingTimedOut) else 487
