@@ -64,12 +64,15 @@ class WrongAnswer(NotAcceptable):
 
 
 class Refused(RelayError):
-    """A call that policy refuses: the text may be shown to the peer."""
+    """A call that policy refuses: the peer is shown `text`, and nothing of other trunks; the
+    log gets `detail` where there is more to say."""
 
     fault = "peer"
 
-    def __init__(self, status: int, text: str, retry_after_s: int | None = None) -> None:
-        super().__init__(text)
+    def __init__(
+        self, status: int, text: str, retry_after_s: int | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(detail or text)
         self.status = status
         self.text = text
         self.retry_after_s = retry_after_s

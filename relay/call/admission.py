@@ -38,15 +38,15 @@ class Admission:
         )
 
     def admit(self, names: tuple[str, ...], now: float) -> None:
-        """Count a call on every name: trunks, and `REGION` for a new call.
+        """Count a call on every name: the trunk that asks for it first, then other trunks, and
+        `REGION` for a new call.
 
         Raises Refused 503 with the limit's name; nothing is counted anywhere then.
         """
-        allowances = [self._allowances[name] for name in names]
-        for allowance in allowances:
-            allowance.check(now)
-        for allowance in allowances:
-            allowance.take()
+        for name in names:
+            self._allowances[name].check(now, told=name in (names[0], REGION))
+        for name in names:
+            self._allowances[name].take()
 
     def release(self, names: tuple[str, ...]) -> None:
         """A call that was admitted has ended."""
@@ -87,23 +87,20 @@ class _Allowance:
         self._at: float | None = None
         self.active = 0
 
-    def check(self, now: float) -> None:
-        """Raises Refused when there is no place or no token for one more."""
+    def check(self, now: float, told: bool) -> None:
+        """Raises Refused when there is no place or no token for one more; `told` unless the
+        limit is another trunk's."""
         if self.active >= self._places:
-            raise Refused(
-                UNAVAILABLE,
-                f"concurrent_calls of {self.owner} is {self._places}",
-                RETRY_WHEN_FULL_S,
-            )
+            limit = f"concurrent_calls of {self.owner} is {self._places}"
+            text = limit if told else "concurrent_calls of the called side is reached"
+            raise Refused(UNAVAILABLE, text, RETRY_WHEN_FULL_S, limit)
         self._fill(now)
         # Sums of 1/rate fall short of 1 by rounding: a call on the beat must not be lost.
         if self._tokens < 1.0 - 1e-9:
             wait_s = (1.0 - self._tokens) / self._rate
-            raise Refused(
-                UNAVAILABLE,
-                f"calls_per_second of {self.owner} is {self._rate:g}",
-                max(1, math.ceil(wait_s)),
-            )
+            limit = f"calls_per_second of {self.owner} is {self._rate:g}"
+            text = limit if told else "calls_per_second of the called side is reached"
+            raise Refused(UNAVAILABLE, text, max(1, math.ceil(wait_s)), limit)
 
     def take(self) -> None:
         self._tokens -= 1.0

@@ -275,13 +275,15 @@ class Call:
         self.leg(event.side.other).hang_up(event.reason)
 
     def _hang_up_both(self, event: e.CallEvent, now: float) -> None:
-        number, self._cause = q850(event)
+        number, text = q850(event)
+        self._cause = text
         if isinstance(event, e.LastedTooLong):
+            self._cause = event.text
             self.calls.counters["lasted_too_long"] += 1
         elif isinstance(event, e.Lost):
             self.calls.counters["lost"] += 1
         for leg in self.legs:
-            leg.hang_up(f'Q.850;cause={number};text="{self._cause}"')
+            leg.hang_up(f'Q.850;cause={number};text="{text}"')
 
     def _hang_up_transferee(self, event: e.CallEvent, now: float) -> None:
         """The target failed, and who transferred the call is not there any more."""

@@ -24,7 +24,9 @@ def q850(event: e.CallEvent) -> tuple[int, str]:
         return EXPIRED, f"no audio from the {event.side.name.lower()}"
     if isinstance(event, e.NotAcknowledged):
         return EXPIRED, f"the {event.side.name.lower()} never acknowledged the answer"
-    if isinstance(event, e.LastedTooLong | e.Lost):
+    if isinstance(event, e.LastedTooLong):  # whose limit it was is not the other trunk's affair
+        return EXPIRED, "the longest duration of a call is over"
+    if isinstance(event, e.Lost):
         return EXPIRED, event.text
     if isinstance(event, e.NegotiationFailed):
         return INTERWORKING, event.text.replace('"', "'")

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.call import Call
 
+CALLED = "the called side"  # to the caller: which trunk that is, is not its affair
+
 
 class State(Enum):
     """Where a hunt is."""
@@ -196,7 +198,7 @@ class Hunt:
         )
         if response is None:
             text = UNHEARD.get(status, "could not be reached")
-            self._note(ours(status, f"trunk {self._trunk} {text}"))
+            self._note(ours(status, f"{CALLED} {text}"))
             self._feed(Event.REFUSED if status == 502 else Event.FAILED, now)
         elif status in REDIRECTS:
             self._redirect(status, response, now)
@@ -212,7 +214,7 @@ class Hunt:
             return
         waited = f"did not answer within {self._try_next_after_s:g} s"
         self._saw(health.Event.FAILED, "a call was not answered in time", now)
-        self._note(ours(408, f"trunk {self._trunk} {waited}"))
+        self._note(ours(408, f"{CALLED} {waited}"))
         self._feed(Event.SILENT, now)
 
     # --- the table and its actions
@@ -244,10 +246,10 @@ class Hunt:
             self._next(now)
             return
         if self._target.redirected:
-            self._refuse(f"trunk {self._trunk} redirected the call elsewhere: {why}", now)
+            self._refuse(f"{CALLED} redirected the call elsewhere: {why}", now)
             return
         self._saw(health.Event.FAILED, why, now)
-        self._note(ours(503, f"trunk {self._trunk} cannot be reached: {why}"))
+        self._note(ours(503, f"{CALLED} cannot be reached: {why}"))
         self._feed(Event.NOT_REACHED, now)
 
     def _try(self, hop: Hop, now: float) -> None:
@@ -306,10 +308,10 @@ class Hunt:
             contact = None
         uri = contact.uri if contact is not None else None
         if self._redirected:
-            self._refuse(f"trunk {self._trunk} redirected the call twice: once is followed", now)
+            self._refuse(f"{CALLED} redirected the call twice: once is followed", now)
             return
         if not isinstance(uri, SipUri):
-            self._refuse(f"trunk {self._trunk} redirected the call to no SIP address", now)
+            self._refuse(f"{CALLED} redirected the call to no SIP address", now)
             return
         transport = tuple(pair for pair in uri.params if pair[0].lower() == "transport")
         user = uri.user or self._target.uri.user

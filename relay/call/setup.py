@@ -48,7 +48,7 @@ def set_up(
     number = _dialled(request)
     route, targets = calls.router.route(trunk, number)
     if is_sips(request):
-        targets = over_tls(targets, route.to)
+        targets = over_tls(targets)
     trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
     call = Call(calls, calls.token(), now)
     call.admitted = (*trunks, REGION)
@@ -82,11 +82,11 @@ def is_sips(request: Request) -> bool:
     return request.uri[:5].lower() == "sips:"
 
 
-def over_tls(targets: Sequence[Target], trunk: str) -> list[Target]:
+def over_tls(targets: Sequence[Target]) -> list[Target]:
     """A call to a `sips:` address is TLS to its end, or is no call (RFC 5630 section 3.1)."""
     found = [target for target in targets if transport_to(target.uri) == "tls"]
     if not found:
-        raise Refused(480, f"SIPS not allowed: trunk {trunk} is not reached over TLS, call sip:")
+        raise Refused(480, "SIPS not allowed: the called side is not reached over TLS, call sip:")
     return found
 
 

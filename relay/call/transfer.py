@@ -249,7 +249,7 @@ def _target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
             raise Refused(403, text) from None
         raise
     if uri.scheme == "sips":
-        targets = over_tls(targets, route.to)
+        targets = over_tls(targets)
     return route.to, targets, uri.scheme == "sips"
 
 

@@ -6,6 +6,7 @@ from tests.scenario.test_attack import assert_clean
 from tests.scenario.world import World
 
 LIMIT = "call_duration_s of trunk acme is 60"
+TOLD = "the longest duration of a call is over"  # to both sides: whose limit, is the log's
 
 
 def _limited() -> World:
@@ -22,7 +23,7 @@ def test_a_call_ends_both_ways_at_its_longest_duration() -> None:
     world.run_until(lambda: bool(world.pbx.got("BYE") and world.carrier.got("BYE")), 70)
     assert 59.5 < world.now - answered < 60.5
     for phone in (world.pbx, world.carrier):
-        assert phone.got("BYE")[0].headers.get("Reason") == f'Q.850;cause=102;text="{LIMIT}"'
+        assert phone.got("BYE")[0].headers.get("Reason") == f'Q.850;cause=102;text="{TOLD}"'
     ended = world.journal.last("call_ended")
     assert ended["cause"] == LIMIT
     assert world.calls.counters["lasted_too_long"] == 1

@@ -91,7 +91,9 @@ def test_a_single_address_is_given_the_whole_time() -> None:
     dead(world, FIRST)
     world.pbx.call()
     world.run_until(lambda: 408 in world.pbx.statuses())
-    assert "trunk carrier did not answer" in (world.pbx.responses[-1].headers.get("Warning") or "")
+    assert "the called side did not answer" in (
+        world.pbx.responses[-1].headers.get("Warning") or ""
+    )
     assert_over(world)
 
 
@@ -151,7 +153,7 @@ def test_when_none_answers_the_caller_is_told_how_many_were_tried() -> None:
     world.pbx.call()
     world.run_until(lambda: 408 in world.pbx.statuses())
     warning = world.pbx.responses[-1].headers.get("Warning") or ""
-    assert "trunk carrier did not answer" in warning and "2 addresses were tried" in warning
+    assert "the called side did not answer" in warning and "2 addresses were tried" in warning
     assert_over(world)
 
 

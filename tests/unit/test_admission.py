@@ -145,8 +145,9 @@ def test_what_a_trunk_refuses_takes_nothing_from_the_region_or_the_other_trunk()
     limits = admission(1.0, 100)
     limits.admit(("carrier",), 0.0)
     for _ in range(5):
-        with pytest.raises(Refused, match="calls_per_second of trunk carrier is 1"):
+        with pytest.raises(Refused, match="calls_per_second of trunk carrier is 1") as refused:
             limits.admit(BOTH, 0.0)
+        assert refused.value.text == "calls_per_second of the called side is reached"
     limits.admit(("acme",), 0.0)
     assert [limits.active(name) for name in BOTH] == [1, 1, 0]
 

@@ -440,7 +440,7 @@ def test_a_call_to_a_sips_address_is_tls_to_its_end(tmp_path: Path, onward: str)
             if onward == "udp":
                 refused = await caller.until(480)
                 warning = refused.headers.get("Warning")
-                assert "SIPS not allowed: trunk carrier is not reached over TLS" in warning
+                assert "SIPS not allowed: the called side is not reached over TLS" in warning
             else:
                 callee, invite = await carrier.next_call()
                 callee.send(reply(invite, 180))
