@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from relay.config import Trunk
 
 
+NO_SUCH_CALL = (("Warning", '399 relay "no such call"'),)
+
+
 class Entry:
     """Every message that arrives comes through here, to the transactions or to nowhere."""
 
@@ -68,7 +71,7 @@ class Entry:
         check, trunk = self._calls.authentication, self._calls.identify(hop)
         if self._is_lost(request, hop):
             self._calls.counters["refused_481"] += 1
-            self._layer.reject(request, 481, hop, self._now)
+            self._layer.reject(request, 481, hop, self._now, fields=NO_SUCH_CALL)
             return
         if trunk is not None and check is not None:
             try:

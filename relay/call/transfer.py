@@ -18,6 +18,7 @@ from relay.call.hunt import Hunt
 from relay.call.renegotiation import Renegotiation
 from relay.call.setup import DIALLED, invite_for, over_tls
 from relay.call.subscription import Subscription
+from relay.call.transitions import State
 from relay.errors import MalformedMessage, NotAcceptable, Refused, RelayError
 from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
@@ -213,11 +214,17 @@ class Transfer:
 
 def _check(call: Call) -> None:
     """Whether this call can be transferred now. Raises Refused."""
+    if call.ended:
+        raise Refused(481, "the call is over")
     if call.calls.stopping:
         raise Refused(503, "the relay is shutting down")
     if call.transferring:
         raise Refused(491, "another transfer of this call is under way")
-    if call.exchange is not None or any(leg.waits_for_ack for leg in call.legs):
+    if (
+        call.state is not State.UP
+        or call.exchange is not None
+        or any(leg.waits_for_ack for leg in call.legs)
+    ):
         raise Refused(491, "another request of this call is under way")
     if sum(transfer.leg.dialog is not None for transfer in call.transfers) >= MOST_TRANSFERS:
         raise Refused(403, f"this call has been transferred {MOST_TRANSFERS} times")

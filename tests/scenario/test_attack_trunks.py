@@ -158,6 +158,21 @@ class TestFloods:
         assert_clean(world)
 
 
+def test_a_refer_in_a_call_that_is_over_takes_no_place_of_its_target_s_trunk() -> None:
+    """Our BYE to it is out, and it asks for a transfer instead of an answer."""
+    transferred = Transferred()
+    world, transferor = transferred.world, transferred.transferor
+    transferor.on_request = lambda tx, request: None
+    transferred.transferee.bye()
+    world.run_until(lambda: bool(transferor.got("BYE")))
+    for _ in range(3):
+        transferred.refer()
+    world.run(1)
+    assert transferor.statuses("REFER") == [481] * 3
+    assert not transferred.target.requests
+    assert_clean(world)
+
+
 def test_a_late_answer_is_not_aimed_at_another_trunk() -> None:
     world = World()
     inject(world, late_answer(1, PBX), CARRIER)
