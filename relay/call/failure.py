@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from relay.call.events import Rejected
 from relay.call.hiding import header, without_addresses
+from relay.errors import MalformedMessage
 from relay.sip.message import Response
 from relay.sip.reasons import REASONS
+from relay.sip.uri import SipUri
 
 # The callee's own word: another address would say the same. 401 and 407 are here because
 # the peer is alive and asks for what we have not.
@@ -52,3 +54,17 @@ def told(status: int, response: Response) -> Rejected:
     )
     reason = without_addresses(response.reason) or REASONS.get(status, "")
     return Rejected(status, reason, headers)
+
+
+def redirect(response: Response, user: str | None) -> SipUri | None:
+    """Where a redirect's first Contact leads (RFC 3261 section 8.1.3.4), to `user` when it
+    names none; None when that is no SIP address."""
+    try:
+        contact = response.contact
+    except MalformedMessage:
+        return None
+    uri = contact.uri if contact is not None else None
+    if not isinstance(uri, SipUri):
+        return None
+    transport = tuple(pair for pair in uri.params if pair[0].lower() == "transport")
+    return SipUri(uri.scheme, uri.user or user, None, uri.host, uri.port, transport)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from relay.call import health
 from relay.call.callee import CalleeLeg
 from relay.call.events import Answered, CallEvent, Rang, Rejected
-from relay.call.failure import REDIRECTS, UNHEARD, is_final, ours, rank, told
+from relay.call.failure import REDIRECTS, UNHEARD, is_final, ours, rank, redirect, told
 from relay.call.ports import Side
-from relay.errors import MalformedMessage, RelayError
+from relay.errors import RelayError
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import SipUri
@@ -301,23 +301,16 @@ class Hunt:
         return self.state is State.TRYING and leg is self.leg
 
     def _redirect(self, status: int, response: Response, now: float) -> None:
-        """Follow to the first Contact, once (RFC 3261 section 8.1.3.4)."""
-        try:
-            contact = response.contact
-        except MalformedMessage:
-            contact = None
-        uri = contact.uri if contact is not None else None
+        """Followed once."""
         if self._redirected:
             self._refuse(f"{CALLED} redirected the call twice: once is followed", now)
             return
-        if not isinstance(uri, SipUri):
+        uri = redirect(response, self._target.uri.user)
+        if uri is None:
             self._refuse(f"{CALLED} redirected the call to no SIP address", now)
             return
-        transport = tuple(pair for pair in uri.params if pair[0].lower() == "transport")
-        user = uri.user or self._target.uri.user
         self._redirected = True
         self._hops = []
-        uri = SipUri(uri.scheme, user, None, uri.host, uri.port, transport)
         self._targets.insert(0, Target(uri, redirected=True))
         self._call.calls.counters["redirected"] += 1
         self._log("call_redirected", status=status, to=uri.host)

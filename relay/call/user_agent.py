@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import Protocol, cast
 
 from relay.call.calls import Calls
 from relay.call.entry import Entry
 from relay.call.events import Stopped
+from relay.call.over_tcp import OverTcp, is_long
 from relay.call.ports import Located, MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
 from relay.sip import transaction as layer
@@ -24,13 +25,8 @@ from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction, TransactionLayer
 from relay.sip.uri import SipUri, transport_to
 
-if TYPE_CHECKING:
-    pass
-
 CARRIED = ("udp", "tcp", "tls")
 KEPT_NAMES = 1024
-LONGEST_UDP_OCTETS = 1300  # RFC 3261 section 18.1.1: where the path's MTU is not known
-VIA_OCTETS = 120  # ours, which is yet to come
 UDP_ONLY_S = 600.0
 SUPPORTED = frozenset(("100rel", "timer", "norefersub"))
 
@@ -267,7 +263,10 @@ class UserAgent:
 
     def _request(self, request: Request, user: object, hop: Hop) -> None:
         if hop.transport == "udp" and is_long(request) and self._may_be_tcp(request, hop):
-            user, hop = OverTcp(self, request, hop, user), Hop("tcp", hop.host, hop.port)
+            user, hop = (
+                OverTcp(request, hop, user, self._back_to_udp),
+                Hop("tcp", hop.host, hop.port),
+            )
         self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
 
     def _may_be_tcp(self, request: Request, hop: Hop) -> bool:
@@ -276,7 +275,7 @@ class UserAgent:
             return False
         return self._now >= self._udp_only.get((hop.host, hop.port), self._now)
 
-    def back_to_udp(self, request: Request, hop: Hop, user: object) -> None:
+    def _back_to_udp(self, request: Request, hop: Hop, user: object) -> None:
         """What was too long for UDP found no TCP there (RFC 3261 section 18.1.1)."""
         self.counters["tcp_not_taken"] += 1
         if len(self._udp_only) >= KEPT_NAMES:
@@ -316,39 +315,6 @@ class UserAgent:
 
     def _sent_by(self, hop: Hop) -> str:
         return self._addresses.sent_by(hop.transport, hop.host, hop.link)
-
-
-class OverTcp:
-    """Listens to a request that went over TCP for its length, in place of its user."""
-
-    __slots__ = ("_agent", "_heard", "_hop", "_request", "_user")
-
-    def __init__(self, agent: UserAgent, request: Request, hop: Hop, user: object) -> None:
-        """`hop` is where it would have gone over UDP."""
-        self._agent = agent
-        self._request = request
-        self._hop = hop
-        self._user = cast("TransactionUser", user)
-        self._heard = False
-
-    def on_response(self, tx: object, response: Response, now: float) -> None:
-        self._heard = True
-        self._user.on_response(tx, response, now)
-
-    def on_no_response(self, status: int, now: float) -> None:
-        if status == 503 and not self._heard:
-            self._agent.back_to_udp(self._request, self._hop, self._user)
-        else:
-            self._user.on_no_response(status, now)
-
-
-def is_long(request: Request) -> bool:
-    """Whether it may not go over UDP (RFC 3261 section 18.1.1); estimated, as encoding twice
-    would cost more."""
-    octets = VIA_OCTETS + 2 * len(request.uri) + len(request.body)
-    for name, value in request.headers.items():
-        octets += len(name) + len(value) + 4
-    return octets > LONGEST_UDP_OCTETS
 
 
 def _as_proved(hop: Hop, before: Hop | None) -> Hop:
