@@ -2,7 +2,9 @@
 #
 # A key that a description repeats keeps its streams. A new one is used at once to send; the
 # replaced ones still open what is in flight, and what a peer sends that changes its key only
-# after its own ACK. Then they are wiped.
+# after its own ACK. Then they are wiped. Keys that we sent with are kept, idle, while the leg
+# lives: when forked answers take first one and then the other key of an offer, each must go on
+# counting where it was, because one that begins anew would use its keystream twice.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp
@@ -19,13 +21,14 @@ from srtp_keys cimport SrtpKey, SrtpStream, srtp_key_free, srtp_keys_free, srtp_
 cdef enum:
     REPLACED_NS = 32000000000   # 64*T1: the longest that a SIP transaction hangs
     IN_FLIGHT_NS = 2000000000   # after the first packet under the new key
-    REPLACED_KEPT = 6
+    REPLACED_KEPT = 6           # for each way: more than an offer of ours has keys
 
 
 cdef struct LegSrtp:            # lists, owned; all empty for plain RTP
     SrtpKey *receive
     SrtpKey *send
     SrtpKey *replaced           # the newest first
+    uint8_t changing            # the peer has not used its newest key yet
 
 
 cdef inline SrtpKey *srtp_take(SrtpKey **head, const SrtpKey *like) noexcept nogil:
@@ -78,17 +81,18 @@ cdef inline void srtp_replace(LegSrtp *leg, SrtpKey *keys, uint64_t now_ns) noex
 
 
 cdef inline void srtp_wipe(LegSrtp *leg, uint64_t now_ns) noexcept nogil:
-    # Replaced keys whose time is over, and all but the newest of them.
+    # Replaced keys whose time is over, and all but the newest of each way.
     cdef SrtpKey **head = &leg.replaced
     cdef SrtpKey *key
-    cdef int kept = 0
+    cdef int kept[2]
+    kept[0] = kept[1] = 0
     while head[0] != NULL:
         key = head[0]
-        if now_ns >= key.wipe_ns or kept == REPLACED_KEPT:
+        if kept[key.sends] == REPLACED_KEPT or (not key.sends and now_ns >= key.wipe_ns):
             head[0] = key.next
             srtp_key_free(key)
         else:
-            kept += 1
+            kept[key.sends] += 1
             head = &key.next
 
 
@@ -106,6 +110,7 @@ cdef inline void srtp_exchange(
     leg.send = send
     srtp_replace(leg, was, now_ns)
     srtp_wipe(leg, now_ns)
+    leg.changing = leg.replaced != NULL
 
 
 cdef inline void srtp_clear(LegSrtp *leg) noexcept nogil:
@@ -142,6 +147,7 @@ cdef inline const Replay *srtp_earlier(const LegSrtp *leg, uint32_t ssrc) noexce
 cdef inline void srtp_taken_up(LegSrtp *leg, uint64_t now_ns) noexcept nogil:
     # The peer uses its new key: the ones before open only what is in flight.
     cdef SrtpKey *key = leg.replaced
+    leg.changing = False
     while key != NULL:
         if not key.sends and key.wipe_ns > now_ns + <uint64_t>IN_FLIGHT_NS:
             key.wipe_ns = now_ns + <uint64_t>IN_FLIGHT_NS
@@ -180,7 +186,7 @@ cdef inline Drop srtp_receive(
     cdef Drop drop = srtp_receive_with(leg, leg.receive, p, n, rtp, now_ns, out, octets)
     cdef Drop before
     if drop == DROP_NONE:
-        if leg.replaced != NULL:
+        if leg.changing:
             srtp_taken_up(leg, now_ns)
         return drop
     if leg.replaced == NULL:

@@ -146,7 +146,7 @@ class Trunk(Section):
     tls_names: tuple[str, ...] = ()
     secure: Switch = False
     srtp: Literal["off", "optional", "required"] = "off"
-    srtp_suites: Annotated[tuple[Suite, ...], Field(min_length=1)] = (
+    srtp_suites: Annotated[tuple[Suite, ...], Field(min_length=1, max_length=5)] = (
         "AES_CM_128_HMAC_SHA1_80",
         "AES_CM_128_HMAC_SHA1_32",
         "AES_256_CM_HMAC_SHA1_80",
