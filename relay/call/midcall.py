@@ -17,7 +17,7 @@ from relay.call.refusal import refusal, refuse
 from relay.call.session_timer import GONE, Refresh, lost_text
 from relay.errors import IntervalTooSmall, NotAcceptable, RelayError
 from relay.sip.dtmf_info import pressed
-from relay.sip.message import Request, Response
+from relay.sip.message import Message, Request, Response
 from relay.sip.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ class MidCall:
     def _pass_info(self) -> None:
         """INFO goes on as it is; a key in it is an event, one a request."""
         asked, told = self.asked, self._told
+        if _describes(self._request):  # it would cross with its addresses and keys
+            error = NotAcceptable("INFO carries no session description: INVITE and UPDATE do")
+            asked.respond(self._tx, refusal(self._request, error, asked.local_tag))
+            return
         asked.infos += 1
         if (key := pressed(self._request)) is not None:
             asked.call.on_key(asked.side, key[0], key[1])
@@ -299,6 +303,7 @@ class MidCall:
         if self._request.method == "UPDATE":
             self._accept_update(body, source.content_type, now)
         else:
+            body = b"" if _describes(source) else body
             asked.respond(self._tx, self._ok(body, source.content_type))
 
     def _fail(self, status: int, source: Response | None) -> None:
@@ -335,3 +340,10 @@ class MidCall:
         if call.exchange is self:
             call.exchange = None
             call.negotiation.close()
+
+
+def _describes(message: Message) -> bool:
+    """Whether a body is a session description, or has one among its parts."""
+    name = "application/sdp"
+    kind = (message.content_type or "").lower()
+    return bool(message.body) and (name in kind or name.encode() in message.body.lower())

@@ -134,3 +134,20 @@ def test_an_address_that_the_engine_cannot_use_changes_nothing(
     answers_with(world, sdp(CARRIER, 5000))
     world.run(5.0)
     assert {side: updates[side][-1] for side in Side} == before
+
+
+def test_a_description_in_an_info_request_does_not_cross() -> None:
+    """Its addresses and keys are one leg's own."""
+    world = World()
+    world.pbx.call()
+    world.run_until(lambda: bool(world.carrier.acks))
+    world.pbx.in_dialog("INFO", sdp(PBX, 4000))
+    world.run_until(lambda: 488 in world.pbx.statuses("INFO"))
+    assert "INFO carries no session description" in warning(world)
+    assert not world.carrier.got("INFO")
+    world.carrier.on_request = lambda tx, request: world.carrier.reply(
+        tx, request, 200, body=sdp(CARRIER, 5000)
+    )
+    world.pbx.in_dialog("INFO", b"Signal=5\r\nDuration=160\r\n")
+    world.run_until(lambda: 200 in world.pbx.statuses("INFO"))
+    assert not world.pbx.responses[-1].body

@@ -494,7 +494,8 @@ class Phone:
         request = self.dialog.request(method, contact=f"<sip:{self.host}:5060>")
         request.body = body
         if body:
-            request.headers.add("Content-Type", "application/sdp")
+            kind = "sdp" if body.startswith(b"v=") else "dtmf-relay"
+            request.headers.add("Content-Type", f"application/{kind}")
         self.invite = request
         self.send(request)
         return request
