@@ -64,7 +64,7 @@ class UserAgent:
         self.calls = calls
         calls.signalling = self
         self.counters: Counter[str] = Counter()
-        self._layer = TransactionLayer(calls.timers, supported=SUPPORTED)
+        self._layer = TransactionLayer(calls.timers, supported=SUPPORTED, refused=calls.counters)
         self._addresses = addresses
         self._entry = Entry(calls, self._layer, self.counters, addresses.trust)
         self._on_bug = on_bug

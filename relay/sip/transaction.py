@@ -8,6 +8,7 @@ raise.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from hashlib import blake2s
 from secrets import token_bytes
@@ -74,7 +75,7 @@ class TransactionLayer:
     `branch` makes Via branches (with the cookie); `supported` are the option tags that
     Require may name. With `most_servers` server transactions alive, all but what ends a
     call gets a stateless 503. `dropped` counts messages that were unusable or belonged to
-    nothing.
+    nothing, `refused` what the layer itself refuses, as `refused_STATUS`.
     """
 
     def __init__(
@@ -83,7 +84,9 @@ class TransactionLayer:
         branch: Callable[[], str] | None = None,
         supported: frozenset[str] = frozenset(),
         most_servers: int = MOST_SERVERS,
+        refused: Counter[str] | None = None,
     ) -> None:
+        self._refused: Counter[str] = Counter() if refused is None else refused
         self._most_servers = most_servers
         self.timers = timers or Timers()
         self.dropped = 0
@@ -278,17 +281,16 @@ class TransactionLayer:
         user: object | None,
     ) -> None:
         problem = validate(request, self._supported)
+        if problem is None and self._overloaded and not _ends(request):
+            problem = 503
         if problem is not None:
-            self.reject(request, problem, source, now)
-            return
-        if self._overloaded and not _ends(request):
-            self.reject(request, 503, source, now)
+            self._refuse(request, problem, source, now)
             return
         invite = None
         if request.method == "CANCEL":
             invite = self._servers.get((*key[:-2], "INVITE", key[-1]))
             if invite is None:
-                self.reject(request, 481, source, now)
+                self._refuse(request, 481, source, now)
                 return
         hop = self._mark_via(request, via, source)
         if request.method == "INVITE":
@@ -300,12 +302,17 @@ class TransactionLayer:
             self._receive_cancel(tx, request, invite, now)
         elif self._is_merged(tx, request):
             tx.announced = False
+            self._refused["refused_482"] += 1
             tag = self._stateless_tag(request)
             self.respond(tx, request.response(482, "Loop Detected (merged request)", tag), now)
         else:
             if request.method == "INVITE":
                 self.respond(tx, request.response(100), now)
             self.outputs.append(RequestReceived(tx, request, source))
+
+    def _refuse(self, request: Request, status: int, source: Hop, now: float) -> None:
+        self._refused[f"refused_{status}"] += 1
+        self.reject(request, status, source, now)
 
     @property
     def _overloaded(self) -> bool:

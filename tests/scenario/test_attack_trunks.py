@@ -98,6 +98,7 @@ class TestFloods:
         for number in range(500):
             assert b"SIP/2.0 481" in inject(world, forged(number, "CANCEL"), PBX)
         assert len(world.relay._layer) == 0
+        assert world.calls.counters["refused_481"] == 500
 
     def test_of_requests_in_a_call_is_refused_when_there_is_no_room(self) -> None:
         world = World()
