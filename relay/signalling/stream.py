@@ -13,6 +13,7 @@ import structlog
 from relay.call.router import NOBODY
 from relay.errors import ListenError, MalformedMessage
 from relay.signalling.connection import Connection
+from relay.signalling.places import Places
 from relay.signalling.tls import Credentials
 from relay.signalling.tls_session import TlsSession
 from relay.signalling.udp import cannot_bind
@@ -20,8 +21,6 @@ from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import param_of
 
-MAX_CONNECTIONS = 4096
-MAX_STRANGERS = 256  # of those: connections from an address that is no trunk's
 STRANGERS_PER_S = 50.0  # TLS handshakes: each costs about a millisecond of CPU
 CONNECT_S = 4.0
 
@@ -53,8 +52,7 @@ class Streams:
         self._is_banned = is_banned
         self._credentials = credentials
         self._log = structlog.get_logger()
-        self._strangers: set[int] = set()
-        self._shaking: set[int] = set()
+        self._places = Places()
         self._allowance = STRANGERS_PER_S
         self._allowance_at = 0.0
         self._by_link: dict[int, Connection] = {}
@@ -87,8 +85,6 @@ class Streams:
         """False when its certificate has another name, its address is banned, or there are
         too many already."""
         hop = connection.hop
-        self._strangers.discard(hop.link)
-        self._shaking.discard(hop.link)
         if connection.ours:
             if hop.transport == "tls" and hop.name not in connection.names:
                 self._peer_refused(hop, "its certificate is for another name", connection.names)
@@ -98,11 +94,9 @@ class Streams:
             if not connection.trusted and self._is_banned(hop.host):
                 self._counted("tcp_refused_banned")
                 return False
-            if not self._has_room(stranger=not connection.trusted):
+            if not self._places.take(hop.link, hop.host, stranger=not connection.trusted):
                 self._counted("tcp_refused_too_many")
                 return False
-        if not connection.trusted:
-            self._strangers.add(hop.link)
         self._by_link[hop.link] = connection
         self._find(connection, (hop.transport, hop.host, hop.port, hop.name))
         return True
@@ -117,8 +111,7 @@ class Streams:
     def closed(self, connection: Connection) -> None:
         link = connection.hop.link
         self._by_link.pop(link, None)
-        self._strangers.discard(link)
-        self._shaking.discard(link)
+        self._places.leave(link)
         self._lose(connection)
         self._failed(connection.hop)
 
@@ -141,7 +134,7 @@ class Streams:
         if connection is not None:
             connection.trusted = True
             connection.keep()
-            self._strangers.discard(hop.link)
+            self._places.prove(hop.link)
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link
@@ -170,8 +163,7 @@ class Streams:
             return self._may_shake(session, link)
 
         def failed(session: TlsSession, error: Exception) -> None:
-            self._shaking.discard(link)
-            self._strangers.discard(link)
+            self._places.leave(link)
             self._handshake_failed(session, error)
 
         return TlsSession(connection, context, failed, began)
@@ -183,18 +175,14 @@ class Streams:
         if peer is None or (stranger and self._is_banned(peer[0])):
             self._counted("tcp_refused_banned")
             return False
-        if not self._has_room(stranger) or (stranger and not self._take_allowance()):
+        if not self._places.take(link, peer[0], stranger):
             self._counted("tls_refused_too_many")
             return False
-        self._shaking.add(link)
-        if stranger:
-            self._strangers.add(link)
-        return True
-
-    def _has_room(self, stranger: bool) -> bool:
-        if len(self._by_link) + len(self._shaking) >= MAX_CONNECTIONS:
+        if stranger and not self._take_allowance():
+            self._places.leave(link)
+            self._counted("tls_refused_too_many")
             return False
-        return not stranger or len(self._strangers) < MAX_STRANGERS
+        return True
 
     def _take_allowance(self) -> bool:
         """Strangers share so many handshakes a second."""

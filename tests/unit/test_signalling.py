@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from relay.errors import ListenError
-from relay.signalling import connection, stream
+from relay.signalling import connection, places
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials
 from relay.signalling.udp import UdpListener
@@ -119,7 +119,7 @@ def test_a_stranger_does_not_keep_its_connection_by_talking(
 
 def test_a_stranger_that_has_a_password_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "SILENT_S", 0.2)
-    monkeypatch.setattr(stream, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(places, "MAX_STRANGERS", 1)
 
     async def main() -> None:
         rig = Rig(is_trunk=False)
@@ -141,7 +141,7 @@ def test_a_stranger_that_has_a_password_is_not_cut_off(monkeypatch: pytest.Monke
 
 
 def test_strangers_cannot_take_every_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(places, "MAX_STRANGERS", 1)
 
     async def main() -> None:
         rig = Rig(is_trunk=False)

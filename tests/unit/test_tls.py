@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 from relay.config import Tls
 from relay.errors import CertificateError
 from relay.probe.certificates import Authority, Pair
-from relay.signalling import connection, stream, tls, tls_session
+from relay.signalling import connection, places, stream, tls, tls_session
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials, names_of
 from relay.sip.transaction import Hop
@@ -246,7 +246,7 @@ def test_what_is_no_handshake_costs_a_connection_and_no_more(
                     pass
             except ConnectionError:
                 pass
-        assert not rig.streams._shaking
+        assert len(rig.streams._places) == 1  # the good one's
         assert rig.counted["tls_handshake_failed"] == 1
         good.write(OPTIONS)
         await rig.until("received")
@@ -274,7 +274,7 @@ def test_a_flood_of_handshakes_by_strangers_is_bounded(
     authority: Authority, ours: Pair, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     if limit == "at once":
-        monkeypatch.setattr(stream, "MAX_STRANGERS", 2)
+        monkeypatch.setattr(places, "MAX_STRANGERS", 2)
     else:
         monkeypatch.setattr(stream, "STRANGERS_PER_S", 2.0)
 
@@ -284,14 +284,14 @@ def test_a_flood_of_handshakes_by_strangers_is_bounded(
         peers = [await send_raw(b"")(where) for _ in range(3)]
         await rig.until("tls_refused_too_many")
         assert rig.counted["tls_refused_too_many"] == 1
-        assert len(rig.streams._shaking) == 2
+        assert len(rig.streams._places) == 2
         for peer in peers:
             peer.close()
         async with asyncio.timeout(DEADLINE_S):
             while rig.counted["tls_handshake_failed"] < 2:
                 rig.changed.clear()
                 await rig.changed.wait()
-        assert not rig.streams._strangers
+        assert not rig.streams._places.strangers
         rig.close()
 
     run(main)
