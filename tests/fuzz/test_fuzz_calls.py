@@ -13,6 +13,7 @@ import random
 import time
 from base64 import b64encode
 
+from relay.call.events import Stopped
 from relay.call.ports import LegMedia, Side
 from relay.errors import NotAcceptable
 from relay.sdp.description import SUITES, MediaAddress
@@ -88,43 +89,60 @@ class Story:
             phone.on_request = lambda tx, request, phone=phone: self.serve(phone, tx, request)
             phone.send_ack = lambda response, phone=phone: self.acknowledge(phone, response)
 
-    def crypto(self, tag: int) -> str:
-        chance = self.chance
-        suite = SUITES[chance.choice((*SUITES, "AES_CM_128_HMAC_SHA1_80"))]
-        key = b64encode(chance.randbytes(suite.key_octets + suite.salt_octets))
-        if chance.random() < 0.1:
-            key = key[: chance.randrange(1, len(key))]
+    def pick(self, usual: object, *odd: object) -> object:
+        """The usual one, but for one in eight times."""
+        return usual if self.chance.random() < 0.88 else self.chance.choice(odd)
+
+    def crypto(self, tag: object, name: str) -> str:
+        suite = SUITES[name]
+        key = b64encode(self.chance.randbytes(suite.key_octets + suite.salt_octets))
+        if self.chance.random() < 0.03:
+            key = key[: self.chance.randrange(1, len(key))]
         if len(key) > 20:
             self.keys.add(key[:16])
-        mki = chance.choice(("", "", "", "|2^20", "|1:4", "|2^20|2:1", "|1:0"))
-        more = chance.choice(("", "", "", " UNENCRYPTED_SRTP", " WSH=64", " KDR=1"))
-        return f"a=crypto:{tag} {suite.name} inline:{key.decode()}{mki}{more}"
+        mki = self.pick("", "|2^20", "|1:4", "|2^20|2:1", "|1:0")
+        more = self.pick("", " UNENCRYPTED_SRTP", " WSH=64", " KDR=1")
+        return f"a=crypto:{tag} {name} inline:{key.decode()}{mki}{more}"
 
-    def sdp(self, phone: Phone, keyed: bool | None = None) -> bytes:
-        """A description of this phone's: mostly of use, sometimes of none."""
-        chance = self.chance
-        host = chance.choice(ODD_HOSTS) if chance.random() < 0.12 else phone.host
-        kind = "IP6" if ":" in host else "IP4"
-        port = chance.choice((4000,) * 12 + (0, 1, 65535, 65536, "4000/2", -1))
-        keyed = chance.random() < 0.5 if keyed is None else keyed
-        profile = chance.choice(("RTP/SAVP",) * 4 + ("RTP/SAVPF", "RTP/AVP", "UDP/TLS/RTP/SAVPF"))
-        plain = chance.choice(("RTP/AVP",) * 6 + ("RTP/AVPF", "rtp/avp", "PSST"))
-        lines = ["v=0", f"o=- 1 {chance.randrange(9)} IN {kind} {phone.host}", "s=-"]
-        lines += [f"c=IN {kind} {host}", "t=0 0"]
-        if chance.random() < 0.1:
-            lines += [chance.choice(EXTRAS)]
-        lines += [f"m=audio {port} {profile if keyed else plain} {chance.choice(FORMATS)}"]
-        tags = [chance.choice((1, 1, 1, 2, 5, 99))] if chance.random() < 0.7 else [1, 2, 2]
-        lines += [self.crypto(tag) for tag in tags if keyed]
-        while chance.random() < 0.3:
-            lines += [chance.choice(EXTRAS)]
-        body = "\r\n".join([*lines, ""]).encode()
-        return _mutated(body, chance) if self.noisy and chance.random() < 0.3 else body
+    def sdp(self, phone: Phone, offer: bytes = b"") -> bytes:
+        """A description of this phone's, in answer to `offer` if there is one."""
+        chance, usual = self.chance, self.chance.random() < 0.7
+        lines = [line.split() for line in offer.split(b"\r\n") if line.startswith(b"a=crypto:")]
+        named = [(line[0][9:].decode(), line[1].decode()) for line in lines]
+        if not offer:
+            named = [(str(n), name) for n, name in enumerate(chance.sample(list(SUITES), 2), 1)]
+        keyed = bool(named)
+        if not offer and self.modes[phone.host] != "required":
+            keyed = self.modes[phone.host] == "optional" and chance.random() < 0.7
+        if usual:
+            host, port, formats = phone.host, 4000, chance.choice(FORMATS[:2])
+            profile = "RTP/SAVP" if keyed else "RTP/AVP"
+        else:
+            keyed = keyed is not (chance.random() < 0.1)
+            host = self.pick(phone.host, *ODD_HOSTS)
+            port = self.pick(4000, 0, 1, 65535, 65536, "4000/2", -1)
+            formats = self.pick(FORMATS[0], *FORMATS)
+            odd = ("RTP/AVP", "RTP/SAVP", "RTP/SAVPF", "UDP/TLS/RTP/SAVPF", "rtp/avp", "PSST")
+            profile = self.pick("RTP/SAVP" if keyed else "RTP/AVP", *odd)
+        kind = "IP6" if ":" in str(host) else "IP4"
+        text = ["v=0", f"o=- 1 {chance.randrange(9)} IN {kind} {phone.host}", "s=-"]
+        text += [f"c=IN {kind} {host}", "t=0 0"]
+        if not usual:
+            text += [self.pick("a=tool:x", *EXTRAS)]
+        text += [f"m=audio {port} {profile} {formats}"]
+        named = named if not offer else named[: chance.choice((1, 1, 1, 1, 2))]
+        if offer and len(lines) > 1 and chance.random() < 0.3:
+            named = [chance.choice(named)]
+        for tag, name in named if keyed else ():
+            name = name if usual else str(self.pick(name, *SUITES))
+            text += [self.crypto(tag if usual else self.pick(tag, 1, 2, 99), name)]
+        while not usual and chance.random() < 0.4:
+            text += [chance.choice(EXTRAS)]
+        body = "\r\n".join([*map(str, text), ""]).encode()
+        return _mutated(body, chance) if self.noisy and chance.random() < 0.15 else body
 
     def answer_to(self, phone: Phone, offer: bytes) -> bytes:
-        if self.chance.random() < 0.1:
-            return b""
-        return self.sdp(phone, b"a=crypto" in offer if self.chance.random() < 0.9 else None)
+        return b"" if self.chance.random() < 0.05 else self.sdp(phone, offer)
 
     def acknowledge(self, phone: Phone, response: Response) -> None:
         body = b""
@@ -141,7 +159,10 @@ class Story:
         if request.method == "INVITE" and request.to.tag is None:
             while chance.random() < 0.5:
                 tag = chance.choice(("b1", "b1", "b2", "b3"))
+                if "100rel" in (request.headers.get("Supported") or "") and chance.random() < 0.3:
+                    phone.headers = {"Require": "100rel", "RSeq": str(chance.randrange(1, 4))}
                 phone.ring(tx, request, tag, self.answer_to(phone, request.body))
+                phone.headers = {}
         if chance.random() < 0.1:
             phone.reply(tx, request, chance.choice((486, 488, 491, 503)), tag)
         elif request.method == "INVITE":
@@ -176,6 +197,10 @@ class Story:
         for phone in (world.pbx, world.carrier):
             if phone.dialog is not None:
                 phone.bye()
+        world.run(1.0)
+        for call in list(world.calls.active.values()):
+            if call.transfers:  # a target's dialog, which these phones do not follow
+                call.feed(Stopped(), world.now)
         world.run(400.0)
         self.check()
 
