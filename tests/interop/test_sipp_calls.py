@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
 
-from tests.interop.region import Region, need, region
+from tests.interop.region import DEADLINE_S, Region, need, region
 from tests.interop.sipp_run import PCAPS, Sipp, answering, assert_all, call, refused
 
 TRANSPORT = {"udp": "u1", "tcp": "t1"}
@@ -112,3 +114,23 @@ def test_many_at_a_time(tmp_path: Path) -> None:
         assert_all(call("uac", r.pbx, r.relay, "-d", "3000", calls=100, rate=40), 100)
         r.ended(100)
         assert len(r.process.find("call_started")) == 100
+
+
+def test_a_call_that_stands_at_shutdown_has_drain_s_and_then_a_bye(tmp_path: Path) -> None:
+    """SIGTERM: the call goes on for `sip.drain_s` seconds, each side gets a BYE, exit code 0."""
+    with (
+        region(tmp_path, sip={"drain_s": 0.5}) as r,
+        answering("uas", r.carrier),
+    ):
+        caller = Sipp("uac_gets_bye", r.pbx, ("-m", "1", "-s", "+35315550199", str(r.relay)))
+        caller.start()
+        try:
+            r.process.wait("call_answered", DEADLINE_S)
+            os.kill(r.process.pid, signal.SIGTERM)
+            ended = r.ended()
+            assert ended["cause"] == "the relay is shutting down"
+            assert ended["talk_s"] > 0.4
+            assert_all(caller.wait())
+        finally:
+            caller.stop()
+        assert r.process.process.wait(DEADLINE_S) == 0

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
 import relay
 from relay.config import Config, Listen, example, load, notes, read
+from relay.config.values import Section
 from relay.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -52,6 +56,31 @@ def test_the_example_is_a_laptop_region() -> None:
     assert config.trunk[1].origination[0].priority == 10
     assert config.route[0].from_ == "acme"
     assert not config.trunk[0].symmetric_rtp
+
+
+def _keys(section: type[Section]) -> Iterator[str]:
+    """Every key of a section and of those within it, as it is written."""
+    for name, info in section.model_fields.items():
+        yield info.alias or name
+        inner = [kind for kind in _kinds(info.annotation) if issubclass(kind, Section)]
+        for kind in inner:
+            if kind is not Listen:  # written as text
+                yield from _keys(kind)
+
+
+def _kinds(annotation: Any) -> Iterator[type]:
+    """The classes that a field's annotation is made of."""
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _kinds(part)
+
+
+def test_every_key_is_shown_in_the_example() -> None:
+    keys = set(_keys(Config))
+    assert {"srtp_suites", "registrar", "timeout_s", "from", "weight"} <= keys
+    missing = {key for key in keys if not re.search(rf"\b{key}\b( =|\]\])|\[{key}\]", EXAMPLE)}
+    assert missing == set()
 
 
 def test_sections_of_later_versions_are_noted() -> None:

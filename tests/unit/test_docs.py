@@ -10,7 +10,10 @@ import pytest
 from relay import _native
 
 ROOT = Path(__file__).parents[2]
-PAGES = ("README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md", "docs/operating.md")
+PAGES = (
+    *("README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md"),
+    *("docs/operating.md", "docs/trunks.md", "docs/performance.md"),
+)
 OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "relay").rglob("*.py"))}
 
@@ -70,3 +73,15 @@ def test_every_counter_is_described() -> None:
     worker = _native.Worker(-1)
     found |= {name for name in worker.counters() if not name.startswith("drop_")}
     assert found and {name for name in found if f"`{name}" not in told} == set()
+
+
+def test_every_refusal_that_the_page_explains_is_given() -> None:
+    page = (ROOT / "docs/trunks.md").read_text("utf-8")
+    table = page.partition("## What a refusal means")[2].partition("\n## ")[0]
+    given = " ".join(SOURCES.values())
+    for line in table.splitlines():
+        if re.match(r"\| \d", line):
+            text = line.split("|")[2].strip()
+            for part in re.split("…|, |; ", text.removesuffix("…")):
+                known = part.strip() in given or part.startswith(("no text", "Min-SE"))
+                assert known, f"nothing says {part!r}"
