@@ -18,6 +18,7 @@ from relay.sip.client import NonInviteClientTransaction
 from relay.sip.headers import Via
 from relay.sip.invite_client import InviteClientTransaction, same_hop_request
 from relay.sip.invite_server import InviteServerTransaction
+from relay.sip.live import Live
 from relay.sip.machine import ClientTransaction, Event, ServerTransaction, State, Transaction
 from relay.sip.matching import Key, is_unique, merge_key, new_branch, server_key
 from relay.sip.message import Message, Request, Response
@@ -37,7 +38,7 @@ from relay.sip.outputs import (
 from relay.sip.parser import unsupported, validate
 from relay.sip.server import NonInviteServerTransaction
 from relay.sip.timers import Timers, TimerStore
-from relay.sip.uri import DEFAULT_PORTS
+from relay.sip.way_back import mark_via, without_connection
 
 __all__ = [
     "AckReceived",
@@ -96,11 +97,7 @@ class TransactionLayer:
         self._store = TimerStore()
         self.outputs: list[Output] = []  # grows while it is walked; the machines hold it
         self.next_timer = self._store.next
-        self._clients: dict[Key, ClientTransaction] = {}
-        self._servers: dict[Key, ServerTransaction] = {}
-        self._merged: dict[Key, ServerTransaction] = {}
-        self._hops: dict[tuple[str, str, int], set[Transaction]] = {}
-        self._over: list[Transaction] = []
+        self._live = Live()
 
     # --- verbs of the shell ---------------------------------------------------------------
 
@@ -124,16 +121,16 @@ class TransactionLayer:
 
     def expects(self, response: Response) -> bool:
         """Whether it answers a request of ours. Raises MalformedMessage."""
-        return (response.via.branch or "", response.cseq.method) in self._clients
+        return (response.via.branch or "", response.cseq.method) in self._live.clients
 
     def release(self) -> None:
         """Ended transactions let go of their users; for when all outputs have been dealt with.
 
         A user often has its transaction, too: that cycle would wait for the collector.
         """
-        for tx in self._over:
+        for tx in self._live.over:
             tx.user = None
-        self._over.clear()
+        self._live.over.clear()
 
     def on_timer(self, now: float) -> None:
         """Fire what is due."""
@@ -145,9 +142,9 @@ class TransactionLayer:
         if tx is not None:
             self._feed(tx, Event.TRANSPORT_ERROR, now)
             return
-        for other in list(self._hops.get(hop[:3], ())):
+        for other in self._live.at(hop):
             if hop.link and hop.link == other.hop.link and isinstance(other, ServerTransaction):
-                self._move(other)
+                self._live.move(other, without_connection(other.hop, other.request.via))
                 self._feed(other, Event.CONNECTION_LOST, now)
             elif hop.link in (0, other.hop.link) or (
                 other.hop.link == 0 and other.hop.name == hop.name
@@ -156,7 +153,7 @@ class TransactionLayer:
 
     def __len__(self) -> int:
         """Live transactions."""
-        return len(self._clients) + len(self._servers)
+        return len(self._live)
 
     # --- verbs of the transaction user ----------------------------------------------------
 
@@ -210,7 +207,7 @@ class TransactionLayer:
         Raises MalformedMessage.
         """
         method = "INVITE" if request.method == "CANCEL" else request.method
-        return server_key(request, request.via, method, source.host) in self._servers
+        return server_key(request, request.via, method, source.host) in self._live.servers
 
     def reject(
         self,
@@ -226,7 +223,7 @@ class TransactionLayer:
             self.dropped += 1
             return
         try:
-            hop = self._mark_via(request, request.via, source)
+            hop = mark_via(request, request.via, source)
         except MalformedMessage:
             self.dropped += 1
             return
@@ -246,7 +243,7 @@ class TransactionLayer:
     ) -> None:
         via = request.via
         key = server_key(request, via, request.method, source.host)
-        tx = self._servers.get(key)
+        tx = self._live.servers.get(key)
         if request.method == "ACK":
             self._receive_ack(request, tx, source, now)
         elif tx is not None:
@@ -288,11 +285,11 @@ class TransactionLayer:
             return
         invite = None
         if request.method == "CANCEL":
-            invite = self._servers.get((*key[:-2], "INVITE", key[-1]))
+            invite = self._live.servers.get((*key[:-2], "INVITE", key[-1]))
             if invite is None:
                 self._refuse(request, 481, source, now)
                 return
-        hop = self._mark_via(request, via, source)
+        hop = mark_via(request, via, source)
         if request.method == "INVITE":
             tx: ServerTransaction = self._start_server(InviteServerTransaction, request, hop, key)
         else:
@@ -317,7 +314,7 @@ class TransactionLayer:
     @property
     def _overloaded(self) -> bool:
         # Each is kept for 32 s: a flood would fill the memory. What ends calls still passes.
-        return len(self._servers) >= self._most_servers
+        return len(self._live.servers) >= self._most_servers
 
     def _receive_cancel(
         self, tx: ServerTransaction, cancel: Request, invite: ServerTransaction, now: float
@@ -339,33 +336,7 @@ class TransactionLayer:
         """
         if request.to.tag is not None:
             return False
-        tx.merged = key = (*merge_key(request), str(id(tx.user)))
-        return self._merged.setdefault(key, tx) is not tx
-
-    def _move(self, tx: ServerTransaction) -> None:
-        """The connection of a request is gone: its responses go to where its sender listens,
-        over a new one (RFC 3261 section 18.2.2)."""
-        hop, via = tx.hop, tx.request.via
-        self._unlist(tx)
-        port = via.port or DEFAULT_PORTS.get(hop.transport, 5060)
-        name = (hop.name or via.host.lower()) if hop.transport == "tls" else ""
-        tx.hop = Hop(hop.transport, hop.host, port, name=name)
-        self._hops.setdefault(tx.hop[:3], set()).add(tx)
-
-    def _mark_via(self, request: Request, via: Via, source: Hop) -> Hop:
-        """Note in the top Via where the request came from; the hop of its responses
-        (RFC 3261 sections 18.2.1 and 18.2.2, RFC 3581 section 4).
-
-        maddr is not followed: it would let anyone aim our answers at a third party.
-        """
-        asked = via.rport is not None
-        if asked:
-            request.replace_via(via.with_params(rport=str(source.port), received=source.host))
-        elif via.host != source.host:
-            request.replace_via(via.with_params(received=source.host))
-        if source.reliable or asked:
-            return source
-        return Hop(source.transport, source.host, via.port or 5060, source.link)
+        return self._live.is_merged(tx, (*merge_key(request), str(id(tx.user))))
 
     # --- responses ------------------------------------------------------------------------
 
@@ -379,7 +350,7 @@ class TransactionLayer:
             self.dropped += 1  # RFC 3261 section 8.1.3.3: meant for someone else
             return
         status = response.status
-        tx = self._clients.get((branch, cseq.method))
+        tx = self._live.clients.get((branch, cseq.method))
         if tx is not None:
             if tx.hop.link != source.link and source.reliable:
                 tx.hop = tx.hop._replace(link=source.link)  # what follows stays on it
@@ -400,15 +371,14 @@ class TransactionLayer:
     ) -> None:
         tx.feed(event, now, message)
         if tx.state is State.TERMINATED:
-            self._forget(tx)
+            self._live.forget(tx)
 
     def _start_client(self, request: Request, hop: Hop, key: Key, now: float) -> ClientTransaction:
         machine: type[ClientTransaction] = NonInviteClientTransaction
         if request.method == "INVITE":
             machine = InviteClientTransaction
         tx = machine(request, hop, key, self.timers, self._store, self.outputs)
-        self._clients[key] = tx
-        self._hops.setdefault(hop[:3], set()).add(tx)
+        self._live.add_client(tx)
         self._feed(tx, Event.START, now)
         return tx
 
@@ -416,27 +386,8 @@ class TransactionLayer:
         self, machine: type[ServerTransaction], request: Request, hop: Hop, key: Key
     ) -> ServerTransaction:
         tx = machine(request, hop, key, self.timers, self._store, self.outputs)
-        self._servers[key] = tx
-        self._hops.setdefault(hop[:3], set()).add(tx)
+        self._live.add_server(tx)
         return tx
-
-    def _forget(self, tx: Transaction) -> None:
-        self._over.append(tx)
-        key = tx.key
-        if isinstance(tx, ClientTransaction):
-            self._clients.pop(key, None)
-        elif isinstance(tx, ServerTransaction):
-            self._servers.pop(key, None)
-            if self._merged.get(tx.merged) is tx:
-                del self._merged[tx.merged]
-        self._unlist(tx)
-
-    def _unlist(self, tx: Transaction) -> None:
-        peers = self._hops.get(tx.hop[:3])
-        if peers is not None:
-            peers.discard(tx)
-            if not peers:
-                del self._hops[tx.hop[:3]]
 
     def _add_via(self, request: Request, hop: Hop, sent_by: str) -> str:
         branch = self._branch()

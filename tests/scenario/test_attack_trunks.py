@@ -103,7 +103,7 @@ class TestFloods:
     def test_of_requests_in_a_call_is_refused_when_there_is_no_room(self) -> None:
         world = World()
         answered(world)
-        world.relay._layer._most_servers = len(world.relay._layer._servers) + 10
+        world.relay._layer._most_servers = len(world.relay._layer._live.servers) + 10
         for _ in range(50):
             world.pbx.in_dialog("OPTIONS")
         world.run(0.5)
@@ -195,7 +195,7 @@ def test_another_trunk_cannot_take_a_call_s_place_as_a_merged_request() -> None:
     world.pbx.bye()
     world.relay.stop(world.now)
     assert_clean(world, 200)
-    assert not world.relay._layer._merged
+    assert not world.relay._layer._live.merged
 
 
 def test_a_peer_that_always_wants_longer_refreshes_is_not_followed_for_ever() -> None:

@@ -353,7 +353,7 @@ def test_a_call_that_was_cancelled_is_not_sent_again() -> None:
     world.run_until(lambda: bool(world.carrier.requests))
     world.pbx.cancel()
     world.run(0.1)
-    invite_tx = next(iter(world.carrier.layer._servers.values()))
+    invite_tx = next(iter(world.carrier.layer._live.servers.values()))
     carrier.challenge(invite_tx, world.carrier.requests[0])
     world.run_until(lambda: world.calls.idle)
     world.run(1.0)
@@ -383,7 +383,7 @@ def test_a_call_that_is_cancelled_after_the_challenge_is_cancelled_at_the_carrie
     world.run(0.2)
     assert not world.carrier.cancelled  # nothing provisional came for the second INVITE
     world.drop = lambda source, to, data: False
-    tx = [t for t in world.carrier.layer._servers.values() if t.request.cseq.number == 2][-1]
+    tx = [t for t in world.carrier.layer._live.servers.values() if t.request.cseq.number == 2][-1]
     world.carrier.ring(tx, tx.request)
     world.run_until(lambda: world.calls.idle)
     assert [r.cseq.number for r in world.carrier.cancelled] == [2]

@@ -1,0 +1,67 @@
+"""The transactions that are alive, by what messages and connections are matched with."""
+
+from __future__ import annotations
+
+from relay.sip.machine import ClientTransaction, ServerTransaction, Transaction
+from relay.sip.matching import Key
+from relay.sip.outputs import Hop
+
+
+class Live:
+    """`clients` by branch and method, `servers` by `matching.server_key`.
+
+    `over` are those that ended since it was last cleared.
+    """
+
+    __slots__ = ("_hops", "clients", "merged", "over", "servers")
+
+    def __init__(self) -> None:
+        self.clients: dict[Key, ClientTransaction] = {}
+        self.servers: dict[Key, ServerTransaction] = {}
+        self.merged: dict[Key, ServerTransaction] = {}
+        self.over: list[Transaction] = []
+        self._hops: dict[tuple[str, str, int], set[Transaction]] = {}
+
+    def __len__(self) -> int:
+        return len(self.clients) + len(self.servers)
+
+    def add_client(self, tx: ClientTransaction) -> None:
+        self.clients[tx.key] = tx
+        self._hops.setdefault(tx.hop[:3], set()).add(tx)
+
+    def add_server(self, tx: ServerTransaction) -> None:
+        self.servers[tx.key] = tx
+        self._hops.setdefault(tx.hop[:3], set()).add(tx)
+
+    def at(self, hop: Hop) -> list[Transaction]:
+        """Those whose messages go to this address, whatever the connection."""
+        return list(self._hops.get(hop[:3], ()))
+
+    def move(self, tx: Transaction, hop: Hop) -> None:
+        """What it sends goes to another address from now on."""
+        self._unlist(tx)
+        tx.hop = hop
+        self._hops.setdefault(hop[:3], set()).add(tx)
+
+    def is_merged(self, tx: ServerTransaction, key: Key) -> bool:
+        """Whether a request of this `matching.merge_key` is alive already; else it is `tx`'s."""
+        tx.merged = key
+        return self.merged.setdefault(key, tx) is not tx
+
+    def forget(self, tx: Transaction) -> None:
+        """It has ended."""
+        self.over.append(tx)
+        if isinstance(tx, ClientTransaction):
+            self.clients.pop(tx.key, None)
+        elif isinstance(tx, ServerTransaction):
+            self.servers.pop(tx.key, None)
+            if self.merged.get(tx.merged) is tx:
+                del self.merged[tx.merged]
+        self._unlist(tx)
+
+    def _unlist(self, tx: Transaction) -> None:
+        peers = self._hops.get(tx.hop[:3])
+        if peers is not None:
+            peers.discard(tx)
+            if not peers:
+                del self._hops[tx.hop[:3]]
