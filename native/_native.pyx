@@ -178,11 +178,12 @@ cdef class CallFlows:
     def figures(self, int side):
         """What arrived from one side so far, as a dict of plain values."""
         cdef Leg *leg
-        cdef uint64_t lost, now_ns, dropped_ns
+        cdef uint64_t lost, now_ns, dropped_ns, relayed_ns
         if side not in (0, 1):
             raise ValueError("side out of range")
         leg = &self.call.legs[side]
         dropped_ns = relay_load64(&leg.dropped_ns)  # before what it is the time of
+        relayed_ns = relay_load64(&leg.relayed_ns)  # before the clock: packets go on passing
         lost = stats_lost(&leg.stats)
         now_ns = self.call.closed_ns or relay_now_ns()
         return {
@@ -203,7 +204,7 @@ cdef class CallFlows:
             "drops": drops_of(leg.drops),
             "last_drop": DROP_NAMES[leg.last_drop] if leg.last_drop else None,
             "dropped_since_s": (now_ns - dropped_ns) / 1e9 if dropped_ns else None,
-            "relayed_since_s": (now_ns - leg.relayed_ns) / 1e9 if leg.relayed_ns else None,
+            "relayed_since_s": (now_ns - relayed_ns) / 1e9 if relayed_ns else None,
             "described": bool(leg.described),
             "may_send": bool(leg.settings.may_send),
             "latched": bool(leg.latched),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import threading
+import time
 
 from relay import _native
 from relay.call.ports import (
@@ -216,3 +218,27 @@ def test_events_reach_the_loop() -> None:
             callee.close()
 
     assert asyncio.run(scenario()) == ("a call", FirstPacket(Side.CALLER))
+
+
+def test_figures_read_while_packets_pass_are_not_from_the_future() -> None:
+    """A packet that passed since the clock was read gave a silence of 584 years."""
+    with rig(nap_us=0) as r:
+        r.describe()
+        stop = threading.Event()
+
+        def flood() -> None:
+            while not stop.is_set():
+                r.caller.send(r.at_caller)
+
+        sender = threading.Thread(target=flood)
+        sender.start()
+        try:
+            r.wait_for_relayed(1)
+            deadline = time.monotonic() + 1.0
+            while time.monotonic() < deadline:
+                raw = r.call._flows.figures(0)
+                assert 0 <= raw["relayed_since_s"] < 60
+                assert raw["dropped_since_s"] is None or 0 <= raw["dropped_since_s"] < 60
+        finally:
+            stop.set()
+            sender.join()
