@@ -5,20 +5,22 @@ from __future__ import annotations
 from relay.sip.machine import ClientTransaction, ServerTransaction, Transaction
 from relay.sip.matching import Key
 from relay.sip.outputs import Hop
+from relay.sip.room import Room, octets_of
 
 
 class Live:
     """`clients` by branch and method, `servers` by `matching.server_key`.
 
-    `over` are those that ended since it was last cleared.
+    `over` are those that ended since it was last cleared, `room` is what the servers take.
     """
 
-    __slots__ = ("_hops", "clients", "merged", "over", "servers")
+    __slots__ = ("_hops", "clients", "merged", "over", "room", "servers")
 
     def __init__(self) -> None:
         self.clients: dict[Key, ClientTransaction] = {}
         self.servers: dict[Key, ServerTransaction] = {}
         self.merged: dict[Key, ServerTransaction] = {}
+        self.room = Room()
         self.over: list[Transaction] = []
         self._hops: dict[tuple[str, str, int], set[Transaction]] = {}
 
@@ -31,6 +33,8 @@ class Live:
 
     def add_server(self, tx: ServerTransaction) -> None:
         self.servers[tx.key] = tx
+        tx.octets = octets_of(tx.request)
+        self.room.take(tx.hop.host, tx.octets)
         self._hops.setdefault(tx.hop[:3], set()).add(tx)
 
     def at(self, hop: Hop) -> list[Transaction]:
@@ -54,7 +58,9 @@ class Live:
         if isinstance(tx, ClientTransaction):
             self.clients.pop(tx.key, None)
         elif isinstance(tx, ServerTransaction):
-            self.servers.pop(tx.key, None)
+            if self.servers.get(tx.key) is tx:  # else it was forgotten before
+                del self.servers[tx.key]
+                self.room.give_back(tx.hop.host, tx.octets)
             if self.merged.get(tx.merged) is tx:
                 del self.merged[tx.merged]
         self._unlist(tx)

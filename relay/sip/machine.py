@@ -192,10 +192,11 @@ class Transaction:
 class ServerTransaction(Transaction):
     """What both server machines do: keep the last response as octets and repeat it.
 
-    `merged` is what copies of its request on other paths have in common with it.
+    `merged` is what copies of its request on other paths have in common with it, `octets`
+    how long the request is.
     """
 
-    __slots__ = ("_data", "merged", "response")
+    __slots__ = ("_data", "merged", "octets", "response")
 
     def __init__(
         self,
@@ -209,6 +210,7 @@ class ServerTransaction(Transaction):
         super().__init__(request, hop, key, timers, store, outputs)
         self.response: Response | None = None
         self.merged: tuple[str, ...] = ()
+        self.octets = 0
         self._data = b""
 
     def send_response(self, now: float, message: Message | None) -> None:

@@ -67,14 +67,13 @@ __all__ = [
 
 
 RETRY_AFTER_S = 5
-MOST_SERVERS = 100_000  # some 0.6 GB; 1,000 calls a second need 64,000
 
 
 class TransactionLayer:
     """All transactions of one endpoint.
 
     `branch` makes Via branches (with the cookie); `supported` are the option tags that
-    Require may name. With `most_servers` server transactions alive, all but what ends a
+    Require may name. Without room for more server transactions, all but what ends a
     call gets a stateless 503. `dropped` counts messages that were unusable or belonged to
     nothing, `refused` what the layer itself refuses, as `refused_STATUS`.
     """
@@ -84,11 +83,9 @@ class TransactionLayer:
         timers: Timers | None = None,
         branch: Callable[[], str] | None = None,
         supported: frozenset[str] = frozenset(),
-        most_servers: int = MOST_SERVERS,
         refused: Counter[str] | None = None,
     ) -> None:
         self._refused: Counter[str] = Counter() if refused is None else refused
-        self._most_servers = most_servers
         self.timers = timers or Timers()
         self.dropped = 0
         self._branch = branch or new_branch
@@ -278,7 +275,7 @@ class TransactionLayer:
         user: object | None,
     ) -> None:
         problem = validate(request, self._supported)
-        if problem is None and self._overloaded and not _ends(request):
+        if problem is None and self._live.room.is_full(source.host) and not _ends(request):
             problem = 503
         if problem is not None:
             self._refuse(request, problem, source, now)
@@ -310,11 +307,6 @@ class TransactionLayer:
     def _refuse(self, request: Request, status: int, source: Hop, now: float) -> None:
         self._refused[f"refused_{status}"] += 1
         self.reject(request, status, source, now)
-
-    @property
-    def _overloaded(self) -> bool:
-        # Each is kept for 32 s: a flood would fill the memory. What ends calls still passes.
-        return len(self._live.servers) >= self._most_servers
 
     def _receive_cancel(
         self, tx: ServerTransaction, cancel: Request, invite: ServerTransaction, now: float

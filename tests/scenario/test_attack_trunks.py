@@ -9,7 +9,7 @@ from relay.sip.message import Headers, Request, Response
 from tests.scenario.test_attack import answered, assert_clean, inject
 from tests.scenario.test_challenged import call, guarded, met
 from tests.scenario.test_transfer import TARGET, Transferred
-from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World
+from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World, sdp
 
 NONCE = "A" * 32  # none of ours
 
@@ -103,15 +103,33 @@ class TestFloods:
     def test_of_requests_in_a_call_is_refused_when_there_is_no_room(self) -> None:
         world = World()
         answered(world)
-        world.relay._layer._most_servers = len(world.relay._layer._live.servers) + 10
+        room = world.relay._layer._live.room
+        room.most = 40
         for _ in range(50):
             world.pbx.in_dialog("OPTIONS")
         world.run(0.5)
-        assert world.pbx.statuses("OPTIONS").count(200) == 10
-        assert world.pbx.statuses("OPTIONS").count(503) == 40
+        assert room.taken == 30  # its share: the carrier is served all the same
+        assert set(world.pbx.statuses("OPTIONS")) == {200, 503}
+        world.carrier.in_dialog("OPTIONS")
+        world.run(0.5)
+        assert world.carrier.statuses("OPTIONS") == [200]
         world.pbx.bye()
         world.run_until(lambda: world.pbx.statuses("BYE") == [200])
         assert_clean(world)
+
+    def test_of_long_requests_is_refused_by_their_length(self) -> None:
+        world = World()
+        room = world.relay._layer._live.room
+        room.most_octets = 1 << 20
+        said = [
+            inject(world, forged(number, "OPTIONS", Subject="x" * 50_000), PBX)
+            for number in range(40)
+        ]
+        assert 10 < sum(b"SIP/2.0 200" in each for each in said) < 20
+        assert b"SIP/2.0 503" in said[-1]
+        assert b"SIP/2.0 200" in inject(world, forged(99, "OPTIONS", CARRIER), CARRIER)
+        assert_clean(world)
+        assert (room.taken, room._octets, len(room._of), len(room._octets_of)) == (0, 0, 0, 0)
 
     def test_of_late_answers_holds_few(self) -> None:
         world = World()
@@ -172,6 +190,28 @@ def test_a_refer_in_a_call_that_is_over_takes_no_place_of_its_target_s_trunk() -
     assert transferor.statuses("REFER") == [481] * 3
     assert not transferred.target.requests
     assert_clean(world)
+
+
+def test_a_call_that_its_answer_ends_is_not_recorded() -> None:
+    """Its media are closed already: such a recording would never end."""
+    world = World(recording="record-from-answer")
+    body = sdp(CARRIER, 5000).replace(b"o=phone", b"b=phone")
+    early: list[bytes] = []
+
+    def answer(tx: object, request: Request) -> None:
+        if request.method != "INVITE":
+            world.carrier.reply(tx, request, 200)
+            return
+        world.carrier.ring(tx, request, "b1", sdp(CARRIER, 5000))
+        world.carrier.answer(tx, request, "b1", body)
+        early.append(request.body)
+
+    world.carrier.on_request = answer
+    world.pbx.call()
+    world.run_until(lambda: 502 in world.pbx.statuses())
+    assert early
+    assert_clean(world)
+    assert not world.recorder.started and not world.media.calls[0].recording
 
 
 def test_a_late_answer_is_not_aimed_at_another_trunk() -> None:
