@@ -144,6 +144,8 @@ class Call:
         self.state, actions = found
         for action in actions:
             _ACTIONS[action](self, event, now)
+            if self._finished:  # by this action, or by what came of it
+                return
 
     def on_attempt(self, leg: CalleeLeg) -> None:
         """The callee is tried at another address."""
