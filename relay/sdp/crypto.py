@@ -16,6 +16,7 @@ from relay.errors import NotAcceptable
 from relay.sdp.description import SUITES, SrtpKey
 
 MAX_LINES = 32  # of one stream that are looked at
+MAX_KEYS = 8  # of one line: the engine looks for the one that a packet names among them all
 _TAG = re.compile(r"[0-9]{1,9}")
 _SUITE = re.compile(r"[A-Z0-9]{1,16}(_[A-Z0-9]{1,16}){1,6}")
 _LIFETIME = re.compile(r"2\^[0-9]{1,2}|[0-9]{1,15}")
@@ -64,9 +65,14 @@ def parse_crypto(value: str) -> Crypto:
         raise NotAcceptable(f"a=crypto: {named} is not supported")
     for parameter in fields[3:]:
         _check_parameter(parameter)
-    keys = tuple(_key(text, suite.name) for text in fields[2].split(";"))
+    texts = fields[2].split(";", MAX_KEYS)
+    if len(texts) > MAX_KEYS:
+        raise NotAcceptable(f"a=crypto has more than {MAX_KEYS} keys")
+    keys = tuple(_key(text, suite.name) for text in texts)
     if len(keys) > 1 and not _apart(keys):
-        raise NotAcceptable("a=crypto: several keys need an MKI each, all of one length")
+        raise NotAcceptable(
+            "a=crypto: several keys must differ, and have an MKI each, all of one length"
+        )
     return Crypto(int(fields[0]), suite.name, keys)
 
 
@@ -149,5 +155,8 @@ def _mki(text: str) -> bytes:
 
 
 def _apart(keys: Sequence[SrtpKey]) -> bool:
+    """The MKI is not authenticated: under one key with two of them a packet would be good twice."""
+    if len({(key.key, key.salt) for key in keys}) < len(keys):
+        return False
     mkis = {key.mki for key in keys}
     return len(mkis) == len(keys) and len({len(mki) for mki in mkis}) == 1 and b"" not in mkis

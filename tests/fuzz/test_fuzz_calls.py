@@ -216,10 +216,22 @@ class Story:
                 told = {leg.srtp is not None for leg in media.updates[side]}
                 assert self.modes[host] != "required" or told <= {True}
                 assert self.modes[host] != "off" or told <= {False}
+        self.check_keys()
         if not self.noisy:
             left = b"".join(data for source, _, data in world.wire if source == RELAY)
             assert not any(key in left for key in self.keys), "a peer's key has left"
             assert b"203.0.113.9" not in left
+
+    def check_keys(self) -> None:
+        """No key of ours closes the media of two sides or two media, nor opens any."""
+        closes: dict[bytes, tuple[int, Side]] = {}
+        opens: set[bytes] = set()
+        for number, media in enumerate(self.world.media.calls):
+            for side, legs in media.updates.items():
+                for keys in (leg.srtp for leg in legs if leg.srtp is not None):
+                    assert closes.setdefault(keys.send.key, (number, side)) == (number, side)
+                    opens.update(key.key for key in keys.receive)
+        assert not opens & set(closes)
 
 
 def test_calls_with_any_descriptions(monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -30,7 +30,6 @@ def line(key: str = f"inline:{KEY}", suite: str = CM80, tag: str = "1", more: st
         (f"1 {CM80} inline:{KEY}", [b""]),
         (f"1 {CM80} INLINE:{KEY} KDR=0 WSH=1024 -x=1", [b""]),
         (f"1 {CM80} inline:{KEY} FEC_ORDER=SRTP_FEC", [b""]),
-        (f"1 {CM80} inline:{KEY}|2^20|1:2;inline:{KEY}|2^20|2:2", [b"\0\1", b"\0\2"]),
         (f"1\taes_cm_128_hmac_sha1_80   inline:{KEY}", [b""]),
     ],
 )
@@ -79,6 +78,20 @@ def test_lines_that_are_not(value: str, text: str) -> None:
     with pytest.raises(NotAcceptable, match=text) as error:
         parse_crypto(value)
     assert KEY[:8] not in str(error.value)
+
+
+def test_several_keys_are_told_apart() -> None:
+    """Each by its own MKI, and few: a packet's key is looked for among them all."""
+    masters = [bytes([n]) * 30 for n in range(9)]
+    texts = [f"inline:{b64encode(key).decode()}|2^20|{n}:2" for n, key in enumerate(masters)]
+    found = parse_crypto(line(key=";".join(texts[:8]))).keys
+    assert [key.key + key.salt for key in found] == masters[:8]
+    assert [key.mki for key in found] == [bytes([0, n]) for n in range(8)]
+    with pytest.raises(NotAcceptable, match="more than 8 keys"):
+        parse_crypto(line(key=";".join(texts)))
+    twice = texts[0].replace("|0:2", "|7:2")
+    with pytest.raises(NotAcceptable, match="must differ"):
+        parse_crypto(line(key=f"{texts[0]};{twice}"))
 
 
 @pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES)
