@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from relay.call.ports import MediaAddress, Side
-from tests.unit.media_rig import Peer, Rig, rig
+from tests.unit.media_rig import DEADLINE_S, Peer, Rig, rig
 from tests.unit.srtp_rig import SUITE_NAMES, Phone
 
 FORGED, REPLAYED = "srtp_authentication_failed", "srtp_replayed"
@@ -30,12 +30,15 @@ def phones(r: Rig, suite: str, symmetric: bool = False) -> tuple[Phone, Phone]:
 def refused(r: Rig, peer: Peer, to: MediaAddress, packets: list[bytes], why: str) -> None:
     """None of them goes anywhere, and each is counted."""
     side = Side.CALLER if peer is r.caller else Side.CALLEE
-    relayed = r.call.figures(side).relayed
+    other = r.callee if peer is r.caller else r.caller
     before = r.call.figures(side).drops.get(why, 0)
     for data in packets:
         peer.send(to, data)
     r.wait_for_drop(why, side, before + len(packets))
-    assert r.call.figures(side).relayed == relayed
+    other.rtp.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        other.rtp.recv(4096)
+    other.rtp.settimeout(DEADLINE_S)
 
 
 @pytest.mark.parametrize("suite", SUITE_NAMES)
