@@ -7,7 +7,6 @@ would: its trunk has `symmetric_rtp`, so these calls also show that the source i
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +16,11 @@ import pytest
 
 from relay.probe.audio import similarity, speak
 from relay.probe.remote import Endpoint, Setup
-from tests.interop.region import Party, Region, need, region
+from tests.interop.phones import NUMBER, SAME
+from tests.interop.region import Party, Region, need, need_pjsua2, region
 from tests.interop.sipp_run import listens
 
-# Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
-SAME = 0.85
 NATTED = {"symmetric_rtp": True}
-NUMBER = "+35315550199"
 CONFIG = """
 sip_listen {own}
 module_path {modules}
@@ -43,7 +40,7 @@ MODULES = Path("/usr/lib/baresip/modules")
 @pytest.fixture(autouse=True)
 def _programs() -> None:
     need("baresip", "espeak-ng")
-    assert importlib.util.find_spec("pjsua2") is not None, "make test installs it"
+    need_pjsua2()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from relay.probe.remote import Endpoint, Setup
+from tests.interop.phones import hold_and_resume
 from tests.interop.region import (
     Party,
     Region,
@@ -20,8 +21,8 @@ from tests.interop.region import (
     parties,
     region,
 )
+from tests.interop.servers import kamailio
 from tests.interop.sipp_run import answering, assert_all, call
-from tests.interop.test_kamailio import kamailio
 
 ACME = {"username": "acme", "password": "open sesame"}
 OURS = ("-au", "acme", "-ap", "open sesame")
@@ -87,13 +88,7 @@ async def _hold_resume_and_hang_up(caller_setup: Setup, callee_setup: Setup, uri
     try:
         await caller.send("call", uri=uri)
         await caller.wait("state", state="confirmed")
-        await callee.wait("media", active=True)
-        await caller.send("hold")
-        await callee.wait("media", active=False)
-        await caller.wait("media", active=False)  # else its re-INVITE is still under way
-        callee.events.clear()
-        await caller.send("resume")
-        await callee.wait("media", active=True)
+        await hold_and_resume(caller, callee)
         await caller.send("hangup")
         await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
     finally:

@@ -9,64 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from relay.probe.audio import read_wav, similarity, speak
-from relay.probe.remote import Endpoint, Setup
+from relay.probe.audio import read_wav, similarity
+from relay.probe.remote import Endpoint
+from tests.interop.phones import NUMBER, RECORDED, SAME, assert_heard, hold_and_resume, setups, talk
 from tests.interop.region import Region, need, need_pjsua2, region
-
-# Another voice gives about 0.1. A phone on a busy machine drops a frame now and then, so what
-# it heard may be a little less than what the relay passed on, which the recording shows.
-SAME = 0.85
-RECORDED = 0.9
-NUMBER = "+35315550199"
 
 
 @pytest.fixture(autouse=True)
 def _programs() -> None:
     need("espeak-ng")
     need_pjsua2()
-
-
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    directory = tmp_path_factory.mktemp("voices")
-    texts = {"caller": ("en-gb", "One two three, four five six."), "callee": ("en-us+f3", "Hello?")}
-    made = {}
-    for side, (voice, text) in texts.items():
-        made[side] = directory / f"{side}.wav"
-        speak(f"{text} This is what the {side} says today.", voice, made[side])
-    return made
-
-
-def setups(r: Region, tmp_path: Path, voices: dict[str, Path]) -> tuple[Setup, Setup]:
-    """The PBX and the carrier as endpoints."""
-    caller = Setup("caller", r.pbx.host, r.pbx.port, play=voices["caller"])
-    callee = Setup("callee", r.carrier.host, r.carrier.port, play=voices["callee"])
-    return (
-        replace(caller, record=tmp_path / "caller-heard.wav"),
-        replace(callee, record=tmp_path / "callee-heard.wav"),
-    )
-
-
-async def talk(r: Region, caller_setup: Setup, callee_setup: Setup, keys: str = "") -> None:
-    """A whole call: both speak to the end, keys, the caller hangs up."""
-    callee = await Endpoint.start(callee_setup)
-    caller = await Endpoint.start(caller_setup)
-    try:
-        suffix = f";transport={caller_setup.transport}"
-        await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}{suffix}")
-        await caller.wait("state", state="confirmed")
-        await asyncio.gather(caller.wait("played", 30), callee.wait("played", 30))
-        if keys:
-            await caller.send("dtmf", digits=keys)
-            await callee.wait("dtmf", key=keys[-1])  # at the key's begin; the relay's is its end
-            await asyncio.to_thread(r.process.wait, "dtmf", 10, len(keys))
-        await caller.send("hangup")
-        await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
-        heard = "".join(event["key"] for event in callee.events if event["event"] == "dtmf")
-        assert heard == keys
-    finally:
-        await caller.stop()
-        await callee.stop()
 
 
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
@@ -80,8 +32,7 @@ def test_each_side_hears_the_other_and_both_are_recorded(
         ended = r.ended()
         assert [line["key"] for line in r.process.find("dtmf")] == list("17#*")
         recording = Path(r.process.wait("recording_saved")["path"])
-    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
-    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+    assert_heard(tmp_path, voices)
     left, right = read_wav(recording).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
@@ -109,13 +60,7 @@ def test_audio_returns_after_hold(tmp_path: Path, voices: dict[str, Path]) -> No
         try:
             await caller.send("call", uri=f"sip:{NUMBER}@{r.relay}")
             await caller.wait("state", state="confirmed")
-            await callee.wait("media", active=True)
-            await caller.send("hold")
-            await callee.wait("media", active=False)
-            await caller.wait("media", active=False)  # else its re-INVITE is still under way
-            callee.events.clear()
-            await caller.send("resume")
-            await callee.wait("media", active=True)
+            await hold_and_resume(caller, callee)
             before = await _received(callee)
             await _until_received(callee, before + 50)
             await caller.send("hangup")

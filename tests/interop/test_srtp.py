@@ -7,28 +7,20 @@ another, or comes from a peer that speaks plain RTP.
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import os
 import re
-import subprocess
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from relay.probe.audio import read_wav, similarity, speak
-from relay.probe.remote import Endpoint, Setup
-from tests.interop.region import Party, Region, free_port, need, parties, region
-from tests.interop.sipp_run import answering, assert_all, listens, refused
-from tests.interop.test_kamailio import CONFIG, kamailio
+from relay.probe.audio import read_wav, similarity
+from relay.probe.remote import Endpoint
+from tests.interop.phones import NUMBER, RECORDED, assert_heard, hold_and_resume, setups, talk
+from tests.interop.region import Party, Region, free_port, need, need_pjsua2, parties, region
+from tests.interop.servers import CONFIG, kamailio, rtpengine
+from tests.interop.sipp_run import answering, assert_all, refused
 
-# Another voice gives about 0.1; a phone on a busy machine drops a frame now and then.
-SAME = 0.85
-RECORDED = 0.9
-NUMBER = "+35315550199"
 CM80, CM32 = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
 CM256 = "AES_256_CM_HMAC_SHA1_80"
 RECORDING = {"recording": "record-from-answer-dual"}
@@ -37,58 +29,11 @@ RECORDING = {"recording": "record-from-answer-dual"}
 @pytest.fixture(autouse=True)
 def _programs() -> None:
     need("espeak-ng")
-    if importlib.util.find_spec("pjsua2") is None:
-        if os.environ.get("RELAY_NO_SKIPS"):
-            pytest.fail("pjsua2 is not installed (make test installs it)")
-        pytest.skip("pjsua2 is not installed (make test installs it)")
-
-
-@pytest.fixture(scope="module")
-def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    directory = tmp_path_factory.mktemp("voices")
-    texts = {"caller": ("en-gb", "Seven eight nine, ten."), "callee": ("en-us+f3", "Good day.")}
-    made = {}
-    for side, (voice, text) in texts.items():
-        made[side] = directory / f"{side}.wav"
-        speak(f"{text} Nobody on the way hears what the {side} says.", voice, made[side])
-    return made
+    need_pjsua2()
 
 
 def trunk(srtp: str = "off", *suites: str, **more: object) -> dict[str, object]:
     return {"srtp": srtp, **({"srtp_suites": suites} if suites else {}), **more}
-
-
-def setups(r: Region, tmp_path: Path, voices: dict[str, Path]) -> tuple[Setup, Setup]:
-    """The PBX and the carrier as endpoints."""
-    caller = Setup("caller", r.pbx.host, r.pbx.port, play=voices["caller"])
-    callee = Setup("callee", r.carrier.host, r.carrier.port, play=voices["callee"])
-    return (
-        replace(caller, record=tmp_path / "caller-heard.wav"),
-        replace(callee, record=tmp_path / "callee-heard.wav"),
-    )
-
-
-async def talk(
-    r: Region, caller_setup: Setup, callee_setup: Setup, proxy: Party | None = None
-) -> None:
-    """A whole call, perhaps by way of a proxy: both speak to the end, the caller hangs up."""
-    callee = await Endpoint.start(callee_setup)
-    caller = await Endpoint.start(caller_setup)
-    try:
-        await caller.send("call", uri=f"sip:{NUMBER}@{proxy or r.relay}")
-        await caller.wait("state", state="confirmed")
-        await asyncio.gather(caller.wait("played", 30), callee.wait("played", 30))
-        await caller.send("hangup")
-        await asyncio.gather(caller.wait("bye"), callee.wait("bye"))
-    finally:
-        await caller.stop()
-        await callee.stop()
-
-
-def heard(tmp_path: Path, voices: dict[str, Path]) -> None:
-    """Each side has heard the other one."""
-    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
-    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
 
 
 def no_key_is_logged(r: Region) -> None:
@@ -122,7 +67,7 @@ def test_both_voices_through_each_pair_of_legs(
         ended = r.ended()
         recording = Path(r.process.wait("recording_saved")["path"])
         no_key_is_logged(r)
-    heard(tmp_path, voices)
+    assert_heard(tmp_path, voices)
     left, right = read_wav(recording).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
@@ -138,7 +83,7 @@ def test_best_effort_is_taken_by_who_knows_srtp(tmp_path: Path, voices: dict[str
         answered = r.process.wait("call_answered")
         assert (answered["caller_srtp"], answered["callee_srtp"]) == ("", CM80)
         r.ended()
-    heard(tmp_path, voices)
+    assert_heard(tmp_path, voices)
 
 
 def test_best_effort_is_passed_over_by_who_does_not(
@@ -149,7 +94,7 @@ def test_best_effort_is_passed_over_by_who_does_not(
         answered = r.process.wait("call_answered")
         assert (answered["caller_srtp"], answered["callee_srtp"]) == ("", "")
         r.ended()
-    heard(tmp_path, voices)
+    assert_heard(tmp_path, voices)
 
 
 def test_a_plain_call_on_a_trunk_that_requires_srtp(tmp_path: Path) -> None:
@@ -190,11 +135,7 @@ def test_audio_goes_on_through_hold_resume_and_new_keys(
             await caller.wait("state", state="confirmed")
             await callee.wait("media", active=True)
             await _packets_flow(caller, callee)
-            await caller.send("hold")
-            await callee.wait("media", active=False)
-            callee.events.clear()
-            await caller.send("resume")
-            await callee.wait("media", active=True)
+            await hold_and_resume(caller, callee)
             await _packets_flow(caller, callee)
             for one, other in ((caller, callee), (callee, caller)):
                 one.events.clear()
@@ -216,32 +157,6 @@ def test_audio_goes_on_through_hold_resume_and_new_keys(
         # What is in flight under the key of before is opened still: see native/srtp_leg.pxd.
         assert drops.get("srtp_authentication_failed", 0) == 0, ended
         assert drops.get("srtp_replayed", 0) == 0, ended
-
-
-@contextmanager
-def rtpengine(own: Party, directory: Path) -> Iterator[None]:
-    """rtpengine in userspace, controlled at `own`."""
-    log = directory / "rtpengine.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [
-                *("rtpengine", "--table=-1", f"--interface={own.host}", "--foreground"),
-                *(f"--listen-ng={own}", "--log-stderr", "--log-level=5", "--config-file=none"),
-                *("--port-min=14000", "--port-max=15999"),
-            ],
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        deadline = time.monotonic() + 10
-        while not listens(own):
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)  # polls for the socket
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def border(
@@ -272,7 +187,7 @@ def test_rtpengine_as_the_srtp_peer(tmp_path: Path, voices: dict[str, Path], sui
         assert r.process.wait("call_answered")["callee_srtp"] == suite
         ended = r.ended()
         recording = Path(r.process.wait("recording_saved")["path"])
-    heard(tmp_path, voices)
+    assert_heard(tmp_path, voices)
     left, right = read_wav(recording).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
@@ -294,7 +209,7 @@ def test_rtpengine_offers_srtp(tmp_path: Path, voices: dict[str, Path]) -> None:
         asyncio.run(talk(r, *setups(r, tmp_path, voices), proxy))
         assert r.process.wait("call_answered")["caller_srtp"] == best
         r.ended()
-    heard(tmp_path, voices)
+    assert_heard(tmp_path, voices)
 
 
 def _offered_keys(log: Path) -> set[str]:

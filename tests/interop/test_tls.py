@@ -18,14 +18,19 @@ import pytest
 from relay.probe.audio import similarity
 from relay.probe.certificates import Authority, Pair
 from relay.probe.remote import Endpoint, Setup
-from tests.interop.region import Party, Region, free_port, need, parties, region
+from tests.interop.phones import NUMBER, SAME, assert_heard, setups, talk
+from tests.interop.region import Party, Region, free_port, need, need_pjsua2, parties, region
+from tests.interop.servers import kamailio
 from tests.interop.sipp_run import answering, assert_all, call
-from tests.interop.test_kamailio import kamailio
-from tests.interop.test_pjsua2 import NUMBER, SAME, _programs, setups, talk, voices
 
-__all__ = ["_programs", "voices"]  # fixtures of the phones' own tests
 CONFIG = Path(__file__).parent / "kamailio_tls.cfg"
 DEADLINE_S = 10.0
+
+
+@pytest.fixture(autouse=True)
+def _programs() -> None:
+    need("espeak-ng")
+    need_pjsua2()
 
 
 @dataclass(slots=True)
@@ -87,8 +92,7 @@ def test_both_voices_arrive_over_tls(tmp_path: Path, voices: dict[str, Path], se
             caller, callee = (replace(each, srtp="required") for each in (caller, callee))
         asyncio.run(talk(to_tls(s), caller, callee))
         ended = s.region.ended()
-    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
-    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+    assert_heard(tmp_path, voices)
     assert (ended["caller"]["lost"], ended["callee"]["lost"]) == (0, 0)
 
 
@@ -115,8 +119,7 @@ def test_a_call_between_sips_addresses(tmp_path: Path, voices: dict[str, Path]) 
     with secure_region(tmp_path, everyone=everyone, carrier=origination) as s:
         asyncio.run(steps(s))
         assert s.region.ended()["cause"] == "callee hung up"
-    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
-    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
+    assert_heard(tmp_path, voices)
 
 
 def test_a_callee_with_another_name_gets_no_call(tmp_path: Path, voices: dict[str, Path]) -> None:

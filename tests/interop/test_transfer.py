@@ -16,12 +16,11 @@ import pytest
 from relay.probe.audio import read_wav, similarity, speak
 from relay.probe.region import TrunkSpec
 from relay.probe.remote import Endpoint, Setup
+from tests.interop.phones import RECORDED, SAME
 from tests.interop.region import DEADLINE_S, Party, Region, need, need_pjsua2, parties, region
 from tests.interop.sipp_run import Sipp, answering, assert_all, call, wait_listening
 
 TARGET = "+35315550177"
-SAME = 0.85
-RECORDED = 0.9
 
 
 @contextmanager

@@ -1,0 +1,23 @@
+"""What several of these tests need, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay.probe.audio import speak
+from tests.interop.region import need
+
+
+@pytest.fixture(scope="session")
+def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A voice for each side, by its name."""
+    need("espeak-ng")
+    directory = tmp_path_factory.mktemp("voices")
+    texts = {"caller": ("en-gb", "One two three, four five six."), "callee": ("en-us+f3", "Hello?")}
+    made = {}
+    for side, (voice, text) in texts.items():
+        made[side] = directory / f"{side}.wav"
+        speak(f"{text} This is what the {side} says today.", voice, made[side])
+    return made
