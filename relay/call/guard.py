@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from relay.call.boundary import lies_in
 from relay.sip.message import Request, Response
 
 if TYPE_CHECKING:
@@ -178,15 +179,7 @@ class Guard:
 
     def _is_exempt(self, host: str) -> bool:
         """Never banned: a trunk's address, one of `never_ban`, our own."""
-        if self._router.at(host) is not None:
-            return True
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return False
-        if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self._never)
+        return self._router.at(host) is not None or lies_in(host, self._never)
 
     def _ban(self, key: str, kind: Offence, now: float) -> None:
         ban_s = self._limits.ban_s

@@ -22,7 +22,6 @@ _HASHES: dict[str, Callable[[bytes], Any]] = {
     "SHA-512-256": partial(hashlib.new, "sha512_256"),
     "MD5": partial(hashlib.md5, usedforsecurity=False),
 }
-ALGORITHMS = tuple(_HASHES)
 _NAMES = {name.lower(): name for name in _HASHES}
 MOST_CHALLENGES = 8
 MOST_PARAMS = 32

@@ -51,7 +51,6 @@ class CancelReceived:
     """An unanswered INVITE was cancelled. The CANCEL has its 200 already; send the 487."""
 
     invite_tx: Transaction
-    cancel_tx: Transaction
     request: Request
 
 

@@ -318,7 +318,7 @@ class TransactionLayer:
             tag = invite.response.to.tag or tag
         self.respond(tx, cancel.response(200, None, tag), now)
         if invite.state is State.PROCEEDING and invite.announced:
-            self.outputs.append(CancelReceived(invite, tx, cancel))
+            self.outputs.append(CancelReceived(invite, cancel))
 
     def _is_merged(self, tx: ServerTransaction, request: Request) -> bool:
         """RFC 3261 section 8.2.2.2: the same request came on another path.
