@@ -113,9 +113,9 @@ class Peer(asyncio.DatagramProtocol):
         self._loop.call_later(DEAF_S, self._unheard.discard, call_id)
 
     def _mine(self, phone: Phone) -> list[tuple[str, Phone]]:
-        keys = {phone.dialog.call_id} if phone.dialog is not None else set()
-        if phone.tx is not None:
-            keys.add(phone.tx.request.call_id)
+        keys = {phone.call_id}
+        if phone.dialog is not None:
+            keys.add(phone.dialog.call_id)
         return [(key, self.phones[key]) for key in keys if key in self.phones]
 
     def play(self, sdp: bytes) -> None:

@@ -35,6 +35,7 @@ class Phone:
         self.side = side
         self.dialog: Dialog | None = None
         self.tx: Transaction | None = None
+        self.call_id = ""
         self.cancelled = self.ended = False
         self._invite: Request | None = None
         self._acks: dict[tuple[str, int], Request] = {}
@@ -62,7 +63,8 @@ class Phone:
         self._invite = _with_body(
             Request("INVITE", f"sip:{number}@{peer.relay.host}", Headers(fields)), body
         )
-        peer.phones[self._invite.call_id] = self
+        self.call_id = self._invite.call_id
+        peer.phones[self.call_id] = self
         self.tx = self.send(self._invite, self._on_invite)
         if plan.outcome == "cancelled":
             peer.later(plan.cancel_s, self._cancel)
@@ -125,7 +127,8 @@ class Phone:
     def take(self, tx: Transaction, request: Request) -> None:
         self.tx, plan = tx, self.plan
         tx.user = self
-        self.peer.phones[request.call_id] = self
+        self.call_id = request.call_id
+        self.peer.phones[self.call_id] = self
         outcome = plan.outcome if plan is not None else "answered"
         if plan is not None and outcome == "unavailable" and plan.attempts > 1:
             outcome = "answered"

@@ -133,6 +133,8 @@ class Call:
             self._joined.clear()
             self.transfers.clear()
             del self.caller, self.callee, self.hunt
+            # A 2xx of a fork may come for 32 s; for that the callee's leg is enough.
+            del self.negotiation, self.media, self.branches
 
     # --- events
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from enum import Enum
 from typing import Any, ClassVar
 
+from relay.sip.fields import Headers
 from relay.sip.message import Message, Request, Response
 from relay.sip.outputs import Failed, Hop, Output, ResponseReceived, Send, TimedOut
 from relay.sip.timers import Timers, TimerStore
@@ -164,7 +165,7 @@ class Transaction:
         return self.state is State.TERMINATED
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.request.method} {self.state.value}>"
+        return f"<{type(self).__name__} {self.key} {self.state.value}>"
 
     def _arm(self, event: Event, due: float) -> None:
         self._running.append(self._store.arm(due, self, event))
@@ -193,10 +194,10 @@ class ServerTransaction(Transaction):
     """What both server machines do: keep the last response as octets and repeat it.
 
     `merged` is what copies of its request on other paths have in common with it, `octets`
-    how long the request is.
+    how long the request is, `to_tag` the tag of our last response.
     """
 
-    __slots__ = ("_data", "merged", "octets", "response")
+    __slots__ = ("_data", "merged", "octets", "to_tag")
 
     def __init__(
         self,
@@ -208,20 +209,26 @@ class ServerTransaction(Transaction):
         outputs: list[Output],
     ) -> None:
         super().__init__(request, hop, key, timers, store, outputs)
-        self.response: Response | None = None
+        self.to_tag: str | None = None
         self.merged: tuple[str, ...] = ()
         self.octets = 0
         self._data = b""
 
     def send_response(self, now: float, message: Message | None) -> None:
         assert isinstance(message, Response)
-        self.response = message
+        self.to_tag = message.to.tag
         self._data = message.encode()
         self._outputs.append(Send(self._data, self.hop, self))
+        if message.status >= 200 and not self.hop.reliable:
+            # It is kept for 32 s more. Over a connection the Via is still wanted (`_move`).
+            self.request = _ANSWERED
 
     def resend_response(self, now: float, message: Message | None) -> None:
         if self._data:
             self._outputs.append(Send(self._data, self.hop, self))
+
+
+_ANSWERED = Request("", "", Headers())  # what is left of a request that has its answer
 
 
 class ClientTransaction(Transaction):
@@ -247,6 +254,8 @@ class ClientTransaction(Transaction):
 
     def pass_up(self, now: float, message: Message | None) -> None:
         assert isinstance(message, Response)
+        if message.status >= 200:
+            self._data = b""  # never repeated again
         self._tell(ResponseReceived(self, message))
 
     def timed_out(self, now: float, message: Message | None) -> None:

@@ -251,11 +251,9 @@ class TransactionLayer:
     def _receive_ack(
         self, ack: Request, tx: ServerTransaction | None, source: Hop, now: float
     ) -> None:
-        if tx is not None and not is_unique(ack.via.branch):
-            # RFC 3261 section 17.2.3: without a branch the To tag tells whose ACK it is.
-            answer = tx.response
-            if answer is None or answer.to.tag != ack.to.tag:
-                tx = None
+        # RFC 3261 section 17.2.3: without a branch the To tag tells whose ACK it is.
+        if tx is not None and not is_unique(ack.via.branch) and tx.to_tag != ack.to.tag:
+            tx = None
         if tx is not None and tx.state is not State.ACCEPTED:
             self._feed(tx, Event.ACK, now, ack)
         elif validate(ack) is not None:
@@ -313,9 +311,7 @@ class TransactionLayer:
     ) -> None:
         """Answer a CANCEL (RFC 3261 section 9.2); pass it up if it can change anything."""
         tx.announced = False
-        tag = self._stateless_tag(cancel)
-        if invite.response is not None:  # the To tag should be that of our other answers
-            tag = invite.response.to.tag or tag
+        tag = invite.to_tag or self._stateless_tag(cancel)  # that of our other answers
         self.respond(tx, cancel.response(200, None, tag), now)
         if invite.state is State.PROCEEDING and invite.announced:
             self.outputs.append(CancelReceived(invite, cancel))

@@ -383,8 +383,9 @@ def test_a_call_that_is_cancelled_after_the_challenge_is_cancelled_at_the_carrie
     world.run(0.2)
     assert not world.carrier.cancelled  # nothing provisional came for the second INVITE
     world.drop = lambda source, to, data: False
-    tx = [t for t in world.carrier.layer._live.servers.values() if t.request.cseq.number == 2][-1]
-    world.carrier.ring(tx, tx.request)
+    second = world.carrier.got("INVITE")[-1]
+    tx = next(t for t in world.carrier.layer._live.servers.values() if t.request is second)
+    world.carrier.ring(tx, second)
     world.run_until(lambda: world.calls.idle)
     assert [r.cseq.number for r in world.carrier.cancelled] == [2]
     assert world.pbx.statuses() == [487]

@@ -170,3 +170,17 @@ def test_a_busy_call_is_freed_without_the_collector(ending: str) -> None:
         phone._repeat.clear()
     found = left()
     assert not found, found
+
+
+def test_what_lingers_of_an_ended_call_is_little() -> None:
+    """Its transactions wait for repeats for 32 s: not with its descriptions and its parties."""
+    world = World()
+    world.pbx.call()
+    world.run_until(lambda: bool(world.carrier.acks))
+    world.pbx.bye()
+    world.run_until(lambda: world.calls.idle)
+    assert len(world.relay._layer) == 4
+    world.media.calls.clear()
+    heavy = ("MediaSection", "Negotiation", "Branches", "FakeCallMedia", "CallerLeg")
+    found = Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in heavy)
+    assert not found, found
