@@ -9,6 +9,7 @@ from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.description import MediaAddress, Way
 from relay.sdp.session import MediaSection, Session
 
+LONGEST = 128  # characters of a c= line
 _DIRECTION = {  # (sends, receives)
     (True, True): "sendrecv",
     (True, False): "sendonly",
@@ -47,6 +48,8 @@ def way(session: Session, section: MediaSection) -> Way:
     connection = session.connection(section)
     if connection is None:
         raise MalformedSdp("SDP has no c= line for its audio")
+    if len(connection) > LONGEST:  # it would be remembered
+        raise MalformedSdp("the c= line is not of the form IN IP4 address")
     host = _host(connection)
     written = session.direction(section)
     if host is None:

@@ -85,7 +85,10 @@ class Story:
             pbx={"srtp": self.modes[PBX], **common},
             carrier={"srtp": self.modes[CARRIER], **common},
         )
-        for phone in (world.pbx, world.carrier):
+        if chance.random() < 0.3:
+            world.carrier_at(CARRIER, "192.0.2.7", "192.0.2.8")
+            self.modes |= dict.fromkeys(("192.0.2.7", "192.0.2.8"), self.modes[CARRIER])
+        for phone in world.phones.values():
             phone.on_request = lambda tx, request, phone=phone: self.serve(phone, tx, request)
             phone.send_ack = lambda response, phone=phone: self.acknowledge(phone, response)
 
@@ -164,7 +167,10 @@ class Story:
                 phone.ring(tx, request, tag, self.answer_to(phone, request.body))
                 phone.headers = {}
         if chance.random() < 0.1:
-            phone.reply(tx, request, chance.choice((486, 488, 491, 503)), tag)
+            status = chance.choice((486, 488, 491, 500, 503, 503))
+            phone.reply(tx, request, status, tag)
+        elif chance.random() < 0.05:
+            return  # silence: another address is tried
         elif request.method == "INVITE":
             phone.answer(tx, request, tag, self.answer_to(phone, request.body))
         else:
@@ -173,7 +179,7 @@ class Story:
     def disturb(self) -> None:
         """Something in the middle of the call."""
         chance, world = self.chance, self.world
-        phone = chance.choice((world.pbx, world.carrier))
+        phone = chance.choice(list(world.phones.values()))
         if phone.dialog is None:
             return
         method = chance.choice(("INVITE", "INVITE", "UPDATE", "REFER", "INFO"))
@@ -194,7 +200,7 @@ class Story:
             world.run(self.chance.choice((0.0, 0.02, 1.0, 40.0)))
         world._loss = 0.0
         world.run(40.0)  # a 2xx that was lost has come before the BYE does
-        for phone in (world.pbx, world.carrier):
+        for phone in world.phones.values():
             if phone.dialog is not None:
                 phone.bye()
         world.run(1.0)

@@ -18,6 +18,7 @@ from relay.sdp.negotiation import (
     relay_offer,
 )
 from relay.sdp.session import Session
+from relay.sdp.way import _host
 
 LOCAL = MediaAddress("198.51.100.7", 20000, 20001)
 LOCAL6 = MediaAddress("2001:db8::7", 20002, 20003)
@@ -344,3 +345,12 @@ def test_hold_by_direction_is_passed_on() -> None:
     assert "a=sendonly" in offered(sdp("m=audio 4000 RTP/AVP 0", "a=sendonly"))
     answer = sdp("m=audio 5000 RTP/AVP 0", "a=recvonly")
     assert "a=recvonly" in answered(sdp("m=audio 4000 RTP/AVP 0", "a=sendonly"), answer)
+
+
+def test_a_very_long_connection_line_is_not_remembered() -> None:
+    """What a c= line means is kept for the next call: 4096 lines of 64 KiB would be too much."""
+    before = _host.cache_info().currsize
+    padded = f"c=IN IP4 {PHONE}{' ' * 60000}"
+    with pytest.raises(MalformedSdp, match="c= line"):
+        leg(sdp("m=audio 4000 RTP/AVP 0", padded))
+    assert _host.cache_info().currsize == before
