@@ -19,9 +19,17 @@ T = TypeVar("T")
 _MAX_HOPS = 128  # Via, Route, Record-Route: more than Max-Forwards allows is an attack
 
 
-# The messages of a dialog repeat their values, which are immutable once parsed.
-_name_addr = lru_cache(maxsize=4096)(NameAddr.parse)
-_cseq = lru_cache(maxsize=1024)(CSeq.parse)
+_LONGEST_KEPT = 512  # characters: strangers may write 60,000, and none of them comes again
+
+
+def _kept(parse: Callable[[str], T], places: int) -> Callable[[str], T]:
+    """The messages of a dialog repeat their values, which are immutable once parsed."""
+    known = lru_cache(maxsize=places)(parse)
+    return lambda text: known(text) if len(text) <= _LONGEST_KEPT else parse(text)
+
+
+_name_addr = _kept(NameAddr.parse, 4096)
+_cseq = _kept(CSeq.parse, 1024)
 
 
 class Message:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
 from relay.errors import LocalProtocolError, MalformedMessage
@@ -147,3 +149,17 @@ def test_octets_that_are_no_utf8_survive() -> None:
 
 def test_repr_tells_nothing_personal() -> None:
     assert repr(request(via=VIA)) == "<Request 1 INVITE>"
+
+
+def test_what_is_remembered_of_messages_is_small() -> None:
+    """Strangers wrote a new To of 60,000 characters each time: it was kept for 4096 of them."""
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            message = parse(request(to=f"<sip:{'x' * 30000}{number}@192.0.2.1>", via=VIA).encode())
+            assert message.to.uri is not None
+        del message
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 1_000_000
