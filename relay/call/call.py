@@ -92,9 +92,13 @@ class Call:
             return self._joined[side]
         return self.caller if side is Side.CALLER else self.callee
 
+    def has(self, leg: Leg) -> bool:
+        """Whether this leg has its side now: not that of an attempt that was left, nor one
+        that is not connected yet, or not any more."""
+        return not self.ended and self.leg(leg.side) is leg
+
     def connect(self, transfer: Transfer) -> None:
         """The target of a transfer has the transferor's side from now on."""
-        transfer.transferor.detached = True
         transfer.transferor.session.stop()
         self._joined[transfer.leg.side] = transfer.leg
         mode = self.calls.router.recording_mode(transfer.transferee.trunk, transfer.leg.trunk)

@@ -37,7 +37,6 @@ class Leg:
         "allow",
         "call",
         "contact",
-        "detached",
         "dialog",
         "gone",
         "incoming",
@@ -75,7 +74,6 @@ class Leg:
         self.gone = False
         self.referred = False  # has sent a REFER that was accepted
         self.infos = 0  # of its INFO requests, how many wait for the other leg's answer
-        self.detached = False  # out of the call: a transfer gave its side to another leg
         self.keys: set[tuple[str, str]] = set()  # (Call-ID, our tag) under which we are known
         self._bye_reason: str | None = None
 
@@ -192,7 +190,7 @@ class Leg:
             return
         if request.method == "BYE":
             self.on_bye(tx, request, now)
-        elif self.detached or request.method == "NOTIFY":
+        elif not self.call.has(self) or request.method == "NOTIFY":
             self.refuse(tx, request, 481)  # we subscribe to nothing
         elif request.method == "REFER":
             self.call.calls.on_refer(self, tx, request, now)
@@ -207,7 +205,7 @@ class Leg:
 
     def on_early_request(self, tx: Transaction, request: Request, now: float) -> None:
         """Before the dialog is confirmed only an UPDATE can change anything."""
-        if request.method == "UPDATE":
+        if request.method == "UPDATE" and self.call.has(self):
             MidCall.begin(self, tx, request, now)
         else:
             self.refuse(tx, request, 481)
@@ -232,7 +230,7 @@ class Leg:
         if self.incoming is not None and self.incoming.waits_for_ack:
             self.incoming.give_up()
         reasons = (header("Reason", value) for value in request.headers.all("Reason"))
-        if not self.detached:
+        if self.call.has(self):
             self.call.hung_up(self, ", ".join(filter(None, reasons)), now)
         self.leave()
 

@@ -287,7 +287,7 @@ class MidCall:
         told = self._told
         # RFC 3261 section 12.2.1.2; an INFO without an answer is no proof.
         gone = status == 481 or (status in GONE and self._request.method != "INFO")
-        if gone and not told.detached:
+        if gone and told.call.has(told):
             told.call.feed(Lost(told.side, lost_text(told, status)), now)
 
     def _succeed(self, source: Response, now: float) -> None:

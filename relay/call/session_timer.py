@@ -250,7 +250,7 @@ class Refresh:
 
     def _failed(self, status: int, response: Response | None, now: float) -> None:
         leg, timer = self._leg, self._timer
-        if leg.gone or leg.detached or leg.call.ended:
+        if leg.gone or not leg.call.has(leg):
             return
         if status in GONE:
             timer.stop()

@@ -3,13 +3,15 @@ fill the memory, have them banned, or keep us busy."""
 
 from __future__ import annotations
 
+import pytest
+
 from relay.call.midcall import MOST_INFOS
 from relay.call.session_timer import MOST_GROWN
 from relay.sip.message import Headers, Request, Response
 from tests.scenario.test_attack import answered, assert_clean, inject
 from tests.scenario.test_challenged import call, guarded, met
 from tests.scenario.test_transfer import TARGET, Transferred
-from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, World, sdp
+from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, Phone, World, sdp
 
 NONCE = "A" * 32  # none of ours
 
@@ -212,6 +214,66 @@ def test_a_call_that_its_answer_ends_is_not_recorded() -> None:
     assert early
     assert_clean(world)
     assert not world.recorder.started and not world.media.calls[0].recording
+
+
+class TestAnAddressThatWasLeft:
+    """It answers after all, while the call is up with another one: it has no say in it."""
+
+    def left(self) -> tuple[World, Phone]:
+        world = World(pbx={"transfer": "enable-all"}, carrier={"transfer": "enable-all"})
+        first, second = world.carrier_at(CARRIER, "192.0.2.4")
+        world.router.trunks[second.host] = world.router.trunks[CARRIER]
+        held: list[tuple[object, Request]] = []
+        first.on_request = lambda tx, request: (
+            held.append((tx, request)) if request.method == "INVITE" else None
+        )
+        world.drop = lambda source, to, data: data.startswith(b"SIP/2.0 100") and source == CARRIER
+        world.pbx.call()
+        world.run_until(lambda: bool(second.acks))
+        world.run(1)
+        first.answer(*held[0])
+        world.run_until(lambda: bool(first.got("BYE")))
+        return world, first
+
+    @pytest.mark.parametrize("method", ["INVITE", "UPDATE", "INFO", "REFER"])
+    def test_cannot_change_the_call(self, method: str) -> None:
+        world, first = self.left()
+        updates = sum(map(len, world.media.calls[0].updates.values()))
+        assert first.dialog is not None
+        request = first.dialog.request(method, contact=f"<sip:{first.host}:5060>")
+        if method == "REFER":
+            request.headers.add("Refer-To", f"<sip:{NUMBER}@{RELAY}>")
+        else:
+            request.headers.add("Content-Type", "application/sdp")
+            request.body = sdp(CARRIER, 6000)
+        first.send(request)
+        world.run(1)
+        assert first.statuses(method) == [481]
+        assert sum(map(len, world.media.calls[0].updates.values())) == updates
+        assert not world.pbx.requests
+        world.pbx.bye()
+        assert_clean(world)
+
+    def test_cannot_end_the_call(self) -> None:
+        world, first = self.left()
+        first.bye()
+        world.run(1)
+        assert first.statuses("BYE") == [200]
+        assert len(world.calls.active) == 1 and not world.pbx.got("BYE")
+        world.pbx.bye()
+        assert_clean(world)
+
+    @pytest.mark.parametrize("method", ["INVITE", "UPDATE", "INFO", "REFER"])
+    def test_is_told_so_when_the_call_is_long_gone(self, method: str) -> None:
+        world, first = self.left()
+        world.pbx.bye()
+        world.run(1)
+        assert not world.calls.active
+        assert first.dialog is not None
+        first.send(first.dialog.request(method, contact=f"<sip:{first.host}:5060>"))
+        world.run(1)
+        assert first.statuses(method) == [481]
+        assert_clean(world)
 
 
 def test_a_late_answer_is_not_aimed_at_another_trunk() -> None:
