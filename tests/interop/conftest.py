@@ -15,9 +15,12 @@ def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A voice for each side, by its name."""
     need("espeak-ng")
     directory = tmp_path_factory.mktemp("voices")
-    texts = {"caller": ("en-gb", "One two three, four five six."), "callee": ("en-us+f3", "Hello?")}
+    texts = {
+        "caller": ("en-gb", "One two three, four five six."),
+        "callee": ("en-us+f3", "Good day, hello?"),
+    }
     made = {}
     for side, (voice, text) in texts.items():
         made[side] = directory / f"{side}.wav"
-        speak(f"{text} This is what the {side} says today.", voice, made[side])
+        speak(f"{text} Nobody on the way hears what the {side} says today.", voice, made[side])
     return made

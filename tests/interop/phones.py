@@ -62,5 +62,6 @@ async def hold_and_resume(caller: Endpoint, callee: Endpoint) -> None:
 
 def assert_heard(tmp_path: Path, voices: dict[str, Path]) -> None:
     """Each side has heard the other one."""
-    assert similarity(tmp_path / "caller-heard.wav", voices["callee"]) > SAME
-    assert similarity(tmp_path / "callee-heard.wav", voices["caller"]) > SAME
+    for side, other in (("caller", "callee"), ("callee", "caller")):
+        found = similarity(tmp_path / f"{side}-heard.wav", voices[other])
+        assert found > SAME, f"what the {side} heard is {found:.2f} of what the {other} said"
