@@ -80,12 +80,14 @@ class MediaSection:
 
     def payload_types(self) -> tuple[int, ...]:
         """The formats that are RTP payload types, 0 to 127."""
-        return _payload_types(self.formats)
+        known = _payload_types if _short(self.formats) else _payload_types.__wrapped__
+        return known(self.formats)
 
     def codecs(self) -> Codecs:
         """Payload type → (encoding name in upper case, clock in Hz), in order of preference."""
-        maps = [line for line in self.lines if line.startswith("a=rtpmap:")]
-        return _codecs(self.formats, tuple(maps))
+        maps = tuple([line for line in self.lines if line.startswith("a=rtpmap:")])
+        known = _codecs if _short(self.formats) and _short(maps) else _codecs.__wrapped__
+        return known(self.formats, maps)
 
     def voice_codec(self) -> str:
         """The preferred voice codec in upper case, or ""."""
@@ -188,6 +190,11 @@ def _section(line: str, number: int) -> MediaSection:
     return MediaSection(fields[0], int(port), fields[2], tuple(fields[3:]))
 
 
+def _short(texts: tuple[str, ...]) -> bool:
+    """Worth to be remembered: nobody's codecs fill a datagram, unless to fill our memory."""
+    return len(texts) <= 64 and sum(map(len, texts)) <= 4096
+
+
 # The codec lists of a trunk's calls are few: what they mean is kept.
 @lru_cache(maxsize=256)
 def _payload_types(formats: tuple[str, ...]) -> tuple[int, ...]:
@@ -206,7 +213,7 @@ def _codecs(formats: tuple[str, ...], maps: tuple[str, ...]) -> Codecs:
         if _PAYLOAD_TYPE.fullmatch(number) and _CLOCK.fullmatch(clock) and int(clock):
             mapped[int(number)] = (name.upper(), int(clock))
     known: dict[int, tuple[str, int]] = {}
-    for payload_type in _payload_types(formats):
+    for payload_type in _payload_types.__wrapped__(formats):
         codec = mapped.get(payload_type) or STATIC.get(payload_type)
         if codec is not None:
             known[payload_type] = codec

@@ -17,7 +17,7 @@ from relay.sdp.negotiation import (
     relay_answer,
     relay_offer,
 )
-from relay.sdp.session import Session
+from relay.sdp.session import Session, _codecs, _payload_types
 from relay.sdp.way import _host
 
 LOCAL = MediaAddress("198.51.100.7", 20000, 20001)
@@ -345,6 +345,15 @@ def test_hold_by_direction_is_passed_on() -> None:
     assert "a=sendonly" in offered(sdp("m=audio 4000 RTP/AVP 0", "a=sendonly"))
     answer = sdp("m=audio 5000 RTP/AVP 0", "a=recvonly")
     assert "a=recvonly" in answered(sdp("m=audio 4000 RTP/AVP 0", "a=sendonly"), answer)
+
+
+@pytest.mark.parametrize("formats", [" ".join(["0"] * 15000), "0 " + "x" * 60000])
+def test_codec_lists_that_nobody_has_are_not_remembered(formats: str) -> None:
+    section = sdp(f"m=audio 4000 RTP/AVP {formats}", "a=rtpmap:0 PCMU/8000").sections[0]
+    before = [known.cache_info().currsize for known in (_payload_types, _codecs)]
+    assert section.codecs() == {0: ("PCMU", 8000)}
+    assert set(section.payload_types()) == {0}
+    assert [known.cache_info().currsize for known in (_payload_types, _codecs)] == before
 
 
 def test_a_very_long_connection_line_is_not_remembered() -> None:
