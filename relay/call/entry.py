@@ -59,6 +59,8 @@ class Entry:
         calls = self._calls
         try:
             if calls.identify(hop) is not None:
+                if hop.transport == "tls" and calls.router.at(hop.host) is None:
+                    calls.guard.proved(hop.host, self._now)  # by its certificate alone
                 return True
             if isinstance(message, Request):
                 return calls.is_peer(message, hop) or self._layer.knows(message, hop)

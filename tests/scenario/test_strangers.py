@@ -115,3 +115,23 @@ def test_a_thousand_strangers_leave_the_trunks_alone() -> None:
     world.pbx.bye()
     world.run_until(lambda: world.pbx.statuses("BYE") == [200])
     assert_clean(world)
+
+
+def test_who_forges_the_address_of_a_trunk_with_a_certificate_cannot_have_it_banned() -> None:
+    """Its address is in no `allow`: a certificate tells who it is, and that for an hour."""
+    world = World()
+    trunk = world.router.trunks[PBX]
+    world.peer_names = lambda hop: frozenset({"b.example"} if hop.link else ())  # type: ignore[method-assign]
+    world.router.identify = lambda host, names=frozenset(): (  # type: ignore[method-assign]
+        trunk if names else world.router.trunks.get(host)
+    )
+    secured = Hop("tls", OTHER, 40000, 7)
+    world.relay.receive(stranger(0, "OPTIONS"), secured, world.now)
+    world.settle()
+    assert b"SIP/2.0 200" in world.wire[-1][2]
+    for number in range(1, 100):
+        inject(world, stranger(number), OTHER)
+        world.run(0.2)
+    assert "source_banned" not in world.journal.names()
+    assert not world.calls.guard.is_banned(OTHER)
+    assert_clean(world)
