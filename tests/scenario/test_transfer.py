@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from relay.call.ports import Side
-from relay.call.transfer import BYE_AFTER_S, MOST_TRANSFERS
+from relay.call.refer import MOST_TRANSFERS
+from relay.call.transfer import BYE_AFTER_S
 from relay.call.transitions import State
 from relay.sip.message import Request
 from tests.scenario.world import RELAY, Phone, World, sdp
