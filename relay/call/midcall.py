@@ -262,8 +262,9 @@ class MidCall:
 
     def _acknowledge_unchanged(self, out: OutgoingInvite) -> None:
         """An offer in the told side's 2xx is answered with what that side knows already."""
-        negotiation = self.asked.call.negotiation
-        self._acknowledge(out, b"" if self._offered else negotiation.current(self._told.side))
+        told = self._told
+        known = self._offered or told.gone  # then the call may have been let go
+        self._acknowledge(out, b"" if known else told.call.negotiation.current(told.side))
 
     def _take_back(self, out: OutgoingInvite, now: float) -> None:
         """The told side has accepted what the asking side does not have: back to what was."""

@@ -276,6 +276,29 @@ class TestAnAddressThatWasLeft:
         assert_clean(world)
 
 
+def test_an_offer_that_comes_when_the_call_is_gone_is_acknowledged() -> None:
+    """The answer to a re-INVITE without an offer, after that to our BYE; CANCEL was lost."""
+    world = World()
+    world.drop = lambda source, to, data: data.startswith(b"CANCEL")
+    answered(world)
+    held: list[tuple[object, Request]] = []
+    world.carrier.on_request = lambda tx, request: (
+        held.append((tx, request))
+        if request.method == "INVITE"
+        else world.carrier.reply(tx, request, 200)
+    )
+    world.pbx.in_dialog("INVITE")
+    world.run_until(lambda: bool(held))
+    world.pbx.bye()
+    world.run(1)
+    assert not world.calls.active and not world.calls.dialogs
+    acks = len(world.carrier.acks)
+    world.carrier.reply(*held[0], 200, body=sdp(CARRIER, 6000))
+    world.run(1)
+    assert len(world.carrier.acks) == acks + 1
+    assert_clean(world)
+
+
 def test_a_late_answer_is_not_aimed_at_another_trunk() -> None:
     world = World()
     inject(world, late_answer(1, PBX), CARRIER)
