@@ -26,7 +26,12 @@ def setups(r: Region, tmp_path: Path, voices: dict[str, Path]) -> tuple[Setup, S
 
 
 async def talk(
-    r: Region, caller_setup: Setup, callee_setup: Setup, keys: str = "", proxy: Party | None = None
+    r: Region,
+    caller_setup: Setup,
+    callee_setup: Setup,
+    *,
+    keys: str = "",
+    proxy: Party | None = None,
 ) -> None:
     """A whole call, perhaps by way of a proxy: both speak to the end, keys, the caller hangs up."""
     callee = await Endpoint.start(callee_setup)

@@ -206,7 +206,7 @@ def test_rtpengine_offers_srtp(tmp_path: Path, voices: dict[str, Path]) -> None:
         rtpengine(engine, tmp_path),
         border(proxy, relay, tmp_path, engine, ("RTP/SAVP", "RTP/AVP")),
     ):
-        asyncio.run(talk(r, *setups(r, tmp_path, voices), proxy))
+        asyncio.run(talk(r, *setups(r, tmp_path, voices), proxy=proxy))
         assert r.process.wait("call_answered")["caller_srtp"] == best
         r.ended()
     assert_heard(tmp_path, voices)
