@@ -23,12 +23,15 @@ _LONGEST_KEPT = 512  # characters: strangers may write 60,000, and none of them 
 
 
 def _kept(parse: Callable[[str], T], places: int) -> Callable[[str], T]:
-    """The messages of a dialog repeat their values, which are immutable once parsed."""
+    """The messages of a dialog repeat their values, which are immutable once parsed.
+
+    Few places: what is kept of calls that are over holds on to the memory around it.
+    """
     known = lru_cache(maxsize=places)(parse)
     return lambda text: known(text) if len(text) <= _LONGEST_KEPT else parse(text)
 
 
-_name_addr = _kept(NameAddr.parse, 4096)
+_name_addr = _kept(NameAddr.parse, 512)
 _cseq = _kept(CSeq.parse, 1024)
 
 
