@@ -1,4 +1,4 @@
-"""(d) 20,000 calls with random events in them: nothing may stay behind.
+"""(i) 20,000 calls with random events in them: nothing may stay behind.
 
     python -m bench.soak [--calls 20000] [--rate 30] [--seed 1] [--short]
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# The soak judges by its own deadline: a lost BYE may leave a call to its session timer (90 s)
-# and then to the transactions of two unanswered requests (32 s each).
+# The soak judges by its own deadline (`bench.soak.QUIET_S`) what is left of its calls.
 DEADLINE_S = 280.0
 
 
