@@ -22,13 +22,13 @@ class Admission:
     def __init__(self, config: Config) -> None:
         limits = config.limits
         self._allowances = {
-            trunk.name: _Allowance(
-                f"trunk {trunk.name}",
-                trunk.calls_per_second,
-                trunk.concurrent_calls,
-                trunk.call_duration_s,
+            peer.name: _Allowance(
+                f"{type(peer).__name__.lower()} {peer.name}",
+                peer.calls_per_second,
+                peer.concurrent_calls,
+                peer.call_duration_s,
             )
-            for trunk in config.trunk
+            for peer in config.peers
         }
         self._allowances[REGION] = _Allowance(
             f"region {config.region.id}",

@@ -49,7 +49,7 @@ class _Kept:
         self.count = 0
 
 
-class Account:
+class Login:
     """The user name and password that one trunk knows us by."""
 
     __slots__ = ("_calls", "_kept", "_password", "_username", "trunk")
@@ -131,9 +131,9 @@ class Exchange:
     """One request and its repetition: the transaction user between it and who sent it."""
 
     __slots__ = (
-        "_account",
         "_answered",
         "_call",
+        "_login",
         "_numbered",
         "_reuse",
         "_stale",
@@ -144,14 +144,14 @@ class Exchange:
 
     def __init__(
         self,
-        account: Account,
+        login: Login,
         target: SipUri | Hop,
         reuse: Hop | None,
         user: object,
         numbered: Numbered | None,
         call: str,
     ) -> None:
-        self._account = account
+        self._login = login
         self._target = target
         self._reuse = reuse
         self._user: TransactionUser = user  # type: ignore[assignment]
@@ -175,15 +175,15 @@ class Exchange:
             return False
         problem = self._take(response)
         if problem:
-            self._account.forget()
-            self._account.refused(request, response.status, problem, self._call)
+            self._login.forget()
+            self._login.refused(request, response.status, problem, self._call)
             return False
         self._tries += 1
         again = self._again(request)
-        self._account.authorize(again)
+        self._login.authorize(again)
         if invite is not None:
             invite.start_again(again)
-        self._account.send(again, self._target, self._reuse, self)
+        self._login.send(again, self._target, self._reuse, self)
         return True
 
     def _take(self, response: Response) -> str:
@@ -205,7 +205,7 @@ class Exchange:
             if self._tries >= MOST_TRIES:
                 return "it asks for credentials without end"
             self._answered.add(key)
-            self._account.keep(answer, challenge)
+            self._login.keep(answer, challenge)
         return ""
 
     def _again(self, request: Request) -> Request:

@@ -61,7 +61,7 @@ class CalleeLeg(Leg):
 
     def extensions(self, reliable: bool) -> list[tuple[str, str]]:
         """What our INVITE offers beside RFC 3261; `reliable`: we could do with PRACK."""
-        policy = self.call.calls.router.trunk(self.trunk).prack
+        policy = self.call.calls.router.peer(self.trunk).prack
         timer = self.session.offered()
         options = [OPTION] if reliable and policy != "off" else []
         fields = [("Require", OPTION)] if options and policy == "required" else []

@@ -51,7 +51,7 @@ class CallerLeg(Leg):
         self.invite = IncomingInvite(self, tx, request, self)
         self.incoming = self.invite
         self._tags: dict[str, str] = {}
-        self._when_reliable = _when_reliable(request, call.calls.router.trunk(trunk).prack)
+        self._when_reliable = _when_reliable(request, call.calls.router.peer(trunk).prack)
         self._reliable: ReliableProgress | None = None
         self._held: bytes | None = None  # the SDP of a 2xx that waits for a PRACK
         self._early: Dialog | None = None  # has acknowledged a reliable response

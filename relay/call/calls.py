@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
-from relay.call.authorization import Account
+from relay.call.authorization import Login
 from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.events import Referred
@@ -111,8 +111,8 @@ class Calls:
         self.alarms = Alarms()
         self.guard = Guard(limits or Limits(), own, router, journal, self.alarms, wall_clock)
         self.counters: Counter[str] = Counter()
-        self.accounts = {
-            trunk: Account(trunk, credential, self) for trunk, credential in (ours or {}).items()
+        self.logins = {
+            trunk: Login(trunk, credential, self) for trunk, credential in (ours or {}).items()
         }
         self.registrations: tuple[Registration, ...] = ()
         self.health = Health(self)
@@ -319,7 +319,7 @@ class Calls:
     def _may_use(self, leg: Leg, source: Hop) -> bool:
         """Who may speak in a dialog: its trunk's addresses, those that its INVITE came from or
         went to, and where the peer's Contact points."""
-        if source.transport != "tls" and self.router.trunk(leg.trunk).secure:
+        if source.transport != "tls" and self.router.peer(leg.trunk).secure:
             return False
         trunk = self.identify(source)
         if trunk is not None and trunk.name == leg.trunk:

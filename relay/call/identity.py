@@ -21,7 +21,7 @@ from relay.sip.uri import OtherUri, Params, SipUri, param_of
 
 if TYPE_CHECKING:
     from relay.call.numbers import NumberingPlan
-    from relay.config import Trunk
+    from relay.config import Account, Trunk
     from relay.sip.fields import Headers
     from relay.sip.message import Request
 
@@ -61,8 +61,8 @@ class Identity:
     def __init__(
         self,
         request: Request,
-        source: Trunk,
-        target: Trunk,
+        source: Trunk | Account,
+        target: Trunk | Account,
         ours: SipUri,
         numbers: NumberingPlan,
     ) -> None:

@@ -172,7 +172,7 @@ class OutgoingInvite:
         """Send the ACK and keep it: a repeated 2xx gets it again. It has the credentials of
         the INVITE, for nobody may challenge it (section 22.1)."""
         ack = dialog.ack(self.request.cseq.number)
-        if self._leg.account is not None:
+        if self._leg.login is not None:
             for name in ("Authorization", "Proxy-Authorization"):
                 for value in self.request.headers.fields(name):
                     ack.headers.add(name, value)

@@ -21,7 +21,7 @@ from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from relay.call.alarms import Alarms
-    from relay.call.authorization import Account
+    from relay.call.authorization import Login
     from relay.call.call import Call
 
 MID_CALL = frozenset({"INVITE", "UPDATE", "INFO"})
@@ -32,7 +32,6 @@ class Leg:
 
     __slots__ = (
         "_bye_reason",
-        "account",
         "alarms",
         "allow",
         "call",
@@ -43,6 +42,7 @@ class Leg:
         "infos",
         "keys",
         "local_tag",
+        "login",
         "peer",
         "referred",
         "reuse",
@@ -57,7 +57,7 @@ class Leg:
         self.call = call
         self.side = side
         self.trunk = trunk
-        self.account: Account | None = call.calls.accounts.get(trunk)
+        self.login: Login | None = call.calls.logins.get(trunk)
         self.local_tag = local_tag
         self.signalling: Signalling = call.calls.signalling
         self.alarms: Alarms = call.calls.alarms
@@ -65,7 +65,7 @@ class Leg:
         self.dialog: Dialog | None = None
         self.allow = ""  # the peer's Allow
         calls = call.calls
-        wanted_s = calls.router.trunk(trunk).session_expires_s
+        wanted_s = calls.router.peer(trunk).session_expires_s
         self.session = SessionTimer(self, wanted_s, calls.min_session_expires_s)
         self.contact = ""
         self.peer = ""  # the address that its INVITE came from or went to
@@ -126,10 +126,10 @@ class Leg:
         dialog: Dialog | None = None,
     ) -> None:
         """A request of this leg, with our credentials where its trunk wants them."""
-        if self.account is None:
+        if self.login is None:
             self.signalling.request(request, target, reuse, user)
         else:
-            self.account.request(request, target, reuse, user, dialog or self.live, self.call.id)
+            self.login.request(request, target, reuse, user, dialog or self.live, self.call.id)
 
     def send_ack(self, ack: Request) -> None:
         assert self.dialog is not None

@@ -17,7 +17,7 @@ from phonenumbers import ValidationResult
 from relay.errors import Refused
 
 if TYPE_CHECKING:
-    from relay.config import Trunk
+    from relay.config import Peer
 
 # No rule sees more than this, whatever its pattern does with long text. An international
 # prefix, a carrier's code and fifteen digits are fewer.
@@ -33,13 +33,13 @@ _TOO_SHORT = frozenset(
 
 
 class NumberingPlan:
-    """How one trunk writes numbers."""
+    """How one trunk or account writes numbers."""
 
     __slots__ = ("_country", "_rules")
 
-    def __init__(self, trunk: Trunk) -> None:
-        self._country = trunk.country
-        self._rules = [(re.compile(rule.match), rule.replace) for rule in trunk.number_rules]
+    def __init__(self, peer: Peer) -> None:
+        self._country = peer.country
+        self._rules = [(re.compile(rule.match), rule.replace) for rule in peer.number_rules]
 
     def called(self, user: str) -> str:
         """The user part of a Request-URI as a number, or what is no number unchanged.

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from relay.sdp.description import LegMedia, MediaAddress
+from relay.sdp.description import Fingerprint, LegMedia, MediaAddress
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction
 from relay.sip.uri import SipUri
@@ -78,7 +78,14 @@ class CallMedia(Protocol):
 
 
 class Media(Protocol):
-    """The engine, as the application sees it."""
+    """The engine, as the application sees it.
+
+    `fingerprint` is that of this node's DTLS certificate; `transcodes` says whether Opus was
+    built in.
+    """
+
+    fingerprint: Fingerprint
+    transcodes: bool
 
     def open(self, call_id: str, caller_ipv6: bool, callee_ipv6: bool) -> CallMedia:
         """Reserve ports for both legs. Raises NoMediaPorts."""
@@ -134,7 +141,50 @@ class StreamChanged:
     side: Side
 
 
-MediaEvent = FirstPacket | Latched | DtmfPressed | DropBurst | StreamChanged | MediaTimeout
+@dataclass(frozen=True, slots=True)
+class PathSelected:
+    """A voice client's checks chose this address: the first one, or another network's."""
+
+    side: Side
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Secured:
+    """DTLS is done and the peer's certificate is the one that its description named."""
+
+    side: Side
+    suite: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecuringFailed:
+    """DTLS was refused, for good: another certificate, no suite in common, or no answer."""
+
+    side: Side
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsentLost:
+    """No check for 30 s (RFC 7675): nothing is sent to this side until one comes again."""
+
+    side: Side
+
+
+MediaEvent = (
+    FirstPacket
+    | Latched
+    | DtmfPressed
+    | DropBurst
+    | StreamChanged
+    | MediaTimeout
+    | PathSelected
+    | Secured
+    | SecuringFailed
+    | ConsentLost
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +236,10 @@ class Signalling(Protocol):
 
         `found` is called exactly once, at once or later.
         """
+
+    def move(self, old: Hop, new: Hop) -> None:
+        """A voice client has come back on another connection: what is for the old one, also
+        what waits already, goes over the new one from now on (RFC 5626)."""
 
     def leads_to(self, name: str, host: str) -> bool:
         """Whether `name`, when it was last looked up, had this address."""

@@ -52,7 +52,7 @@ def find_target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
     Raises Refused. Whatever host is named, only our routes decide: nothing else is called.
     """
     calls = leg.call.calls
-    trunk = calls.router.trunk(leg.trunk)
+    trunk = calls.router.peer(leg.trunk)
     if trunk.transfer == "disable-all":
         raise Refused(403, "transfers are disabled on this trunk")
     uri = _refer_to(refer)

@@ -237,9 +237,9 @@ class Registration:
         ]
         uri = str(self._registrar.replace(params=()))
         request = Request("REGISTER", uri, Headers.of_canonical(fields))
-        account = self._calls.accounts.get(self.trunk)
-        if account is not None:
-            account.request(request, hop, None, self, self)
+        login = self._calls.logins.get(self.trunk)
+        if login is not None:
+            login.request(request, hop, None, self, self)
         else:
             self._calls.signalling.request(request, hop, None, self)
 

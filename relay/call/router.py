@@ -15,7 +15,7 @@ from relay.sip.locate import by_weight
 from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
-    from relay.config import Config, Network, Route, Trunk
+    from relay.config import Account, Config, Network, Route, Trunk
 
 NOBODY: frozenset[str] = frozenset()  # no verified name
 KEPT_HOSTS = 4096  # sources whose trunk is remembered; far more than a region has peers
@@ -31,9 +31,9 @@ class Router:
     def __init__(self, config: Config, chance: Callable[[], float] = random.random) -> None:
         """`chance` gives 0 ≤ x < 1 for the choice between weighted originations."""
         self._chance = chance
-        self._trunks = {trunk.name: trunk for trunk in config.trunk}
+        self._peers: dict[str, Trunk | Account] = {peer.name: peer for peer in config.peers}
         self._origination = {trunk.name: _usable(trunk) for trunk in config.trunk}
-        self._plans = {trunk.name: NumberingPlan(trunk) for trunk in config.trunk}
+        self._plans = {peer.name: NumberingPlan(peer) for peer in config.peers}
         self._networks = _by_prefix(config.trunk)
         self._region = config.region.networks
         self._by_name = {name: trunk for trunk in config.trunk for name in trunk.tls_names}
@@ -42,12 +42,12 @@ class Router:
         for route in config.route:
             self._routes.setdefault(route.from_, {})[route.number] = route
 
-    def trunk(self, name: str) -> Trunk:
-        """A trunk by its name, which must exist."""
-        return self._trunks[name]
+    def peer(self, name: str) -> Trunk | Account:
+        """A trunk or an account by its name, which must exist."""
+        return self._peers[name]
 
     def plan(self, name: str) -> NumberingPlan:
-        """How a trunk, which must exist, writes numbers."""
+        """How a peer, which must exist, writes numbers."""
         return self._plans[name]
 
     def identify(self, host: str, names: frozenset[str] = NOBODY) -> Trunk | None:
@@ -75,7 +75,7 @@ class Router:
             self._known[host] = trunk
             return trunk
 
-    def route(self, trunk: Trunk, number: str) -> tuple[Route, list[Target]]:
+    def route(self, trunk: Trunk | Account, number: str) -> tuple[Route, list[Target]]:
         """The route of `trunk` for a called number, and the addresses to call, in order.
 
         Raises Refused: 400 for what is no E.164 number, 404 without a route, 480 when
@@ -94,6 +94,8 @@ class Router:
     def targets(self, name: str, number: str) -> list[Target]:
         """Where trunk `name` takes a call to `number`: the lowest priority first, by weight
         within one, the disaster-recovery address last. Raises Refused 480 when nowhere."""
+        if name not in self._origination:
+            raise Refused(480, "no device of this voice client is registered")
         origination, recovery = self._origination[name]
         found = [
             Target(uri.replace(user=number), str(uri))
@@ -108,8 +110,8 @@ class Router:
         return found
 
     def recording_mode(self, caller: str, callee: str) -> str:
-        """What is recorded when both trunks have a say: the one that records more."""
-        modes = [self._trunks[name].recording for name in (caller, callee)]
+        """What is recorded when both peers have a say: the one that records more."""
+        modes = [self._peers[name].recording for name in (caller, callee)]
         wanted = [mode for mode in modes if mode != "do-not-record"]
         if not wanted:
             return "do-not-record"

@@ -30,7 +30,7 @@ from relay.sip.uri import SipUri, parse_uri, transport_to
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
-    from relay.config import Trunk
+    from relay.config import Account, Trunk
 
 MAX_FORWARDS = 70
 # What a number may hold once its escapes are decoded: it goes into our request line, where
@@ -113,7 +113,7 @@ def _open(
     callee_trunk: str,
     now: float,
 ) -> None:
-    callee = calls.router.trunk(callee_trunk)
+    callee = calls.router.peer(callee_trunk)
     first = targets[0].uri
     invitation = Invitation(
         call,
@@ -162,7 +162,11 @@ class Invitation:
     __slots__ = ("_call", "_families", "_offer", "_request", "_secure", "_trunks", "_written")
 
     def __init__(
-        self, call: Call, trunks: dict[Side, Trunk], request: Request, families: tuple[bool, bool]
+        self,
+        call: Call,
+        trunks: dict[Side, Trunk | Account],
+        request: Request,
+        families: tuple[bool, bool],
     ) -> None:
         """Opens the media; `families` says of caller and callee whether theirs is IPv6.
 
@@ -220,13 +224,13 @@ class Invitation:
 
 
 def invite_for(
-    callee: CalleeLeg, trunk: Trunk, request: Request, target: SipUri, offer: bytes
+    callee: CalleeLeg, trunk: Trunk | Account, request: Request, target: SipUri, offer: bytes
 ) -> Request:
     """Our own INVITE: nothing of the caller's dialog is in it but what the lists name."""
     calls = callee.call.calls
     ours = NameAddr.parse(callee.contact).uri
     assert isinstance(ours, SipUri)
-    plan, callee_trunk = calls.router.plan(trunk.name), calls.router.trunk(callee.trunk)
+    plan, callee_trunk = calls.router.plan(trunk.name), calls.router.peer(callee.trunk)
     identity = Identity(request, trunk, callee_trunk, ours, plan)
     if identity.dropped:
         calls.counters["identity_dropped"] += identity.dropped

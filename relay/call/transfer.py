@@ -63,7 +63,7 @@ class Transfer:
         self._alarm: Alarm | None = None
         check(call)
         self._trunk, targets, sips = find_target(leg, refer)
-        callee = calls.router.trunk(self._trunk)
+        callee = calls.router.peer(self._trunk)
         self._secure = sips or callee.secure
         self._proposal: Proposal | None = None
         self._invitation = invitation(self.transferee, leg, refer)
@@ -179,11 +179,11 @@ class Transfer:
         call, router = self._call, self._call.calls.router
         if (":" in hop.host) != (":" in call.media.local(leg.side).host):
             raise NotAcceptable("its address is of another IP version than the call's media")
-        callee = router.trunk(leg.trunk)
+        callee = router.peer(leg.trunk)
         self._proposal = call.negotiation.propose(
             leg.side, callee.symmetric_rtp, call.calls.session_id(), callee.media_security
         )
-        trunk = router.trunk(self.transferee.trunk)
+        trunk = router.peer(self.transferee.trunk)
         return invite_for(leg, trunk, self._invitation, target, self._proposal.body)
 
     def _over(self) -> None:

@@ -40,6 +40,9 @@ class Addresses(Protocol):
     def is_open(self, hop: Hop) -> bool:
         """Whether the stream connection of `hop` still stands."""
 
+    def move(self, old: Hop, new: Hop) -> None:
+        """What is for the connection of `old` goes over that of `new` from now on."""
+
     def trust(self, hop: Hop) -> None:
         """A stranger's connection is that of a trunk after all."""
 
@@ -240,6 +243,9 @@ class UserAgent:
             found((hop_to(target, target.host),), "", self._now)
         else:
             found((), "it is outside the region", self._now)
+
+    def move(self, old: Hop, new: Hop) -> None:
+        self._addresses.move(old, new)
 
     def leads_to(self, name: str, host: str) -> bool:
         return host in self._places.get(name, ())

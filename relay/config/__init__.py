@@ -1,5 +1,6 @@
 """The TOML file of a region as frozen models."""
 
+from relay.config.account import Account, TokenKey
 from relay.config.models import (
     Config,
     Database,
@@ -13,11 +14,12 @@ from relay.config.models import (
     Region,
     Sip,
     Tls,
+    WebSocket,
 )
+from relay.config.peer import NumberRule, Peer
 from relay.config.reading import EXAMPLE, example, load, notes, read
 from relay.config.trunk import (
     Credential,
-    NumberRule,
     Origination,
     Registration,
     Route,
@@ -27,6 +29,7 @@ from relay.config.values import Network, RecordingMode, server_address
 
 __all__ = [
     "EXAMPLE",
+    "Account",
     "Config",
     "Credential",
     "Database",
@@ -39,6 +42,7 @@ __all__ = [
     "Network",
     "NumberRule",
     "Origination",
+    "Peer",
     "Recording",
     "RecordingMode",
     "Region",
@@ -46,7 +50,9 @@ __all__ = [
     "Route",
     "Sip",
     "Tls",
+    "TokenKey",
     "Trunk",
+    "WebSocket",
     "example",
     "load",
     "notes",

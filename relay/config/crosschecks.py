@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from relay.config.account import Account
 from relay.config.certificate import check_authorities, read_certificate
 from relay.config.models import Media, Region, Sip
-from relay.config.trunk import Route, Trunk
+from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import Network
 from relay.errors import CertificateError
 from relay.sip.locate import is_numeric
@@ -21,18 +23,23 @@ Parts = Mapping[str, Any]
 def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     """Checks whatever is valid by itself; `data` is the file, for the names of trunks."""
     trunks: Sequence[Trunk | None] = parts.get("trunk", ())
+    accounts: Sequence[Account | None] = parts.get("account", ())
     routes: Sequence[Route | None] = parts.get("route", ())
+    if "trunk" not in data and "account" not in data:
+        return ["[[trunk]] is missing", *_addresses(parts), *_repeated(routes)]
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
     found += _users(trunks)
     found += [*_tls_names(trunks), *_secure(trunks, parts.get("sip"))]
-    if "trunk" not in data:  # that is told already; every route would tell it again
-        return [*found, *_repeated(routes)]
-    return [*found, *_routes(routes, trunks, _trunk_names(data)), *_repeated(routes)]
+    found += _accounts(accounts, parts.get("sip"), _names_of(data, "trunk"))
+    trunk_names, account_names = _names_of(data, "trunk"), _names_of(data, "account")
+    found += _routes(routes, trunks, trunk_names, account_names)
+    return [*found, *_repeated(routes)]
 
 
-def _trunk_names(data: Mapping[str, Any]) -> list[str]:
-    trunks = data.get("trunk")
-    entries = trunks if isinstance(trunks, list) else []
+def _names_of(data: Mapping[str, Any], section: str) -> list[str]:
+    """As they are in the file, of entries with mistakes too."""
+    listed = data.get(section)
+    entries = listed if isinstance(listed, list) else []
     return [str(entry.get("name")) for entry in entries if isinstance(entry, dict)]
 
 
@@ -69,7 +76,7 @@ def _certificate(sip: Sip) -> Iterator[str]:
     """The files that TLS needs, as they are now."""
     tls = sip.tls
     for index, listen in enumerate(sip.listen):
-        if listen.transport == "tls" and (tls is None or tls.certificate is None):
+        if listen.transport in ("tls", "wss") and (tls is None or tls.certificate is None):
             yield f"sip.listen[{index}]: {listen} needs [sip.tls] with certificate and key"
     if tls is None:
         return
@@ -231,8 +238,12 @@ def _secure(trunks: Sequence[Trunk | None], sip: Sip | None) -> Iterator[str]:
 
 
 def _routes(
-    routes: Sequence[Route | None], trunks: Sequence[Trunk | None], names: Sequence[str]
+    routes: Sequence[Route | None],
+    trunks: Sequence[Trunk | None],
+    trunk_names: Sequence[str],
+    account_names: Sequence[str],
 ) -> Iterator[str]:
+    names = [*trunk_names, *account_names]
     unusable = {
         trunk.name
         for trunk in trunks
@@ -243,9 +254,32 @@ def _routes(
             continue
         for key, name in (("from", route.from_), ("to", route.to)):
             if name not in names:
-                yield f"route[{index}].{key}: there is no trunk {name!r}{_nearest(name, names)}"
+                kind = "trunk or account" if account_names else "trunk"
+                yield f"route[{index}].{key}: there is no {kind} {name!r}{_nearest(name, names)}"
+        if route.identity is not None and route.to in trunk_names:
+            yield f"route[{index}].identity: {route.to!r} is a trunk: only accounts have clients"
         if route.to in unusable:
             yield f"route[{index}].to: trunk {route.to!r} has no enabled origination"
+
+
+def _accounts(
+    accounts: Sequence[Account | None], sip: Sip | None, trunk_names: Sequence[str]
+) -> Iterator[str]:
+    """Names apart from all others, files that can be read, and a way in."""
+    names: list[str] = []
+    for index, account in enumerate(accounts):
+        if account is None:
+            continue
+        where = f"account[{index}]"
+        if account.name in trunk_names or account.name in names:
+            yield f"{where}.name: {account.name!r} is there already"
+        names.append(account.name)
+        files = [(f"keys[{at}].public_key", key.public_key) for at, key in enumerate(account.keys)]
+        for key, path in (*files, ("revoked", account.revoked)):
+            if path is not None and not os.access(path, os.R_OK):
+                yield f"{where}.{key}: {path} cannot be read"
+        if sip is not None and not any(each.transport in WEB_TRANSPORTS for each in sip.listen):
+            yield f"{where}: nothing in sip.listen is ws: or wss:, so its clients cannot connect"
 
 
 def _repeated(routes: Sequence[Route | None]) -> Iterator[str]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from relay.config.trunk import LATER_TRANSPORTS, TRANSPORTS, Route, Trunk
+from relay.config.account import Account
+from relay.config.trunk import Route, Trunk
 from relay.config.values import (
     LATER,
     Address,
@@ -24,9 +25,8 @@ from relay.config.values import (
     address,
     server_address,
 )
+from relay.sip.uri import DEFAULT_PORTS
 
-SIP_PORT = 5060
-SIPS_PORT = 5061
 HeaderName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9-]{0,63}$")]
 # A leg's own: they make its dialog, its transactions and what it offers, name its
 # addresses or its passwords, or carry an identity under rules of their own.
@@ -40,6 +40,7 @@ NEVER_PASSED = frozenset(
     Target-Dialog To Unsupported Via Warning WWW-Authenticate""".lower().split()
 )
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^:\[\]]+)(?::(\d{1,5}))?")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 
 
@@ -70,11 +71,9 @@ class Listen(Section):
             near = "udp:[2001:db8::1]:5060" if text.count(":") > 3 else "udp:192.0.2.1:5060"
             raise ValueError(f"{text!r} is not of the form {near}")
         transport, host, port_text = match.groups()
-        if transport in LATER_TRANSPORTS:
-            raise ValueError(f"{transport}: {LATER}; udp:, tcp: and tls: are")
-        if transport not in TRANSPORTS:
-            raise ValueError(f"{transport}: is no transport; udp:, tcp: and tls: are")
-        default = SIPS_PORT if transport == "tls" else SIP_PORT
+        if transport not in DEFAULT_PORTS:
+            raise ValueError(f"{transport}: is no transport; udp:, tcp:, tls:, ws: and wss: are")
+        default = DEFAULT_PORTS[transport]
         port = default if port_text is None else int(port_text)
         if not 0 < port < 65536:
             raise ValueError(f"{text!r}: the port is not 1 to 65535")
@@ -117,6 +116,30 @@ class Dns(Section):
         return value
 
 
+class WebSocket(Section):
+    """The ws: and wss: listeners (RFC 7118).
+
+    `origins` are the pages that may connect, such as "https://app.example.com"; "*" is any. What
+    is no browser names none and is always let in. Both limits are of one connection; `per_address`
+    is how many there may be from one source.
+    """
+
+    origins: tuple[str, ...] = ()
+    message_octets: Annotated[int, Field(strict=True, ge=4096, le=65536)] = 16384
+    messages_per_second: Rate = 50.0
+    per_address: Count = 100
+    handshakes_per_second: Rate = 100.0
+    keepalive_s: Seconds = 30.0
+
+    @field_validator("origins")
+    @classmethod
+    def _check_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin!r} is no origin such as https://app.example.com")
+        return value
+
+
 class Sip(Section):
     """Signalling. `advertise` is the address that peers see in place of our own, by family."""
 
@@ -125,6 +148,7 @@ class Sip(Section):
     advertise_ipv6: Address | None = None
     drain_s: Annotated[float, Field(strict=True, ge=0, le=86400)] = 5.0
     tls: Tls | None = None
+    websocket: WebSocket = WebSocket()
     dns: Dns = Dns()
     # What digest challenges are for; the region's id by default.
     realm: Name | None = None
@@ -261,13 +285,19 @@ class Config(Section):
     http: Http | None = None
     log: Log = Log()
     limits: Limits = Limits()
-    trunk: Annotated[tuple[Trunk, ...], Field(min_length=1)]
+    trunk: tuple[Trunk, ...] = ()
+    account: tuple[Account, ...] = ()
     route: tuple[Route, ...] = ()
 
     @property
+    def peers(self) -> tuple[Trunk | Account, ...]:
+        """Trunks, then accounts."""
+        return (*self.trunk, *self.account)
+
+    @property
     def concurrent_calls(self) -> int:
-        """The most calls that the limits allow at once: a call counts on both trunks."""
-        limits = [trunk.concurrent_calls for trunk in self.trunk]
+        """The most calls that the limits allow at once: a call counts on both its peers."""
+        limits = [peer.concurrent_calls for peer in self.peers]
         most = min(sum(limits) // 2, sum(limits) - max(limits))
         if any(route.from_ == route.to for route in self.route):
             most = sum(limits)

@@ -26,9 +26,9 @@ from relay.sip.uri import transport_to
 
 EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
-SECRETS = ("password",)
+SECRETS = ("password", "secret")
 UNUSED = ("database", "http")
-LISTED = ("trunk", "route")  # sections that are there several times
+LISTED = ("trunk", "account", "route")  # sections that are there several times
 
 # What a value should be, by pydantic's name of the problem; {key} is the last of the path.
 _WRITTEN = {
@@ -128,9 +128,16 @@ def notes(config: Config) -> list[str]:
         for trunk in config.trunk
         if trunk.register_at is not None and not trunk.known_by
     ]
+    found += [
+        f"account {account.name}: its clients may call but no route begins at it"
+        for account in config.account
+        if account.name not in routed
+    ]
+    if config.account and not config.sip.websocket.origins:
+        found.append("sip.websocket.origins is empty: no browser's page may connect, only apps")
     if config.media.calls_that_fit < config.concurrent_calls:
         found.append(
-            f"media.ports holds {config.media.calls_that_fit} calls, the trunks' "
+            f"media.ports holds {config.media.calls_that_fit} calls, the peers' "
             f"concurrent_calls allow {config.concurrent_calls}: the ports run out first"
         )
     return found

@@ -6,20 +6,10 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from relay.config.values import (
-    LATER,
-    Count,
-    Name,
-    NetworkText,
-    Rate,
-    RecordingMode,
-    Seconds,
-    Secret,
-    Section,
-    Switch,
-)
+from relay.config.peer import Peer
+from relay.config.values import Identity, NetworkText, Seconds, Secret, Section, Switch
 from relay.errors import MalformedMessage
 from relay.sdp.crypto import Srtp
 from relay.sip.locate import is_numeric
@@ -28,7 +18,7 @@ from relay.sip.uri import SipUri
 # A host name whose last label is no number: 10.0.1 is a mistyped address.
 _NAME = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?\.)*[A-Za-z][A-Za-z0-9-]*\.?")
 TRANSPORTS = ("udp", "tcp", "tls")
-LATER_TRANSPORTS = ("ws", "wss")
+WEB_TRANSPORTS = ("ws", "wss")  # of voice clients, which connect to us
 Suite = Literal[
     "AES_CM_128_HMAC_SHA1_80",
     "AES_CM_128_HMAC_SHA1_32",
@@ -57,8 +47,11 @@ class Origination(Section):
             uri = SipUri.parse(value)
         except MalformedMessage:
             raise ValueError(f"{value!r} is not a SIP URI such as sip:192.0.2.1:5060") from None
-        if uri.transport in LATER_TRANSPORTS:
-            raise ValueError(f"transport {uri.transport} {LATER}: use udp, tcp or tls")
+        if uri.transport in WEB_TRANSPORTS:
+            raise ValueError(
+                f"transport {uri.transport} is for voice clients, which connect to us: "
+                "use udp, tcp or tls"
+            )
         if uri.transport not in (None, *TRANSPORTS):
             raise ValueError(f"transport {uri.transport!r} is not udp, tcp or tls")
         if uri.scheme == "sips" and uri.transport == "udp":
@@ -112,34 +105,9 @@ class Registration(Section):
         return Origination(uri=value).uri
 
 
-class NumberRule(Section):
-    """A called or calling number that matches as a whole is replaced (`\\1` is a group)."""
-
-    match: str
-    replace: str
-
-    @field_validator("match")
-    @classmethod
-    def _check_match(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"{value!r} is not a regular expression: {error}") from None
-        return value
-
-    @model_validator(mode="after")
-    def _check_replace(self) -> NumberRule:
-        try:
-            re.compile(self.match).sub(self.replace, "")  # reads the template, matches or not
-        except (re.error, IndexError) as error:
-            raise ValueError(f"replace {self.replace!r} does not fit match: {error}") from None
-        return self
-
-
-class Trunk(Section):
+class Trunk(Peer):
     """A SIP peer: a customer's PBX or a carrier."""
 
-    name: Name
     # Who it is. With both `allow` and `credentials`, both are enforced.
     allow: tuple[NetworkText, ...] = ()
     credentials: tuple[Credential, ...] = ()
@@ -160,29 +128,9 @@ class Trunk(Section):
     health_check_s: Annotated[float, Field(strict=True, ge=0, le=3600)] = 0.0
     outbound_credentials: Credential | None = None
     register_at: Annotated[Registration | None, Field(alias="register")] = None
-    # What happens in its calls.
-    recording: RecordingMode = "do-not-record"
     symmetric_rtp: Switch = False
-    prack: Literal["off", "supported", "required"] = "supported"
-    session_expires_s: Annotated[int, Field(strict=True, ge=0, le=86400)] = 1800
-    transfer: Literal["disable-all", "enable-all", "sip-only"] = "disable-all"
-    # Numbers and identities. `trusted` is a trunk of our RFC 3325 trust domain.
-    country: Annotated[str | None, Field(pattern=r"^[A-Z]{2}$")] = None
-    number_rules: tuple[NumberRule, ...] = ()
+    # It is of our RFC 3325 trust domain.
     trusted: Switch = False
-    # How much.
-    calls_per_second: Rate = 10.0
-    concurrent_calls: Count = 100
-    call_duration_s: Seconds | None = None
-
-    @field_validator("country")
-    @classmethod
-    def _check_country(cls, value: str | None) -> str | None:
-        import phonenumbers  # 50 ms, which most configurations need not wait for
-
-        if value is not None and value not in phonenumbers.SUPPORTED_REGIONS:
-            raise ValueError(f"{value!r} is not the two-letter code of a country")
-        return value
 
     @property
     def media_security(self) -> Srtp:
@@ -223,12 +171,14 @@ class Route(Section):
     """Calls of trunk `from` to `number` go to trunk `to`.
 
     `number` is exact (`+35315550100`), a prefix (`+353*`), any number (`+*`), anything
-    (`*`), or the literal name of a service.
+    (`*`), or the literal name of a service. Either side may be an account: its calls to
+    `number` go to the voice client `identity`, without one to the client of the called name.
     """
 
     from_: Annotated[str, Field(alias="from")]
     number: Annotated[str, Field(min_length=1)]
     to: str
+    identity: Identity | None = None
 
     @field_validator("number")
     @classmethod

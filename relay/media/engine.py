@@ -14,6 +14,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from relay import _native
 from relay.call.ports import (
@@ -34,7 +35,8 @@ from relay.media.port_pool import PortPool
 from relay.media.silence import reason_for_silence
 from relay.rtp.dtmf import KEYS
 from relay.rtp.stats import mos
-from relay.sdp.description import SrtpKey
+from relay.sdp.description import Fingerprint, SrtpKey
+from relay.webrtc.certificate import make_certificate
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT, _DROPS, _CHANGED = range(1, 7)
@@ -163,6 +165,9 @@ class Engine:
     ) -> None:
         self._bind_hosts = {False: address, True: address_ipv6}  # by family: is it IPv6?
         self._told = {False: advertise or address, True: advertise_ipv6 or address_ipv6 or ""}
+        self._certificate = make_certificate(datetime.now(UTC))
+        self.fingerprint = Fingerprint("sha-256", self._certificate.digest)
+        self.transcodes = False
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)

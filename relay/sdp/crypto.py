@@ -29,9 +29,12 @@ _HARMLESS = ("WSH=", "FEC_ORDER=")
 
 
 class Srtp(NamedTuple):
-    """What a trunk wants of its media: whether they are encrypted, and the suites in order."""
+    """What a peer wants of its media: whether they are encrypted, and the suites in order.
 
-    mode: Literal["off", "optional", "required"] = "off"
+    With "dtls" the keys come from DTLS over ICE (RFC 5763) and never stand in a description.
+    """
+
+    mode: Literal["off", "optional", "required", "dtls"] = "off"
     suites: tuple[str, ...] = ()
 
 

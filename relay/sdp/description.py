@@ -70,6 +70,50 @@ class SrtpKeys:
     send: SrtpKey
 
 
+class Fingerprint(NamedTuple):
+    """The hash of a certificate (RFC 8122): `algorithm` as "sha-256", `digest` its octets."""
+
+    algorithm: str
+    digest: bytes
+
+    def __str__(self) -> str:
+        """As a=fingerprint has it."""
+        return f"{self.algorithm} {self.digest.hex(':').upper()}"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IceDtls:
+    """What the descriptions of both sides agreed on for one leg (RFC 8839, 8842).
+
+    `local_*` are ours: a check's USERNAME is `local_ufrag:remote_ufrag`, and `local_pwd` proves
+    it. One of `fingerprints` must be that of the peer's certificate. `dtls_client` is our role:
+    we speak first when the peer is passive. A new `local_ufrag` is an ICE restart.
+    """
+
+    local_ufrag: str
+    local_pwd: str
+    remote_ufrag: str
+    remote_pwd: str
+    fingerprints: tuple[Fingerprint, ...]
+    dtls_client: bool = False
+
+
+class Coding(NamedTuple):
+    """How one leg of a transcoded call writes its audio, both ways.
+
+    `codec` is "OPUS", "PCMU" or "PCMA"; events (RFC 4733) and comfort noise (RFC 3389) have
+    payload types of this leg's own, at `clock_hz`. `fec` asks for Opus in-band FEC.
+    """
+
+    codec: str
+    payload_type: int
+    clock_hz: int
+    telephone_event: int | None = None
+    comfort_noise: int | None = None
+    ptime_ms: int = 20
+    fec: bool = False
+
+
 class LegMedia(NamedTuple):
     """What the engine must know of one leg after an offer/answer.
 
@@ -78,7 +122,9 @@ class LegMedia(NamedTuple):
     sent on, or None, with `clock_hz` the audio codec's RTP clock. `may_send`/`may_receive`
     follow the negotiated direction from the peer's point of view. `symmetric` allows one
     latch. `payload_map` has the numbers that this peer uses and its partner knows under
-    others, as (received, sent on). `srtp` is None for plain RTP.
+    others, as (received, sent on). `srtp` is None for plain RTP. With `webrtc` the address and
+    the keys come from ICE and DTLS: `remote` and `srtp` are None, and nothing passes until both
+    are done. `coding` is set on both legs of a call that is transcoded, on none otherwise.
     """
 
     remote: MediaAddress | None
@@ -90,3 +136,5 @@ class LegMedia(NamedTuple):
     symmetric: bool = False
     payload_map: tuple[tuple[int, int], ...] = ()
     srtp: SrtpKeys | None = None
+    webrtc: IceDtls | None = None
+    coding: Coding | None = None

@@ -153,6 +153,9 @@ class Endpoint:
     def is_open(self, hop: Hop) -> bool:
         return self._streams.is_open(hop)
 
+    def move(self, old: Hop, new: Hop) -> None:
+        self._streams.move(old, new)
+
     def trust(self, hop: Hop) -> None:
         self._streams.trust(hop)
 

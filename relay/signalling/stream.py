@@ -56,6 +56,7 @@ class Streams:
         self._allowance = STRANGERS_PER_S
         self._allowance_at = 0.0
         self._by_link: dict[int, Connection] = {}
+        self._moved: dict[int, int] = {}  # a lost link → the one that took its place
         self._by_peer: dict[tuple[str, str, int, str], Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -72,7 +73,7 @@ class Streams:
         """Over the connection named by `hop.link`; without one, over one to its address, which
         is opened if need be. False when that link is gone."""
         if hop.link:
-            connection = self._by_link.get(hop.link)
+            connection = self._by_link.get(self._moved.get(hop.link, hop.link))
             if connection is None:
                 return False
         else:
@@ -135,6 +136,10 @@ class Streams:
             connection.trusted = True
             connection.keep()
             self._places.prove(hop.link)
+
+    def move(self, old: Hop, new: Hop) -> None:
+        """What is for the connection of `old` goes over that of `new` from now on."""
+        self._moved[old.link] = new.link
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link

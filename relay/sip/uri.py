@@ -131,7 +131,7 @@ class SipUri(NamedTuple):
         )
 
 
-DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061, "ws": 80, "wss": 443}
 
 
 def transport_to(uri: SipUri) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from relay.call.authorization import Account
+from relay.call.authorization import Login
 from relay.config import Credential
 from relay.sip.digest import Challenge, Credentials, ha1
 from relay.sip.message import Request
@@ -73,7 +73,7 @@ def asking(
 ) -> tuple[World, Carrier]:
     world = World(**options)
     credential = Credential(username=USER, password=SecretStr(PASSWORD))
-    world.calls.accounts["carrier"] = Account("carrier", credential, world.calls)
+    world.calls.logins["carrier"] = Login("carrier", credential, world.calls)
     return world, Carrier(world, status, algorithms)
 
 
@@ -334,7 +334,7 @@ def test_the_callers_trunk_may_ask_for_credentials_too() -> None:
     """A call from the carrier: our BYE towards it is challenged."""
     world = World()
     credential = Credential(username=USER, password=SecretStr(PASSWORD))
-    world.calls.accounts["carrier"] = Account("carrier", credential, world.calls)
+    world.calls.logins["carrier"] = Login("carrier", credential, world.calls)
     world.carrier.call()
     world.run_until(lambda: 200 in world.carrier.statuses())
     world.run(1.0)

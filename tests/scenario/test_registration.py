@@ -7,7 +7,7 @@ import itertools
 import pytest
 from pydantic import SecretStr
 
-from relay.call.authorization import Account
+from relay.call.authorization import Login
 from relay.call.registration import TRANSITIONS, Event, Registration, State
 from relay.config import Credential
 from relay.config import Registration as Wanted
@@ -214,7 +214,7 @@ def test_lost_messages_change_nothing() -> None:
 def test_a_challenge_is_answered_and_kept_for_the_refresh(status: int) -> None:
     world, registrar, registration = registering()
     credential = Credential(username="u", password=SecretStr("p"))
-    world.calls.accounts["carrier"] = Account("carrier", credential, world.calls)
+    world.calls.logins["carrier"] = Login("carrier", credential, world.calls)
     plain = registrar.on_request
     ask, answer = {
         401: ("WWW-Authenticate", "Authorization"),
@@ -244,7 +244,7 @@ def test_a_challenge_is_answered_and_kept_for_the_refresh(status: int) -> None:
 def test_a_wrong_password_waits_and_is_told() -> None:
     world, registrar, registration = registering()
     credential = Credential(username="u", password=SecretStr("p"))
-    world.calls.accounts["carrier"] = Account("carrier", credential, world.calls)
+    world.calls.logins["carrier"] = Login("carrier", credential, world.calls)
     registrar.status = 401
     registrar.headers = {"WWW-Authenticate": str(Challenge("r", "n", "MD5", ("auth",)))}
     world.relay.register(world.now)

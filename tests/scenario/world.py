@@ -29,6 +29,7 @@ from relay.call.ports import (
 from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Trunk
 from relay.errors import NoMediaPorts, Refused
+from relay.sdp.description import Fingerprint
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
 from relay.sip.fields import Headers
@@ -97,6 +98,8 @@ class FakeMedia:
 
     def __init__(self, size: int = 100) -> None:
         self.size = size
+        self.fingerprint = Fingerprint("sha-256", bytes(range(32)))
+        self.transcodes = True
         self.open_count = 0
         self.calls: list[FakeCallMedia] = []
         self.families: list[tuple[bool, bool]] = []
@@ -160,12 +163,12 @@ class FakeRouter:
 
     at = identify
 
-    def trunk(self, name: str) -> Trunk:
+    def peer(self, name: str) -> Trunk:
         trunks = (*self.trunks.values(), *self._configured)
         return next(trunk for trunk in trunks if trunk.name == name)
 
     def plan(self, name: str) -> NumberingPlan:
-        return NumberingPlan(self.trunk(name))
+        return NumberingPlan(self.peer(name))
 
     def route(self, trunk: Trunk, number: str) -> tuple[object, list[Target]]:
         if not number.startswith("+"):
@@ -257,6 +260,9 @@ class World:
 
     def is_open(self, hop: Hop) -> bool:
         return False
+
+    def move(self, old: Hop, new: Hop) -> None:
+        """Nobody reconnects here."""
 
     def trust(self, hop: Hop) -> None:
         pass

@@ -194,11 +194,11 @@ to = "acme"
 )
 def test_a_number_that_a_route_names_is_called_as_it_is(dialled: str, number: str) -> None:
     router = Router(read(CONFIG, "relay.toml"))
-    _, (target,) = router.route(router.trunk("acme"), dialled)
+    _, (target,) = router.route(router.peer("acme"), dialled)
     assert target.uri.user == number
 
 
 def test_an_emergency_number_without_a_route_goes_nowhere() -> None:
     router = Router(read(CONFIG, "relay.toml"))
     with pytest.raises(Refused, match="leading"):
-        router.route(router.trunk("acme"), "999")
+        router.route(router.peer("acme"), "999")

@@ -145,20 +145,20 @@ def test_what_is_not_routed(number: str, status: int) -> None:
 def test_a_trunk_without_routes_calls_nobody() -> None:
     router = Router(config())
     with pytest.raises(Refused) as refused:
-        router.route(router.trunk("wide"), "+35315550100")
+        router.route(router.peer("wide"), "+35315550100")
     assert refused.value.status == 404
 
 
 def test_the_target_is_the_origination_with_the_called_number() -> None:
     router = Router(config(*ROUTES))
-    _, (target,) = router.route(router.trunk("narrow"), "+353-1555.0177")
+    _, (target,) = router.route(router.peer("narrow"), "+353-1555.0177")
     assert str(target.uri) == "sip:+35315550177@10.0.0.1"
     assert target.origin == "sip:10.0.0.1"
 
 
 def test_weights_divide_the_calls_of_the_lowest_priority() -> None:
     router = Router(config(*ROUTES), Random(7).random)
-    trunk = router.trunk("wide")
+    trunk = router.peer("wide")
     hosts = Counter(router.route(trunk, "+35315550177")[1][0].uri.host for _ in range(4000))
     assert set(hosts) == {"10.1.0.2", "10.1.0.3"}
     assert 2800 < hosts["10.1.0.2"] < 3200
@@ -167,7 +167,7 @@ def test_weights_divide_the_calls_of_the_lowest_priority() -> None:
 @pytest.mark.parametrize("chance", [0.0, 0.749999, 0.75, 0.9999999999999999])
 def test_every_chance_draws_an_origination(chance: float) -> None:
     router = Router(config(*ROUTES), lambda: chance)
-    _, (first, second, third) = router.route(router.trunk("wide"), "+35315550177")
+    _, (first, second, third) = router.route(router.peer("wide"), "+35315550177")
     assert first.uri.host in ("10.1.0.2", "10.1.0.3")
     assert {first.uri.host, second.uri.host} == {"10.1.0.2", "10.1.0.3"}
     assert third.uri.host == "10.1.0.1"  # of a higher priority value: after all others

@@ -1,0 +1,1 @@
+"""Voice client SDK: register, call, answer, play and record, on aiortc."""

@@ -1,0 +1,83 @@
+"""An account of the configuration: whose voice clients they are, and what proves it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from relay.config.peer import Peer
+from relay.config.values import Count, Name, Secret, Section, Switch
+from relay.sdp.crypto import Srtp
+
+SECRET_OCTETS = 32  # RFC 7518 section 3.2: a key of HS256 is as long as its hash
+_NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
+
+
+class TokenKey(Section):
+    """What the access tokens of an account are signed with (RFC 7518).
+
+    HS256 has a `secret` that the account's own servers share; ES256 the `public_key` of the
+    account, a PEM file. `id` is the token's `kid`.
+    """
+
+    id: Name
+    algorithm: Literal["HS256", "ES256"] = "HS256"
+    secret: Secret | None = None
+    public_key: str | None = None
+
+    @model_validator(mode="after")
+    def _check_key(self) -> TokenKey:
+        wanted, other = ("secret", "public_key")[:: 1 if self.algorithm == "HS256" else -1]
+        if getattr(self, wanted) is None or getattr(self, other) is not None:
+            raise ValueError(f"{self.algorithm} has a {wanted} and no {other}")
+        if self.secret is not None and len(self.secret.get_secret_value()) < SECRET_OCTETS:
+            raise ValueError(f"secret: HS256 needs at least {SECRET_OCTETS} characters")
+        return self
+
+
+class Account(Peer):
+    """The voice clients of one app. Each has an identity, which its access token names.
+
+    `revoked` is a file of token ids (`jti`), one a line, read again when it changes.
+    `caller_number` is who they are to a trunk, unless their token says.
+    """
+
+    keys: Annotated[tuple[TokenKey, ...], Field(min_length=1, max_length=10)]
+    revoked: str | None = None
+    caller_number: str | None = None
+    # Of one identity: how many devices may be registered, and for how long at most.
+    contacts: Annotated[int, Field(strict=True, ge=1, le=100)] = 10
+    registration_s: Annotated[int, Field(strict=True, ge=60, le=86400)] = 600
+    reconnect_s: Annotated[float, Field(strict=True, ge=0, le=300)] = 30.0
+    clients: Count = 10000
+    # An offer to a peer without a codec in common has ours beside its own.
+    transcode: Switch = True
+
+    # What a trunk may choose and a voice client cannot: its media are DTLS-SRTP by ICE, over
+    # TLS where it does not come through a proxy of ours.
+    secure: ClassVar[bool] = False
+    trusted: ClassVar[bool] = False
+    symmetric_rtp: ClassVar[bool] = False
+    try_next_after_s: ClassVar[float] = 4.0
+
+    @property
+    def media_security(self) -> Srtp:
+        """A voice client's media are DTLS-SRTP, always."""
+        return Srtp("dtls", ("AEAD_AES_128_GCM", "AES_CM_128_HMAC_SHA1_80"))
+
+    @field_validator("caller_number")
+    @classmethod
+    def _check_number(cls, value: str | None) -> str | None:
+        if value is not None and _NUMBER.fullmatch(value) is None:
+            raise ValueError(f"{value!r} is not an E.164 number such as +35315550100")
+        return value
+
+    @field_validator("keys")
+    @classmethod
+    def _check_ids(cls, value: tuple[TokenKey, ...]) -> tuple[TokenKey, ...]:
+        for at, key in enumerate(value):
+            if key.id in [other.id for other in value[:at]]:
+                raise ValueError(f"id {key.id!r} is there twice")
+        return value

@@ -1,0 +1,1 @@
+"""HTTP: the demonstration page, and later the operator's API."""
