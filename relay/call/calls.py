@@ -13,12 +13,14 @@ from relay.call.alarms import Alarms
 from relay.call.authorization import Login
 from relay.call.boundary import Boundary
 from relay.call.call import Call
+from relay.call.clients import Client, Clients
 from relay.call.events import Referred
 from relay.call.guard import Guard
 from relay.call.health import Health
 from relay.call.invite import Discarded, IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
+from relay.call.registrar import Registrar
 from relay.call.setup import set_up
 from relay.call.transfer import Transfer
 from relay.config import Limits
@@ -115,6 +117,8 @@ class Calls:
             trunk: Login(trunk, credential, self) for trunk, credential in (ours or {}).items()
         }
         self.registrations: tuple[Registration, ...] = ()
+        self.clients = Clients()
+        self.registrar = Registrar(self)
         self.health = Health(self)
         self.stopping = False
         self.active: dict[str, Call] = {}
@@ -124,7 +128,12 @@ class Calls:
     # --- from the endpoint
 
     def identify(self, source: Hop) -> Trunk | None:
-        """Whose address this is, or whose certificate is at the other end."""
+        """Whose address this is, or whose certificate is at the other end.
+
+        What comes over a WebSocket is a voice client's, whatever its address.
+        """
+        if source.is_websocket:
+            return None
         if source.transport != "tls":
             return self.router.identify(source.host)
         return self.router.identify(source.host, self.signalling.peer_names(source))
@@ -133,6 +142,16 @@ class Calls:
         """Whether a call would miss this connection."""
         link = connection.link
         return any(leg.reuse is not None and leg.reuse.link == link for leg in self._legs.values())
+
+    def keeps(self, connection: Hop) -> float:
+        """For how long what is for a connection that was lost waits, in seconds."""
+        client = self.clients.of(connection)
+        return client.account.reconnect_s if client is not None else 0.0
+
+    def on_flow_lost(self, connection: Hop, now: float) -> None:
+        """A voice client's connection is gone, and it has not come back on another one."""
+        self.clients.lost(connection)
+        self.registrar.lost(connection)
 
     def has_dialog(self, request: Request) -> bool:
         """Whether a request is in a dialog of ours, whoever sent it."""
@@ -146,7 +165,8 @@ class Calls:
     def on_request(self, tx: Transaction, request: Request, source: Hop, now: float) -> None:
         """A request other than ACK and CANCEL that started a server transaction.
 
-        `tx.user` is the trunk that it is from, None for a dialog's peer at another address.
+        `tx.user` is the trunk or the `Client` that it is from, None for a dialog's peer at
+        another address.
         """
         try:
             if request.to.tag is not None:
@@ -305,6 +325,9 @@ class Calls:
         trunk = tx.user
         if trunk is None:
             raise Refused(403, "")
+        if isinstance(trunk, Client):
+            self._of_client(tx, request, source, trunk, now)
+            return
         _check_secure(trunk, source)
         if request.method == "INVITE":
             set_up(self, tx, request, source, trunk, now)
@@ -312,6 +335,19 @@ class Calls:
             self.signalling.respond(tx, self.capabilities(request, self.token()))
         elif request.method in ("REFER", "NOTIFY"):
             raise Refused(403, f"{request.method} is served inside a call only")
+        else:
+            status = unserved(request.method)
+            self.signalling.respond(tx, refuse(request, status, self.token()))
+
+    def _of_client(
+        self, tx: Transaction, request: Request, source: Hop, client: Client, now: float
+    ) -> None:
+        if request.method == "INVITE":
+            if not client.may_call_out:
+                raise Refused(403, "this access token does not allow calls (out)")
+            set_up(self, tx, request, source, client.account, now)
+        elif request.method == "OPTIONS":
+            self.signalling.respond(tx, self.capabilities(request, self.token()))
         else:
             status = unserved(request.method)
             self.signalling.respond(tx, refuse(request, status, self.token()))

@@ -39,7 +39,12 @@ DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
 
 
 def set_up(
-    calls: Calls, tx: Transaction, request: Request, source: Hop, trunk: Trunk, now: float
+    calls: Calls,
+    tx: Transaction,
+    request: Request,
+    source: Hop,
+    trunk: Trunk | Account,
+    now: float,
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
     _check(calls, request, source)
@@ -108,7 +113,7 @@ def _open(
     tx: Transaction,
     request: Request,
     source: Hop,
-    trunk: Trunk,
+    trunk: Trunk | Account,
     targets: Sequence[Target],
     callee_trunk: str,
     now: float,

@@ -88,6 +88,8 @@ class UserAgent:
         """A stream connection is gone, or could not be made."""
         self._now = now
         self._layer.transport_failed(hop, now)
+        if hop.is_websocket:
+            self._guard(self.calls.on_flow_lost, hop, now)
 
     def not_sent(self, output: layer.Send, now: float) -> None:
         """It can never be sent: too long, or to what is no address."""

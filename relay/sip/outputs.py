@@ -29,6 +29,11 @@ class Hop(NamedTuple):
     def reliable(self) -> bool:
         return self.transport != "udp"
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether only voice clients come this way (RFC 7118)."""
+        return self.transport in ("ws", "wss")
+
 
 class Send(NamedTuple):
     """Octets for the transport. `tx` is to be named when sending fails."""
