@@ -187,6 +187,7 @@ def _summary(config: Config) -> dict[str, Any]:
             "calls_that_fit": config.media.calls_that_fit,
         },
         "concurrent_calls": config.concurrent_calls,
+        "http": config.http.listen if config.http else None,
         "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
         "routes": [
             {"from": route.from_, "number": route.number, "to": route.to} for route in config.route
@@ -218,6 +219,8 @@ def _print_summary(name: str, config: Config) -> None:
         f"media {media['address']} ports {first}-{last}: {media['calls_that_fit']} calls fit, "
         f"the trunks allow {config.concurrent_calls}"
     )
+    if summary["http"]:
+        console.print(f"tells http://{summary['http']}/health how it is")
     console.print(_trunk_table(summary["trunks"]))
     routes = Table("from", "number", "to", title="Routes", title_justify="left")
     for route in summary["routes"]:

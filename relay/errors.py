@@ -6,6 +6,7 @@ with which status code (`status_hint`). Anything else that is raised is a bug.
 
 from __future__ import annotations
 
+import os
 from typing import ClassVar, Literal
 
 Fault = Literal["us", "peer", "upstream"]
@@ -115,6 +116,19 @@ class NoMediaPorts(RelayError):
 
 class ListenError(RelayError):
     """An address could not be bound at start; the text names address, port and who to ask."""
+
+
+def cannot_bind(transport: str, host: str, port: int, error: OSError) -> ListenError:
+    """What failed, where, and who can tell why."""
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    kind = "ulnp" if transport == "udp" else "tlnp"
+    cause = error if error.errno else error.__cause__ or error.__context__
+    number = getattr(cause, "errno", None)  # uvloop has it one step down
+    reason = os.strerror(number) if number else str(error)
+    return ListenError(
+        f"cannot listen on {transport}:{where}: {reason}; "
+        f"`ss -{kind} 'sport = :{port}'` shows who holds the port"
+    )
 
 
 class CertificateError(RelayError):

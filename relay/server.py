@@ -14,7 +14,7 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -28,7 +28,7 @@ from relay.call.health import Health
 from relay.call.ports import MediaEvent, RecordingEnded
 from relay.call.registration import Registration
 from relay.call.router import Router
-from relay.config import Config, Media
+from relay.config import Config, Http, Media
 from relay.errors import ListenError, RelayError
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
@@ -37,6 +37,9 @@ from relay.recording.recorder import FileRecorder
 from relay.recording.store import check_writable, directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.tls import Credentials
+
+if TYPE_CHECKING:
+    from relay.control.http import HttpServer
 
 STATUS_EVERY_S = 60.0
 JOURNAL_S = 0.1
@@ -126,6 +129,7 @@ class Server:
             config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug, self._credentials)
+        self._http = self._http_server(config.http) if config.http is not None else None
         self.calls.health = Health(self.calls, config.trunk)
         self.calls.registrations = tuple(
             Registration(trunk.name, trunk.register_at, self.calls)
@@ -138,6 +142,8 @@ class Server:
         _check_media_addresses(self._config.media)
         self.engine.start(self._loop)
         await self.endpoint.start()
+        if self._http is not None:
+            await self._http.start()
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
@@ -150,13 +156,29 @@ class Server:
             media=f"{self._config.media.address}:{self._config.media.ports[0]}-"
             f"{self._config.media.ports[1]}",
             recordings=str(self._store),
+            http=self._config.http.listen if self._config.http else None,
             pid=os.getpid(),
         )
         status = self._loop.create_task(self._report_status())
         await self._stop.wait()
         status.cancel()
         await self._drain()
+        if self._http is not None:
+            await self._http.close()
         self._close()
+
+    def _http_server(self, http: Http) -> HttpServer:
+        # Imported here: a node without [http] starts without its memory and half a second.
+        from relay.control.http import HttpServer, application, page_files
+
+        app = application(
+            self._config.region.id,
+            self._config.client_urls,
+            lambda: self.calls.stopping,
+            page_files(),
+            self._on_bug,
+        )
+        return HttpServer(*http.address, app)
 
     def _repair(self) -> None:
         """Look after the directory before anything is served. Raises StoreError."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from relay.config.account import Account
 from relay.config.certificate import check_authorities, read_certificate
-from relay.config.models import Media, Region, Sip
+from relay.config.models import Http, Media, Region, Sip
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import Network
 from relay.errors import CertificateError
@@ -54,7 +54,7 @@ def _addresses(parts: Parts) -> Iterator[str]:
         yield from _media(media)
         yield from _ipv6(sip, media, parts.get("trunk", ()))
     if region is not None:
-        yield from _outside(region, sip, media, parts.get("trunk", ()))
+        yield from _outside(region, sip, media, parts.get("http"), parts.get("trunk", ()))
 
 
 def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
@@ -128,7 +128,11 @@ def _ipv6(sip: Sip | None, media: Media, trunks: Sequence[Trunk | None]) -> Iter
 
 
 def _outside(
-    region: Region, sip: Sip | None, media: Media | None, trunks: Sequence[Trunk | None]
+    region: Region,
+    sip: Sip | None,
+    media: Media | None,
+    http: Http | None,
+    trunks: Sequence[Trunk | None],
 ) -> Iterator[str]:
     """Nothing that is configured may lie outside the region's networks."""
     single: list[tuple[str, str]] = []
@@ -137,6 +141,8 @@ def _outside(
     if media is not None:
         single += [("media.address", media.address)]
         single += [("media.address_ipv6", media.address_ipv6 or "")]
+    if http is not None:
+        single.append(("http.listen", http.address[0]))
     for index, trunk in enumerate(trunks):
         targets = trunk.targets if trunk else ()
         if trunk is not None and trunk.register_at is not None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from relay.config.account import Account
-from relay.config.trunk import Route, Trunk
+from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import (
     LATER,
     Address,
@@ -23,6 +23,7 @@ from relay.config.values import (
     Seconds,
     Section,
     address,
+    host_port,
     server_address,
 )
 from relay.sip.uri import DEFAULT_PORTS
@@ -60,8 +61,7 @@ class Listen(Section):
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport}:{host}:{self.port}"
+        return f"{self.transport}:{host_port(self.host, self.port)}"
 
     @staticmethod
     def parse(text: str) -> Listen:
@@ -230,9 +230,21 @@ class Database(Section):
 
 
 class Http(Section):
-    """Accepted for later versions; not used yet."""
+    """The listener of `/health` and the demo page: plain HTTP, `address:port`."""
 
     listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _check_listen(cls, value: str) -> str:
+        host, port = server_address(value, 0)
+        if not port:
+            raise ValueError(f"{value!r} is not of the form 127.0.0.1:8080")
+        return host_port(host, port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return server_address(self.listen)
 
 
 class Log(Section):
@@ -288,6 +300,15 @@ class Config(Section):
     trunk: tuple[Trunk, ...] = ()
     account: tuple[Account, ...] = ()
     route: tuple[Route, ...] = ()
+
+    @property
+    def client_urls(self) -> tuple[str, ...]:
+        """Where voice clients connect, as their peers see it."""
+        web = [listen for listen in self.sip.listen if listen.transport in WEB_TRANSPORTS]
+        seen = {False: self.sip.advertise, True: self.sip.advertise_ipv6}
+        return tuple(
+            f"{at.transport}://{host_port(seen[':' in at.host] or at.host, at.port)}" for at in web
+        )
 
     @property
     def peers(self) -> tuple[Trunk | Account, ...]:

@@ -7,6 +7,7 @@ so that as few mistakes as possible hide others.
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from relay.sip.uri import transport_to
 EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
 SECRETS = ("password", "secret")
-UNUSED = ("database", "http")
+UNUSED = ("database",)
 LISTED = ("trunk", "account", "route")  # sections that are there several times
 
 # What a value should be, by pydantic's name of the problem; {key} is the last of the path.
@@ -133,6 +134,11 @@ def notes(config: Config) -> list[str]:
         for account in config.account
         if account.name not in routed
     ]
+    if config.http is not None and not ipaddress.ip_address(config.http.address[0]).is_loopback:
+        found.append(
+            "http.listen is plain HTTP that other machines can reach: put a proxy with HTTPS "
+            "before it, without which no browser gives the page its microphone"
+        )
     if config.account and not config.sip.websocket.origins:
         found.append("sip.websocket.origins is empty: no browser's page may connect, only apps")
     if config.media.calls_that_fit < config.concurrent_calls:

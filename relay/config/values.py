@@ -53,6 +53,11 @@ def server_address(text: str, port: int = 53) -> tuple[str, int]:
     return address(host), port
 
 
+def host_port(host: str, port: int) -> str:
+    """As URIs have it: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _network(value: Any) -> Any:
     if not isinstance(value, str):
         return value

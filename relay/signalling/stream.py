@@ -11,12 +11,11 @@ from itertools import count
 import structlog
 
 from relay.call.router import NOBODY
-from relay.errors import ListenError, MalformedMessage
+from relay.errors import MalformedMessage, cannot_bind
 from relay.signalling.connection import Connection
 from relay.signalling.places import Places
 from relay.signalling.tls import Credentials
 from relay.signalling.tls_session import TlsSession
-from relay.signalling.udp import cannot_bind
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import param_of
@@ -67,7 +66,7 @@ class Streams:
         try:
             return await loop.create_server(accept, host, port, reuse_address=True)
         except OSError as error:
-            raise ListenError(cannot_bind(transport, host, port, error)) from error
+            raise cannot_bind(transport, host, port, error) from error
 
     def send(self, data: bytes, hop: Hop) -> bool:
         """Over the connection named by `hop.link`; without one, over one to its address, which

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from relay.errors import ListenError
+from relay.errors import cannot_bind
 from relay.sip.transaction import Hop
 
 # Too long, or no address that a datagram goes to: trying again changes nothing.
@@ -37,7 +36,7 @@ class UdpListener(asyncio.DatagramProtocol):
             sock = _bound(host, port)
             await loop.create_datagram_endpoint(lambda: self, sock=sock)
         except OSError as error:
-            raise ListenError(cannot_bind("udp", host, port, error)) from error
+            raise cannot_bind("udp", host, port, error) from error
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.DatagramTransport", transport)
@@ -82,16 +81,3 @@ def _bound(host: str, port: int) -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-def cannot_bind(transport: str, host: str, port: int, error: OSError) -> str:
-    """The text of a ListenError: what failed, where, and who can tell why."""
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    kind = "ulnp" if transport == "udp" else "tlnp"
-    cause = error if error.errno else error.__cause__ or error.__context__
-    number = getattr(cause, "errno", None)  # uvloop has it one step down
-    reason = os.strerror(number) if number else str(error)
-    return (
-        f"cannot listen on {transport}:{where}: {reason}; "
-        f"`ss -{kind} 'sport = :{port}'` shows who holds the port"
-    )

@@ -86,8 +86,28 @@ def test_every_key_is_shown_in_the_example() -> None:
 def test_sections_of_later_versions_are_noted() -> None:
     assert [note for note in notes(example()) if "not used" in note] == [
         "[database] is accepted but not used by this version",
-        "[http] is accepted but not used by this version",
     ]
+
+
+def test_where_http_is_listened_at() -> None:
+    http = example().http
+    assert http is not None and http.address == ("127.0.0.1", 8080)
+    config = read(changed(('"127.0.0.1:8080"', '"[::1]:8080"')), "region.toml")
+    assert config.http is not None and config.http.address == ("::1", 8080)
+    wide = read(changed(('"127.0.0.1:8080"', '"0.0.0.0:8080"')), "region.toml")
+    told = [note for note in notes(wide) if note.startswith("http.listen")]
+    assert told and "HTTPS" in told[0]
+    assert not any("http.listen" in note for note in notes(example()))
+
+
+def test_where_voice_clients_connect() -> None:
+    listens = '["udp:127.0.0.1:5060", "ws:127.0.0.1:5070", "ws:[::1]:5070"]'
+    text = changed(
+        ('["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]', listens),
+        ('# advertise = "203.0.113.10"', 'advertise = "203.0.113.10"'),
+        ('address = "127.0.0.1"', 'address = "127.0.0.1"\naddress_ipv6 = "::1"'),
+    )
+    assert read(text, "region.toml").client_urls == ("ws://203.0.113.10:5070", "ws://[::1]:5070")
 
 
 def test_how_a_trunks_media_are_secured() -> None:
@@ -167,6 +187,9 @@ def test_a_pool_smaller_than_the_limits_is_noted() -> None:
         ('name = "acme"', 'name = "a cme"', "trunk[0].name: 'a cme' may hold letters"),
         ("127.0.0.3/32", "127.0.0.2/32", "trunk[1].allow[0]: 127.0.0.2/32 is listed in trunk[0]"),
         ("file:var/recordings", "var/recordings", "did you mean 'file:var/recordings'?"),
+        ('"127.0.0.1:8080"', '"127.0.0.1"', "http.listen: '127.0.0.1' is not of the form 127.0."),
+        ('"127.0.0.1:8080"', '"localhost:8080"', "http.listen: 'localhost:8080' is not an IP"),
+        ('"127.0.0.1:8080"', '"192.0.2.1:8080"', "http.listen: 192.0.2.1 is outside region.netw"),
         ("[[route]]", "[route]", "is not TOML"),
         ("[[trunk]]", "[trunk]", "every trunk begins with [[trunk]]"),
         ('id = "ie1"', "id = ie1", "(at line 10, column 6): id = ie1: text stands in quotes"),

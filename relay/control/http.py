@@ -1,0 +1,149 @@
+"""HTTP in the relay's own loop: `/health` for whoever watches the node, and the demo page.
+
+It is plain HTTP for this machine (loopback by default): what is to be reached from elsewhere
+stands behind a proxy that speaks HTTPS, without which a browser gives no page its microphone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import mimetypes
+import socket
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from importlib import resources
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+
+from relay.errors import cannot_bind
+
+CONNECTIONS = 100  # at once; more get 503
+LAST_ANSWERS_S = 1  # for those under way at a shutdown
+NOT_BUILT = "The page is not built here: `make run` builds it (it needs Node.js and npm).\n"
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "microphone=(self), camera=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+# Nothing is loaded from elsewhere; the page speaks to the region's own listeners only.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "media-src 'self' blob:; connect-src 'self' {listeners}; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def page_files() -> dict[str, bytes]:
+    """The demo page as `make run` builds it; empty where it was not."""
+    directory = resources.files("relay.control").joinpath("page")
+    if not directory.is_dir():
+        return {}
+    return {file.name: file.read_bytes() for file in directory.iterdir() if file.is_file()}
+
+
+def application(
+    region: str,
+    listeners: tuple[str, ...],
+    stopping: Callable[[], bool],
+    files: Mapping[str, bytes],
+    on_bug: Callable[[Exception], None],
+) -> FastAPI:
+    """What is served. `listeners` are the URLs at which voice clients connect, the first first."""
+    app = FastAPI(openapi_url=None)  # its pages about itself load from elsewhere
+    headers = {**HEADERS, "Content-Security-Policy": POLICY.format(listeners=" ".join(listeners))}
+
+    @app.middleware("http")
+    async def add_headers(
+        request: Request, answer: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        response = await answer(request)
+        response.headers.update(headers)
+        return response
+
+    @app.exception_handler(Exception)
+    async def bug(request: Request, error: Exception) -> Response:
+        on_bug(error)
+        return PlainTextResponse("Internal error\n", 500)
+
+    @app.api_route("/health", methods=["GET", "HEAD"])
+    async def health() -> JSONResponse:
+        state = "stopping" if stopping() else "serving"
+        status = 503 if stopping() else 200
+        return JSONResponse({"status": state, "region": region}, status)
+
+    @app.get("/settings")
+    async def settings() -> JSONResponse:
+        """What the page must know to sign in."""
+        return JSONResponse({"region": region, "listeners": listeners})
+
+    @app.get("/{name}")
+    @app.get("/")
+    async def page(name: str = "index.html") -> Response:
+        if not files:
+            return PlainTextResponse(NOT_BUILT, 503)
+        if name not in files:
+            return PlainTextResponse("Not found\n", 404)
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        return Response(files[name], media_type=kind)
+
+    return app
+
+
+class _Uvicorn(uvicorn.Server):
+    """Signals are the relay's: they drain it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """One listener. Everything runs on the loop that called `start`."""
+
+    def __init__(self, host: str, port: int, app: FastAPI) -> None:
+        self._address = (host, port)
+        # Its own log is no log of ours: it knows neither our format nor our masks.
+        logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+        self._server = _Uvicorn(
+            uvicorn.Config(
+                app,
+                loop="none",
+                http="h11",
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                limit_concurrency=CONNECTIONS,
+                timeout_graceful_shutdown=LAST_ANSWERS_S,
+            )
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Bind and serve. Raises ListenError."""
+        host, port = self._address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(self._address)
+            listening.listen()
+        except OSError as error:
+            listening.close()
+            raise cannot_bind("http", host, port, error) from error
+        self._task = asyncio.create_task(self._server.serve([listening]))
+
+    async def close(self) -> None:
+        """No new request; those under way have a second."""
+        if self._task is not None:
+            self._server.should_exit = True
+            await self._task
