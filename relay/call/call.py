@@ -17,17 +17,20 @@ from relay.call.branches import Branches
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
 from relay.call.ending import q850, rejection, target_status
-from relay.call.hunt import Hunt
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
     SIDES,
     CallMedia,
+    ConsentLost,
     DropBurst,
     DtmfPressed,
     FirstPacket,
     Latched,
     MediaEvent,
+    PathSelected,
+    Secured,
+    SecuringFailed,
     Side,
     StreamChanged,
 )
@@ -40,6 +43,8 @@ from relay.sip.reasons import REASONS
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.calls import Calls
+    from relay.call.fork import Fork
+    from relay.call.hunt import Hunt
     from relay.call.midcall import MidCall
     from relay.call.renegotiation import Renegotiation
     from relay.call.session_timer import Refresh
@@ -58,7 +63,7 @@ class Call:
         self.transfers: list[Transfer] = []
         self.caller: CallerLeg
         self.callee: CalleeLeg
-        self.hunt: Hunt
+        self.hunt: Hunt | Fork
         self.media: CallMedia
         self.negotiation: Negotiation
         self.branches: Branches
@@ -184,6 +189,16 @@ class Call:
             self._log("media_drops", side=side, reason=event.reason, count=event.count)
         elif isinstance(event, StreamChanged):
             self._log("media_stream_changed", side=side)
+        elif isinstance(event, PathSelected):
+            self._log("media_path_selected", side=side, host=event.host, port=event.port)
+        elif isinstance(event, Secured):
+            self._log("media_secured", side=side, suite=event.suite)
+        elif isinstance(event, ConsentLost):  # what it is followed by decides: a path, or silence
+            self._log("media_consent_lost", side=side)
+        elif isinstance(event, SecuringFailed):
+            self.calls.counters["media_not_secured"] += 1
+            self._log("media_not_secured", side=side, why=event.why)
+            self.feed(e.NegotiationFailed(f"the {side}'s audio is not secured: {event.why}"), now)
         else:
             self.feed(e.SilentTooLong(event.side), now)
 

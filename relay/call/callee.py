@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from relay.call.events import Answered, Rang
 from relay.call.hiding import without_addresses
@@ -17,7 +17,18 @@ from relay.sip.transaction import Hop
 
 if TYPE_CHECKING:
     from relay.call.call import Call
-    from relay.call.hunt import Hunt
+
+
+class Seeker(Protocol):
+    """Whose attempts these are: a hunt's, one after the other, or a fork's, all at once."""
+
+    def on_rang(self, leg: CalleeLeg, event: Rang, now: float) -> None: ...
+
+    def on_answered(self, leg: CalleeLeg, event: Answered, now: float) -> None: ...
+
+    def on_refused(
+        self, leg: CalleeLeg, status: int, response: Response | None, now: float
+    ) -> None: ...
 
 
 class CalleeLeg(Leg):
@@ -27,18 +38,20 @@ class CalleeLeg(Leg):
         "_ack_waits",
         "_branches",
         "_grown",
-        "_hunt",
+        "_seeker",
         "abandoned",
+        "alone",
         "delayed_offer",
         "hop",
         "invite",
     )
 
-    def __init__(self, call: Call, trunk: str, hunt: Hunt, side: Side = Side.CALLEE) -> None:
+    def __init__(self, call: Call, trunk: str, seeker: Seeker, side: Side = Side.CALLEE) -> None:
         super().__init__(call, side, trunk, call.calls.token())
-        self._hunt = hunt
+        self._seeker = seeker
         self.hop: Hop | None = None  # where the INVITE went
         self.abandoned = False  # another attempt took its place
+        self.alone = True  # no other attempt is made beside this one
         self.invite: OutgoingInvite | None = None
         self.delayed_offer = False  # the INVITE carries none: the callee makes the offer
         self._ack_waits = False
@@ -78,12 +91,13 @@ class CalleeLeg(Leg):
             return self.dialog
         return next(iter(self._branches.values())).dialog
 
-    def cancel(self) -> None:
-        """Give up before the answer; a 2xx that crosses is acknowledged and ended."""
+    def cancel(self, reason: str = "") -> None:
+        """Give up before the answer; a 2xx that crosses is acknowledged and ended. `reason` is
+        the CANCEL's (RFC 3326)."""
         if self.invite is None:
             self.leave()
         else:
-            self.invite.cancel()
+            self.invite.cancel(reason)
 
     def acknowledge(self, sdp: bytes) -> None:
         """The ACK that had to wait for the caller's answer to a delayed offer."""
@@ -111,7 +125,7 @@ class CalleeLeg(Leg):
         # Two attempts may have the same tag: ours tells them apart.
         key, reliable = self.local_tag + tag, rseq is not None
         event = Rang(key, response.status, reason, response.body, reliable)
-        self._hunt.on_rang(self, event, now)
+        self._seeker.on_rang(self, event, now)
 
     def _is_reliable(self, branch: EarlyDialog, response: Response, rseq: int) -> bool:
         """Acknowledge it when it is new and in its turn; else it is dropped."""
@@ -181,7 +195,7 @@ class CalleeLeg(Leg):
         if not self._ack_waits:
             invite.acknowledge(dialog, b"")
         branch = self.local_tag + (response.to.tag or "")
-        self._hunt.on_answered(self, Answered(branch, response.body), now)
+        self._seeker.on_answered(self, Answered(branch, response.body), now)
 
     def _stay_connected(self, invite: OutgoingInvite) -> None:
         """The connection of the INVITE goes on when the dialog leads to its peer, whose
@@ -200,7 +214,7 @@ class CalleeLeg(Leg):
         cancelled = self.invite is not None and self.invite.cancelled
         self.leave()
         if not cancelled:
-            self._hunt.on_refused(self, status, response, now)
+            self._seeker.on_refused(self, status, response, now)
 
     def leave(self) -> None:
         super().leave()

@@ -24,6 +24,7 @@ from relay.sip.transaction import Hop, Transaction
 
 if TYPE_CHECKING:
     from relay.call.call import Call
+    from relay.call.clients import Client
 
 
 def wants_sips(request: Request) -> bool:
@@ -41,9 +42,16 @@ class CallerLeg(Leg):
     __slots__ = ("_early", "_held", "_reliable", "_tags", "_when_reliable", "invite")
 
     def __init__(
-        self, call: Call, trunk: str, tx: Transaction, request: Request, source: Hop
+        self,
+        call: Call,
+        trunk: str,
+        tx: Transaction,
+        request: Request,
+        source: Hop,
+        client: Client | None = None,
     ) -> None:
         super().__init__(call, Side.CALLER, trunk, call.calls.token())
+        self.client = client
         self.reuse = source if source.transport != "udp" else None
         self.peer = source.host
         self.contact = self.signalling.contact(source, wants_sips(request))

@@ -14,7 +14,7 @@ from relay.call.authorization import Login
 from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.clients import Client, Clients
-from relay.call.events import Referred
+from relay.call.events import Lost, Referred
 from relay.call.guard import Guard
 from relay.call.health import Health
 from relay.call.invite import Discarded, IncomingInvite
@@ -150,8 +150,23 @@ class Calls:
 
     def on_flow_lost(self, connection: Hop, now: float) -> None:
         """A voice client's connection is gone, and it has not come back on another one."""
+        for leg in self._on(connection):
+            if leg.call.has(leg):
+                text = f"the {leg.name}'s connection was lost and did not come back"
+                leg.call.feed(Lost(leg.side, text), now)
         self.clients.lost(connection)
         self.registrar.lost(connection)
+
+    def move(self, old: Hop, new: Hop) -> None:
+        """A voice client is on another connection now: its calls go on over that one."""
+        for leg in self._on(old):
+            leg.reuse = new
+        self.signalling.move(old, new)
+
+    def _on(self, connection: Hop) -> list[Leg]:
+        """The legs whose peer is at the other end of a connection."""
+        link = connection.link
+        return [leg for leg in {*self._legs.values()} if leg.reuse and leg.reuse.link == link]
 
     def has_dialog(self, request: Request) -> bool:
         """Whether a request is in a dialog of ours, whoever sent it."""
@@ -345,7 +360,7 @@ class Calls:
         if request.method == "INVITE":
             if not client.may_call_out:
                 raise Refused(403, "this access token does not allow calls (out)")
-            set_up(self, tx, request, source, client.account, now)
+            set_up(self, tx, request, source, client, now)
         elif request.method == "OPTIONS":
             self.signalling.respond(tx, self.capabilities(request, self.token()))
         else:
@@ -354,7 +369,10 @@ class Calls:
 
     def _may_use(self, leg: Leg, source: Hop) -> bool:
         """Who may speak in a dialog: its trunk's addresses, those that its INVITE came from or
-        went to, and where the peer's Contact points."""
+        went to, and where the peer's Contact points; in a voice client's its connection, or
+        another one of the same client."""
+        if leg.client is not None or source.is_websocket:
+            return self._is_client_of(leg, source)
         if source.transport != "tls" and self.router.peer(leg.trunk).secure:
             return False
         trunk = self.identify(source)
@@ -366,6 +384,15 @@ class Calls:
             return False
         place = leg.dialog.next_hop_uri().host
         return _is_at(place, source.host) or self.signalling.leads_to(place, source.host)
+
+    def _is_client_of(self, leg: Leg, source: Hop) -> bool:
+        """Its token may have expired meanwhile: a call outlives it."""
+        if leg.client is None or not source.is_websocket:
+            return False
+        if leg.reuse is not None and leg.reuse.link == source.link:
+            return True
+        other = self.clients.of(source)
+        return other is not None and other.is_same(leg.client)
 
     def _count_refusal(self, request: Request, error: RelayError, source: Hop) -> None:
         status = error.status if isinstance(error, Refused) else error.status_hint

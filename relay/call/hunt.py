@@ -25,6 +25,7 @@ from relay.sip.uri import SipUri
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.call import Call
+    from relay.call.clients import Client as VoiceClient
 
 CALLED = "the called side"  # to the caller: which trunk that is, is not its affair
 
@@ -87,12 +88,17 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
 
 
 class Target(NamedTuple):
-    """An address to try; `origin` is the origination URI that it stands for, or ""."""
+    """An address to try; `origin` is the origination URI that it stands for, or "".
+
+    A device of a voice client is `client`'s, and reached over the connection `hop` only.
+    """
 
     uri: SipUri
     origin: str = ""
     redirected: bool = False  # the peer named it, not the configuration
     last_resort: bool = False  # for disaster recovery: after all others, whatever their health
+    hop: Hop | None = None
+    client: VoiceClient | None = None
 
 
 class Client(Protocol):

@@ -16,14 +16,14 @@ from urllib.parse import unquote
 
 from relay.call.hiding import ADDRESS, LONGEST
 from relay.errors import MalformedMessage
+from relay.sip.fields import Headers
 from relay.sip.headers import NameAddr
+from relay.sip.message import Request
 from relay.sip.uri import OtherUri, Params, SipUri, param_of
 
 if TYPE_CHECKING:
     from relay.call.numbers import NumberingPlan
     from relay.config import Account, Trunk
-    from relay.sip.fields import Headers
-    from relay.sip.message import Request
 
 ANONYMOUS = NameAddr("Anonymous", SipUri("sip", "anonymous", None, "anonymous.invalid"))
 ASSERTED = ("P-Asserted-Identity", "Remote-Party-ID")
@@ -50,10 +50,11 @@ _HEADER_VALUE = re.compile(r"[A-Za-z0-9%_.!~*'()+-]{1,128}")
 
 
 class Identity:
-    """The identities of one INVITE on their way from trunk `source` to trunk `target`.
+    """The identities of one INVITE on their way to `target`.
 
     `from_` is the From without a tag, `fields` the header fields that say more, `dropped`
-    how many could not be read. `ours` is our address towards `target`.
+    how many could not be read. What is asserted counts when it is `believed`: a trusted
+    trunk's. `ours` is our address towards `target`.
     """
 
     __slots__ = ("_numbers", "_ours", "_private", "_trusted", "dropped", "fields", "from_")
@@ -61,7 +62,7 @@ class Identity:
     def __init__(
         self,
         request: Request,
-        source: Trunk | Account,
+        believed: bool,
         target: Trunk | Account,
         ours: SipUri,
         numbers: NumberingPlan,
@@ -89,7 +90,7 @@ class Identity:
             self.from_ = ANONYMOUS
         else:
             self.from_ = NameAddr(_display(caller), self._rehosted(number))
-        if source.trusted and (self._trusted or not withheld):
+        if believed and (self._trusted or not withheld):
             self._add(asserted, self._asserted)
         for name, show in (
             ("Diversion", self._asserted),
@@ -183,6 +184,24 @@ class Identity:
             if not _is_private(identity):
                 return identity, self._number(identity.uri)
         return ANONYMOUS, ""
+
+
+def proved(request: Request, name: str) -> Request:
+    """The identities of a voice client's INVITE: `name` is who its token says that it is.
+
+    Of what it says itself only the wish for privacy counts; an anonymous From is one.
+    """
+    who = f"<{SipUri('sip', name, None, 'client.invalid')}>"
+    wishes = dict.fromkeys(_privacy(request.headers))
+    caller = request.from_.uri
+    if isinstance(caller, SipUri) and _is_anonymous(caller.user or ""):
+        wishes["id"] = None
+    fields = [("From", who), ("P-Asserted-Identity", who)]
+    if wishes:
+        fields.append(("Privacy", ";".join(wishes)))
+    if (subject := request.headers.get("Subject")) is not None:
+        fields.append(("Subject", subject))
+    return Request("INVITE", "", Headers.of_canonical(fields))
 
 
 def _privacy(headers: Headers) -> tuple[str, ...]:

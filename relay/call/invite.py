@@ -134,6 +134,7 @@ class OutgoingInvite:
         "_leg",
         "_listener",
         "_provisional",
+        "_reason",
         "cancelled",
         "final",
         "request",
@@ -146,6 +147,7 @@ class OutgoingInvite:
         self._listener = listener
         self.tx: InviteClientTransaction | None = None
         self.cancelled = self.final = self._provisional = self._again = False
+        self._reason = ""
         self._acks: dict[str, Request | None] = {}
 
     @property
@@ -160,13 +162,15 @@ class OutgoingInvite:
         self.tx = None
         self._provisional, self._again = False, True
 
-    def cancel(self) -> None:
-        """Give up: at once after a 1xx, else when the first one comes (section 9.1)."""
+    def cancel(self, reason: str = "") -> None:
+        """Give up: at once after a 1xx, else when the first one comes (section 9.1). `reason`
+        is the CANCEL's (RFC 3326)."""
         if self.cancelled or self.final:
             return
         self.cancelled = True
+        self._reason = reason
         if self._provisional and self.tx is not None:
-            self._leg.signalling.cancel(self.tx)
+            self._leg.signalling.cancel(self.tx, reason)
 
     def acknowledge(self, dialog: Dialog, sdp: bytes) -> None:
         """Send the ACK and keep it: a repeated 2xx gets it again. It has the credentials of
@@ -190,7 +194,7 @@ class OutgoingInvite:
             self._provisional = True
             if self.cancelled:
                 if first:
-                    self._leg.signalling.cancel(self.tx)  # type: ignore[arg-type]
+                    self._leg.signalling.cancel(self.tx, self._reason)  # type: ignore[arg-type]
             elif status > 100:
                 self._listener.on_progress(response, now)
         elif status < 300:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from relay.call.alarms import Alarms
     from relay.call.authorization import Login
     from relay.call.call import Call
+    from relay.call.clients import Client
 
 MID_CALL = frozenset({"INVITE", "UPDATE", "INFO"})
 
@@ -35,6 +36,7 @@ class Leg:
         "alarms",
         "allow",
         "call",
+        "client",
         "contact",
         "dialog",
         "gone",
@@ -57,6 +59,7 @@ class Leg:
         self.call = call
         self.side = side
         self.trunk = trunk
+        self.client: Client | None = None  # whose it is, when that is a voice client
         self.login: Login | None = call.calls.logins.get(trunk)
         self.local_tag = local_tag
         self.signalling: Signalling = call.calls.signalling

@@ -252,8 +252,9 @@ class Signalling(Protocol):
         `reuse` names a stream connection that is taken when it is still open.
         """
 
-    def cancel(self, tx: InviteClientTransaction) -> None:
-        """CANCEL an INVITE that has had a provisional response (RFC 3261 section 9.1)."""
+    def cancel(self, tx: InviteClientTransaction, reason: str = "") -> None:
+        """CANCEL an INVITE that has had a provisional response (RFC 3261 section 9.1), with
+        this Reason."""
 
     def respond(self, tx: Transaction, response: Response) -> None:
         """Answer in a server transaction."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from relay.call.devices import find
 from relay.call.setup import DIALLED, over_tls
 from relay.call.transitions import State
 from relay.errors import MalformedMessage, Refused
@@ -45,8 +46,8 @@ def check(call: Call) -> None:
         raise Refused(403, f"this call has been transferred {MOST_TRANSFERS} times")
 
 
-def find_target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
-    """The trunk that Refer-To leads to, and its addresses, as for a call of the transferor's;
+def find_target(leg: Leg, refer: Request, now: float) -> tuple[str, Sequence[Target], bool]:
+    """The peer that Refer-To leads to, and its addresses, as for a call of the transferor's;
     and whether that must be TLS to its end.
 
     Raises Refused. Whatever host is named, only our routes decide: nothing else is called.
@@ -64,7 +65,8 @@ def find_target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
         is_number = calls.router.plan(trunk.name).called(number).startswith("+")
         if trunk.transfer == "sip-only" and (is_number or not isinstance(uri, SipUri)):
             raise Refused(403, "this trunk may transfer to SIP addresses only, not to numbers")
-        route, targets = calls.router.route(trunk, number)
+        instance = uri.param("gr") if isinstance(uri, SipUri) else None
+        to, targets = find(calls, trunk, number, instance or "", now)
     except Refused as refused:
         if refused.status == 404 and isinstance(uri, SipUri) and not _is_ours(uri, leg):
             text = "the address in Refer-To is not reached from here: only numbers with a route are"
@@ -72,7 +74,7 @@ def find_target(leg: Leg, refer: Request) -> tuple[str, Sequence[Target], bool]:
         raise
     if uri.scheme == "sips":
         targets = over_tls(targets)
-    return route.to, targets, uri.scheme == "sips"
+    return to, targets, uri.scheme == "sips"
 
 
 def _refer_to(refer: Request) -> SipUri | OtherUri:

@@ -76,7 +76,7 @@ class Router:
             return trunk
 
     def route(self, trunk: Trunk | Account, number: str) -> tuple[Route, list[Target]]:
-        """The route of `trunk` for a called number, and the addresses to call, in order.
+        """The route of a peer for a called number, and the addresses to call, in order.
 
         Raises Refused: 400 for what is no E.164 number, 404 without a route, 480 when
         the trunk that it leads to has no origination.
@@ -89,13 +89,17 @@ class Router:
             if _DIGITS.fullmatch(called):
                 raise Refused(400, "numbers are E.164 with a leading +")
             raise Refused(404, "no route to this number")
-        return route, self.targets(route.to, called)
+        return route, self.targets(route.to, route.identity or called)
 
     def targets(self, name: str, number: str) -> list[Target]:
         """Where trunk `name` takes a call to `number`: the lowest priority first, by weight
-        within one, the disaster-recovery address last. Raises Refused 480 when nowhere."""
+        within one, the disaster-recovery address last. Raises Refused 480 when nowhere.
+
+        Of an account it is the address of record of the client `number`: where its devices
+        are, the registrar knows.
+        """
         if name not in self._origination:
-            raise Refused(480, "no device of this voice client is registered")
+            return [Target(SipUri("sip", number, None, name))]
         origination, recovery = self._origination[name]
         found = [
             Target(uri.replace(user=number), str(uri))

@@ -12,8 +12,11 @@ from relay.call.branches import Branches
 from relay.call.call import Call
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
-from relay.call.hunt import Hunt, Target
-from relay.call.identity import Identity
+from relay.call.clients import Client
+from relay.call.devices import find
+from relay.call.fork import seek
+from relay.call.hunt import Target
+from relay.call.identity import Identity, proved
 from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
@@ -30,9 +33,11 @@ from relay.sip.uri import SipUri, parse_uri, transport_to
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
+    from relay.call.leg import Leg
     from relay.config import Account, Trunk
 
 MAX_FORWARDS = 70
+SECURE = ("tls", "wss")
 # What a number may hold once its escapes are decoded: it goes into our request line, where
 # a line break, a space or an @ would make another request of it.
 DIALLED = re.compile(r"[A-Za-z0-9+*#_.!~'()&=$,;?/-]+")
@@ -43,23 +48,24 @@ def set_up(
     tx: Transaction,
     request: Request,
     source: Hop,
-    trunk: Trunk | Account,
+    caller: Trunk | Client,
     now: float,
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
     _check(calls, request, source)
+    trunk = caller.account if isinstance(caller, Client) else caller
     if trunk.prack == "off" and requires(request, OPTION):
         raise Refused(420, "100rel is off on this trunk")
-    number = _dialled(request)
-    route, targets = calls.router.route(trunk, number)
+    number, instance = _dialled(request)
+    to, targets = find(calls, trunk, number, instance, now)
     if is_sips(request):
         targets = over_tls(targets)
-    trunks = (trunk.name,) if route.to == trunk.name else (trunk.name, route.to)
+    trunks = (trunk.name,) if to == trunk.name else (trunk.name, to)
     call = Call(calls, calls.token(), now)
     call.admitted = (*trunks, REGION)
     calls.admission.admit(call.admitted, now)
     try:
-        _open(calls, call, tx, request, source, trunk, targets, route.to, now)
+        _open(calls, call, tx, request, source, caller, targets, to, now)
     except Exception:
         if call.id not in calls.active:  # else it gives back when it ends
             calls.admission.release(call.admitted)
@@ -89,13 +95,18 @@ def is_sips(request: Request) -> bool:
 
 def over_tls(targets: Sequence[Target]) -> list[Target]:
     """A call to a `sips:` address is TLS to its end, or is no call (RFC 5630 section 3.1)."""
-    found = [target for target in targets if transport_to(target.uri) == "tls"]
+    found = [
+        target
+        for target in targets
+        if (target.hop.transport if target.hop else transport_to(target.uri)) in SECURE
+    ]
     if not found:
         raise Refused(480, "SIPS not allowed: the called side is not reached over TLS, call sip:")
     return found
 
 
-def _dialled(request: Request) -> str:
+def _dialled(request: Request) -> tuple[str, str]:
+    """The number or name that is called, and the `gr` of one device (RFC 5627) or ""."""
     uri = parse_uri(request.uri)
     if not isinstance(uri, SipUri):
         raise Refused(416, "only a sip: address can be called here")
@@ -104,7 +115,7 @@ def _dialled(request: Request) -> str:
     number = unquote(uri.user)
     if DIALLED.fullmatch(number) is None:
         raise Refused(404, "no route to this number")
-    return number
+    return number, uri.param("gr") or ""
 
 
 def _open(
@@ -113,29 +124,25 @@ def _open(
     tx: Transaction,
     request: Request,
     source: Hop,
-    trunk: Trunk | Account,
+    caller: Trunk | Client,
     targets: Sequence[Target],
     callee_trunk: str,
     now: float,
 ) -> None:
+    client, trunk = (caller, caller.account) if isinstance(caller, Client) else (None, caller)
     callee = calls.router.peer(callee_trunk)
-    first = targets[0].uri
+    first = targets[0]
+    asks_ipv6 = ":" in source.host if client is not None else _speaks_ipv6(request.body, source)
+    takes_ipv6 = ":" in (first.hop.host if first.hop is not None else first.uri.host)
     invitation = Invitation(
         call,
         {Side.CALLER: trunk, Side.CALLEE: callee},
         request,
-        (_speaks_ipv6(request.body, source), ":" in first.host),
+        (asks_ipv6, takes_ipv6),
+        at_once=first.hop is not None,
     )
-    call.hunt = Hunt(
-        call,
-        call,
-        callee_trunk,
-        targets,
-        invitation,
-        callee.try_next_after_s,
-        delayed_offer=not request.body,
-    )
-    call.caller = CallerLeg(call, trunk.name, tx, request, source)
+    call.hunt = seek(call, call, callee, targets, invitation, delayed_offer=not request.body)
+    call.caller = CallerLeg(call, trunk.name, tx, request, source, client)
     call.recording.mode = calls.router.recording_mode(trunk.name, callee_trunk)
     calls.active[call.id] = call
     call.ring_until(now + calls.ring_timeout_s)
@@ -144,10 +151,15 @@ def _open(
         call.id,
         trunk=trunk.name,
         to=callee_trunk,
-        caller_number=request.from_.uri.user if isinstance(request.from_.uri, SipUri) else "",
-        callee_number=first.user,
+        caller_number=client.identity if client is not None else _user(request),
+        callee_number=first.client.identity if first.client is not None else first.uri.user,
     )
     call.hunt.start(now)
+
+
+def _user(request: Request) -> str | None:
+    """Who calls, as From says."""
+    return request.from_.uri.user if isinstance(request.from_.uri, SipUri) else ""
 
 
 def _speaks_ipv6(offer: bytes, source: Hop) -> bool:
@@ -162,9 +174,19 @@ class Invitation:
 
     Each attempt negotiates afresh, with keys of its own: nothing of an answer that came from
     another address is left. Our ports stay, unless the next address is of the other IP version.
+    Those that are made `at_once` share one negotiation: their keys come from DTLS.
     """
 
-    __slots__ = ("_call", "_families", "_offer", "_request", "_secure", "_trunks", "_written")
+    __slots__ = (
+        "_at_once",
+        "_call",
+        "_families",
+        "_offer",
+        "_request",
+        "_secure",
+        "_trunks",
+        "_written",
+    )
 
     def __init__(
         self,
@@ -172,6 +194,7 @@ class Invitation:
         trunks: dict[Side, Trunk | Account],
         request: Request,
         families: tuple[bool, bool],
+        at_once: bool = False,
     ) -> None:
         """Opens the media; `families` says of caller and callee whether theirs is IPv6.
 
@@ -182,6 +205,7 @@ class Invitation:
         self._request = request
         self._secure = is_sips(request) or trunks[Side.CALLEE].secure
         self._families = families
+        self._at_once = at_once
         self._written = False
         call.media = call.calls.media.open(call.id, *families)
         try:
@@ -191,16 +215,19 @@ class Invitation:
             raise
 
     def __call__(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
-        if self._secure and hop.transport != "tls":  # it was redirected there
+        if self._secure and hop.transport not in SECURE:  # it was redirected there
             raise NotAcceptable("its address is not reached over TLS, which this call needs")
-        ipv6 = ":" in hop.host
+        if not self._at_once:
+            self._start_afresh(":" in hop.host)
+        return invite_for(leg, self._call.caller, self._request, target, self._offer)
+
+    def _start_afresh(self, ipv6: bool) -> None:
         if ipv6 != self._families[1]:
             self._move(ipv6)
         elif self._written:
             self._call.negotiation.forget()
             self._negotiate()
         self._written = True
-        return invite_for(leg, self._trunks[Side.CALLER], self._request, target, self._offer)
 
     def _negotiate(self) -> None:
         calls, trunks = self._call.calls, self._trunks
@@ -229,30 +256,42 @@ class Invitation:
 
 
 def invite_for(
-    callee: CalleeLeg, trunk: Trunk | Account, request: Request, target: SipUri, offer: bytes
+    callee: CalleeLeg, caller: Leg, request: Request, target: SipUri, offer: bytes
 ) -> Request:
     """Our own INVITE: nothing of the caller's dialog is in it but what the lists name."""
     calls = callee.call.calls
     ours = NameAddr.parse(callee.contact).uri
     assert isinstance(ours, SipUri)
-    plan, callee_trunk = calls.router.plan(trunk.name), calls.router.peer(callee.trunk)
-    identity = Identity(request, trunk, callee_trunk, ours, plan)
+    identity = _identity(callee, caller, request, ours)
+    to = target if callee.client is None else ours.replace(user=callee.client.identity)
     if identity.dropped:
         calls.counters["identity_dropped"] += identity.dropped
     forwards = request.max_forwards
     fields = [
         ("Max-Forwards", str((MAX_FORWARDS if forwards is None else forwards) - 1)),
         ("From", f"{identity.from_};tag={callee.local_tag}"),
-        ("To", f"<{target.replace(params=(), port=None)}>"),
+        ("To", f"<{to.replace(params=(), port=None)}>"),
         ("Call-ID", calls.token() + calls.token()),
         ("CSeq", "1 INVITE"),
         ("Contact", callee.contact),
         ("Allow", ALLOW),
         *identity.fields,
-        *callee.extensions(bool(offer) or supports(request, OPTION)),
+        # Only one device can have its early description acknowledged.
+        *callee.extensions(callee.alone and (bool(offer) or supports(request, OPTION))),
     ]
     passed_on = calls.passed_on
     fields += [field for field in request.headers.items() if field[0].lower() in passed_on]
     if offer:
         fields.append(("Content-Type", "application/sdp"))
     return Request("INVITE", str(target), Headers.of_canonical(fields), offer)
+
+
+def _identity(callee: CalleeLeg, caller: Leg, request: Request, ours: SipUri) -> Identity:
+    """Who calls: a trunk's word as far as it is believed, a voice client's token."""
+    router = callee.call.calls.router
+    peer, plan = router.peer(caller.trunk), router.plan(caller.trunk)
+    believed = peer.trusted
+    if (client := caller.client) is not None:
+        number = client.caller_number if callee.client is None else None
+        request, believed = proved(request, number or client.identity), True
+    return Identity(request, believed, router.peer(callee.trunk), ours, plan)

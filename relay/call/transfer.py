@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from relay.call import events as e
-from relay.call.hunt import Hunt
+from relay.call.fork import seek
 from relay.call.refer import check, find_target, invitation
 from relay.call.renegotiation import Renegotiation
-from relay.call.setup import invite_for
+from relay.call.setup import SECURE, invite_for
 from relay.call.subscription import Subscription
 from relay.errors import NotAcceptable, RelayError
 from relay.sip.message import Request
@@ -62,7 +62,8 @@ class Transfer:
         self.asked: Leg | None = None  # nobody: as an exchange it is our own
         self._alarm: Alarm | None = None
         check(call)
-        self._trunk, targets, sips = find_target(leg, refer)
+        self._trunk, targets, sips = find_target(leg, refer, now)
+        first = targets[0]
         callee = calls.router.peer(self._trunk)
         self._secure = sips or callee.secure
         self._proposal: Proposal | None = None
@@ -71,14 +72,12 @@ class Transfer:
         self._subscription = Subscription(leg, refer, not leg.referred, calls.ring_timeout_s)
         self._admitted = tuple(dict.fromkeys((leg.trunk, self._trunk)))
         calls.admission.admit(self._admitted, now)
-        self._hunt = Hunt(
-            call, self, self._trunk, targets, self._invite, callee.try_next_after_s, side=leg.side
-        )
+        self._hunt = seek(call, self, callee, targets, self._invite, side=leg.side)
         self._log(
             "call_referred",
             side=leg.side.name.lower(),
             to=self._trunk,
-            callee_number=targets[0].uri.user,
+            callee_number=first.client.identity if first.client is not None else first.uri.user,
         )
 
     @property
@@ -174,17 +173,18 @@ class Transfer:
 
     def _invite(self, leg: CalleeLeg, target: SipUri, hop: Hop) -> Request:
         """The INVITE of one attempt, with keys of its own."""
-        if self._secure and hop.transport != "tls":  # it was redirected there
+        if self._secure and hop.transport not in SECURE:  # it was redirected there
             raise NotAcceptable("its address is not reached over TLS, which this call needs")
         call, router = self._call, self._call.calls.router
-        if (":" in hop.host) != (":" in call.media.local(leg.side).host):
+        ipv6 = ":" in call.media.local(leg.side).host
+        if leg.client is None and (":" in hop.host) != ipv6:
             raise NotAcceptable("its address is of another IP version than the call's media")
         callee = router.peer(leg.trunk)
-        self._proposal = call.negotiation.propose(
-            leg.side, callee.symmetric_rtp, call.calls.session_id(), callee.media_security
-        )
-        trunk = router.peer(self.transferee.trunk)
-        return invite_for(leg, trunk, self._invitation, target, self._proposal.body)
+        if self._proposal is None or leg.client is None:  # devices that ring at once share one
+            self._proposal = call.negotiation.propose(
+                leg.side, callee.symmetric_rtp, call.calls.session_id(), callee.media_security
+            )
+        return invite_for(leg, self.transferee, self._invitation, target, self._proposal.body)
 
     def _over(self) -> None:
         self._disarm()

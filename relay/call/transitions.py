@@ -98,6 +98,7 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.TRANSFERRING, e.RingTimedOut): _STAY,
     (S.TRANSFERRING, e.TransferorLeft): (S.HANDED_OVER, ()),
     (S.TRANSFERRING, e.HungUp): _TRANSFEREE_LEFT,
+    (S.TRANSFERRING, e.NegotiationFailed): _END_ALL,  # its audio cannot be secured
     (S.TRANSFERRING, e.Lost): _END_ALL,
     (S.TRANSFERRING, e.LastedTooLong): _END_ALL,
     (S.TRANSFERRING, e.Stopped): _END_ALL,
@@ -105,6 +106,7 @@ TRANSITIONS: dict[tuple[State, type], tuple[State, tuple[Action, ...]]] = {
     (S.HANDED_OVER, e.Rejected): _TARGET_FAILED,
     (S.HANDED_OVER, e.RingTimedOut): _TARGET_FAILED,
     (S.HANDED_OVER, e.HungUp): _TRANSFEREE_LEFT,
+    (S.HANDED_OVER, e.NegotiationFailed): _END_ALL,
     (S.HANDED_OVER, e.Lost): _END_ALL,
     (S.HANDED_OVER, e.LastedTooLong): _END_ALL,
     (S.HANDED_OVER, e.Stopped): _END_ALL,

@@ -292,8 +292,8 @@ class UserAgent:
         request.headers.remove("Via")  # ours, the only one
         self._layer.request(request, hop, self._sent_by(hop), self._now).user = user
 
-    def cancel(self, tx: InviteClientTransaction) -> None:
-        self._layer.cancel(tx, self._now)
+    def cancel(self, tx: InviteClientTransaction, reason: str = "") -> None:
+        self._layer.cancel(tx, self._now, reason)
 
     def respond(self, tx: Transaction, response: Response) -> None:
         self._layer.respond(tx, response, self._now)

@@ -162,8 +162,10 @@ class TransactionLayer:
         branch = self._add_via(request, hop, sent_by)
         return self._start_client(request, hop, (branch, request.method), now)
 
-    def cancel(self, tx: InviteClientTransaction, now: float) -> ClientTransaction | None:
-        """CANCEL an INVITE (RFC 3261 section 9.1).
+    def cancel(
+        self, tx: InviteClientTransaction, now: float, reason: str = ""
+    ) -> ClientTransaction | None:
+        """CANCEL an INVITE (RFC 3261 section 9.1); `reason` is its Reason (RFC 3326).
 
         None, and nothing sent, unless a provisional but no final response has come and no
         CANCEL went out yet. What becomes of the CANCEL is not passed up: the INVITE ends with
@@ -174,6 +176,8 @@ class TransactionLayer:
         tx.cancelled = True
         self._feed(tx, Event.CANCELLED, now)
         request = same_hop_request(tx.request, "CANCEL", tx.request.headers.get("To") or "")
+        if reason:
+            request.headers.add("Reason", reason)
         branch = tx.request.via.branch or ""
         canceller = self._start_client(request, tx.hop, (branch, "CANCEL"), now)
         canceller.announced = False

@@ -34,7 +34,7 @@ def identity(
     source = Trunk(name="a", trusted=believed, **keys)
     request = Request("INVITE", "sip:x@192.0.2.1", Headers([("From", from_), *fields]))
     target = Trunk(name="b", trusted=trusted)
-    return Identity(request, source, target, OURS, NumberingPlan(source))
+    return Identity(request, source.trusted, target, OURS, NumberingPlan(source))
 
 
 def test_the_caller_keeps_name_and_number_and_loses_the_address() -> None:

@@ -12,7 +12,7 @@ from typing import get_args
 
 import pytest
 
-from relay.call import events, health, hunt, registration
+from relay.call import events, fork, health, hunt, registration
 from relay.call import transitions as call
 from relay.sip import client, invite_client, invite_server, server
 from relay.sip.machine import Event, State, Transaction, Transitions
@@ -46,6 +46,8 @@ CALL_SOURCE = """The two legs of a call together; `relay/call/transitions.py`. I
 classes of `relay/call/events.py`: what the legs, the engine and the clock report."""
 
 HEALTH_SOURCE = """An address of a trunk, asked by OPTIONS; `relay/call/health.py`."""
+
+FORK_SOURCE = """All devices of a voice client, rung at once; `relay/call/fork.py`."""
 
 HUNT_SOURCE = """The attempts to reach one side of a call; `relay/call/hunt.py`."""
 
@@ -84,6 +86,12 @@ def draw() -> str:
     )
     start, end = _title(hunt.State.SEEKING), _title(hunt.State.OVER)
     parts += _diagram("Hunt", HUNT_SOURCE, start, end, arrows)
+    arrows = (
+        (_title(state), _title(target), event.value, actions)
+        for (state, event), (target, actions) in fork.TRANSITIONS.items()
+    )
+    start, end = _title(fork.State.RINGING), _title(fork.State.OVER)
+    parts += _diagram("Fork", FORK_SOURCE, start, end, arrows)
     arrows = (
         (_title(state), _title(target), event.value, actions)
         for (state, event), (target, actions) in health.TRANSITIONS.items()
