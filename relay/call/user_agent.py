@@ -230,8 +230,11 @@ class UserAgent:
         where = self._addresses.sent_by(hop.transport, hop.host, hop.link)
         if sips and hop.transport == "tls":
             return f"<sips:{where}>"
-        param = "" if hop.transport == "udp" else f";transport={hop.transport}"
-        return f"<sip:{where}{param}>"
+        if hop.transport == "udp":
+            return f"<sip:{where}>"
+        # A URI knows no wss (RFC 7118 section 5.2.2).
+        transport = "ws" if hop.transport == "wss" else hop.transport
+        return f"<sip:{where};transport={transport}>"
 
     def peer_names(self, hop: Hop) -> frozenset[str]:
         return self._addresses.peer_names(hop)

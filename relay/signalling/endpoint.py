@@ -69,6 +69,7 @@ class Endpoint:
             calls.guard.is_banned,
             calls.uses,
             credentials,
+            sip.websocket,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None

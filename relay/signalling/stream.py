@@ -1,24 +1,31 @@
-"""All connections of SIP over TCP and TLS: those that were accepted, and those that we open
-(RFC 3261 section 18, RFC 5922, RFC 5923)."""
+"""All connections of SIP over TCP, TLS and WebSocket: those that were accepted, and those that we
+open (RFC 3261 section 18, RFC 5922, RFC 5923)."""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import partial
 from itertools import count
+from typing import TYPE_CHECKING
 
 import structlog
 
 from relay.call.router import NOBODY
 from relay.errors import MalformedMessage, cannot_bind
-from relay.signalling.connection import Connection
-from relay.signalling.places import Places
+from relay.signalling.connection import Connection, SipStream
+from relay.signalling.places import Allowance, Places
 from relay.signalling.tls import Credentials
 from relay.signalling.tls_session import TlsSession
+from relay.signalling.websocket import TRANSPORTS as WEB
+from relay.signalling.websocket import Limits, WebSocketConnection
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import param_of
+
+if TYPE_CHECKING:
+    from relay.config import WebSocket
 
 STRANGERS_PER_S = 50.0  # TLS handshakes: each costs about a millisecond of CPU
 CONNECT_S = 4.0
@@ -38,9 +45,11 @@ class Streams:
         is_banned: Callable[[str], bool],
         is_used: Callable[[Hop], bool],
         credentials: Credentials,
+        web: WebSocket | None = None,
     ) -> None:
         """`is_trunks` is asked with an address, `identified` with that and the names that a
-        certificate proved, `is_used` whether a call would miss a connection."""
+        certificate proved, `is_used` whether a call would miss a connection. `web` is the
+        configuration of ws: and wss: listeners, should there be any."""
         self.is_used = is_used
         self._receive = receive
         self._failed = failed
@@ -52,34 +61,32 @@ class Streams:
         self._credentials = credentials
         self._log = structlog.get_logger()
         self._places = Places()
-        self._allowance = STRANGERS_PER_S
-        self._allowance_at = 0.0
+        self._handshakes = Allowance()  # of TLS strangers
+        self._web = Limits(web) if web is not None else None
         self._by_link: dict[int, Connection] = {}
-        self._moved: dict[int, int] = {}  # a lost link → the one that took its place
         self._by_peer: dict[tuple[str, str, int, str], Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, transport: str, host: str, port: int) -> asyncio.Server:
         """Raises ListenError naming the address."""
         loop = asyncio.get_running_loop()
-        accept = self._accept_tls if transport == "tls" else self._accept
+        accept = self._accept_tls if transport in ("tls", "wss") else self._accept
         try:
-            return await loop.create_server(accept, host, port, reuse_address=True)
+            return await loop.create_server(
+                partial(accept, transport), host, port, reuse_address=True
+            )
         except OSError as error:
             raise cannot_bind(transport, host, port, error) from error
 
     def send(self, data: bytes, hop: Hop) -> bool:
         """Over the connection named by `hop.link`; without one, over one to its address, which
         is opened if need be. False when that link is gone."""
-        if hop.link:
-            connection = self._by_link.get(self._moved.get(hop.link, hop.link))
-            if connection is None:
-                return False
-        else:
-            key = (hop.transport, hop.host, hop.port, hop.name)
-            connection = self._by_peer.get(key) or self._open(hop, key)
-        connection.send(data)
-        return True
+        if hop.link or hop.transport in WEB:  # voice clients connect to us, never we to them
+            connection = self._by_link.get(hop.link)
+            return connection is not None and connection.send(data)
+        key = (hop.transport, hop.host, hop.port, hop.name)
+        connection = self._by_peer.get(key) or self._open(hop, key)
+        return connection.send(data)
 
     def opened(self, connection: Connection) -> bool:
         """False when its certificate has another name, its address is banned, or there are
@@ -89,6 +96,11 @@ class Streams:
             if hop.transport == "tls" and hop.name not in connection.names:
                 self._peer_refused(hop, "its certificate is for another name", connection.names)
                 return False
+        elif hop.transport in WEB:
+            if hop.transport == "ws" and not self._may_upgrade(hop.link, hop.host):
+                return False
+            self._by_link[hop.link] = connection
+            return True
         else:
             connection.trusted = self._identified(hop.host, connection.names)
             if not connection.trusted and self._is_banned(hop.host):
@@ -111,7 +123,7 @@ class Streams:
     def closed(self, connection: Connection) -> None:
         link = connection.hop.link
         self._by_link.pop(link, None)
-        self._places.leave(link)
+        self._places_of(connection.hop).leave(link)
         self._lose(connection)
         self._failed(connection.hop)
 
@@ -124,9 +136,20 @@ class Streams:
             self._log.warning("tls_broken", peer=f"{hop.host}:{hop.port}", problem=why(error))
 
     def cut(self, connection: Connection, why: str) -> None:
-        self._counted(f"tcp_cut_{why}")
+        if connection.hop.transport in WEB:
+            self._counted(f"ws_cut_{why}")
+        else:
+            self._counted(f"tcp_cut_{why}")
         self._lose(connection)
-        connection.close()
+        connection.close(why)
+
+    def refused(self, why: str) -> None:
+        """Of a WebSocket nothing came."""
+        self._counted(f"ws_refused_{why}")
+
+    def is_used_by(self, connection: Connection) -> bool:
+        """Whether a call would miss this connection."""
+        return any(map(self.is_used, (connection.hop, *connection.formerly)))
 
     def trust(self, hop: Hop) -> None:
         """A stranger's connection turned out to be a trunk's: it has a password."""
@@ -134,11 +157,13 @@ class Streams:
         if connection is not None:
             connection.trusted = True
             connection.keep()
-            self._places.prove(hop.link)
+            self._places_of(hop).prove(hop.link)
 
     def move(self, old: Hop, new: Hop) -> None:
         """What is for the connection of `old` goes over that of `new` from now on."""
-        self._moved[old.link] = new.link
+        connection = self._by_link.get(new.link)
+        if connection is not None:
+            self._by_link[old.link] = connection
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link
@@ -154,20 +179,28 @@ class Streams:
 
     # --- accepted
 
-    def _accept(self) -> Connection:
-        return Connection(self, Hop("tcp", "", 0, next(self._links)), ours=False)
+    def _accept(self, transport: str) -> Connection:
+        hop = Hop(transport, "", 0, next(self._links))
+        if transport not in WEB:
+            return SipStream(self, hop, ours=False)
+        assert self._web is not None  # else nothing would listen
+        return WebSocketConnection(self, hop, self._web)
 
-    def _accept_tls(self) -> TlsSession:
-        link = next(self._links)
-        connection = Connection(self, Hop("tls", "", 0, link), ours=False)
-        context = self._credentials.server
+    def _accept_tls(self, transport: str) -> TlsSession:
+        connection = self._accept(transport)
+        link = connection.hop.link
+        web = transport in WEB
+        context = self._credentials.web if web else self._credentials.server
         assert context is not None  # else nothing would listen
 
         def began(session: TlsSession) -> bool:
-            return self._may_shake(session, link)
+            if not web:
+                return self._may_shake(session, link)
+            peer = session.get_extra_info("peername")
+            return peer is not None and self._may_upgrade(link, peer[0])
 
         def failed(session: TlsSession, error: Exception) -> None:
-            self._places.leave(link)
+            self._places_of(connection.hop).leave(link)
             self._handshake_failed(session, error)
 
         return TlsSession(connection, context, failed, began)
@@ -182,21 +215,24 @@ class Streams:
         if not self._places.take(link, peer[0], stranger):
             self._counted("tls_refused_too_many")
             return False
-        if stranger and not self._take_allowance():
+        now = asyncio.get_running_loop().time()
+        if stranger and not self._handshakes.take(STRANGERS_PER_S, now):
             self._places.leave(link)
             self._counted("tls_refused_too_many")
             return False
         return True
 
-    def _take_allowance(self) -> bool:
-        """Strangers share so many handshakes a second."""
-        now = asyncio.get_running_loop().time()
-        grown = self._allowance + (now - self._allowance_at) * STRANGERS_PER_S
-        self._allowance, self._allowance_at = min(STRANGERS_PER_S, grown), now
-        if self._allowance < 1:
-            return False
-        self._allowance -= 1
-        return True
+    def _may_upgrade(self, link: int, host: str) -> bool:
+        """Whether this address may cost us the handshakes of a WebSocket now."""
+        assert self._web is not None
+        why = "banned" if self._is_banned(host) else ""
+        why = why or self._web.refusal(link, host, asyncio.get_running_loop().time())
+        if why:
+            self.refused(why)
+        return not why
+
+    def _places_of(self, hop: Hop) -> Places:
+        return self._web.places if self._web is not None and hop.transport in WEB else self._places
 
     def _handshake_failed(self, session: TlsSession, error: Exception) -> None:
         """Counted; a line in the log only when it was a trunk's address."""
@@ -234,7 +270,7 @@ class Streams:
     # --- opened by us
 
     def _open(self, hop: Hop, key: tuple[str, str, int, str]) -> Connection:
-        connection = Connection(self, hop._replace(link=next(self._links)), ours=True)
+        connection = SipStream(self, hop._replace(link=next(self._links)), ours=True)
         connection.trusted = True
         self._find(connection, key)
         task = asyncio.get_running_loop().create_task(self._connect(connection, hop))

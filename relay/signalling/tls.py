@@ -49,6 +49,7 @@ class Credentials:
         self._timer: asyncio.TimerHandle | None = None
         self.certificate: Certificate | None = None
         self.server: ssl.SSLContext | None = None
+        self.web: ssl.SSLContext | None = None  # for browsers: it asks for no certificate
         self.client: ssl.SSLContext
         self._load()
 
@@ -90,7 +91,7 @@ class Credentials:
         self._warn_at = 0.0
 
     def _load(self) -> None:
-        certificate, server = None, None
+        certificate, server, web = None, None, None
         client = _context(ssl.PROTOCOL_TLS_CLIENT)
         client.check_hostname = False  # the SIP domain is compared instead (RFC 5922)
         config = self._config
@@ -99,12 +100,13 @@ class Credentials:
         if config is not None and config.certificate is not None and config.key is not None:
             certificate = read_certificate(config.certificate, config.key)
             server = _context(ssl.PROTOCOL_TLS_SERVER)
-            for context in (client, server):
+            web = _context(ssl.PROTOCOL_TLS_SERVER)
+            for context in (client, server, web):
                 _own(context, config.certificate, config.key)
             if self._asks:
                 _trust(server, ca)
                 server.verify_mode = ssl.CERT_OPTIONAL
-        self.certificate, self.client, self.server = certificate, client, server
+        self.certificate, self.client, self.server, self.web = certificate, client, server, web
 
     def _warn(self) -> None:
         now = time.monotonic()

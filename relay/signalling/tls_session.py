@@ -98,6 +98,10 @@ class TlsSession(asyncio.Protocol):
         assert self._transport is not None
         return self._transport.get_write_buffer_size()
 
+    def is_closing(self) -> bool:
+        assert self._transport is not None
+        return self._over or self._transport.is_closing()
+
     def write(self, data: bytes) -> None:
         if self._over:
             return

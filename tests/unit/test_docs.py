@@ -12,7 +12,7 @@ from relay import _native
 ROOT = Path(__file__).parents[2]
 PAGES = (
     *("README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md"),
-    *("docs/operating.md", "docs/trunks.md", "docs/performance.md"),
+    *("docs/operating.md", "docs/trunks.md", "docs/clients.md", "docs/performance.md"),
 )
 OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "relay").rglob("*.py"))}
@@ -73,6 +73,20 @@ def test_every_counter_is_described() -> None:
     worker = _native.Worker(-1)
     found |= {name for name in worker.counters() if not name.startswith("drop_")}
     assert found and {name for name in found if f"`{name}" not in told} == set()
+
+
+def test_every_end_of_a_websocket_is_described() -> None:
+    told = (ROOT / "docs/clients.md").read_text("utf-8")
+    source = SOURCES[ROOT / "relay/signalling/websocket.py"]
+    source += SOURCES[ROOT / "relay/signalling/stream.py"]
+    refused = set(re.findall(r'(?:_refuse(?:\(|, )|why = |return )"([a-z_]+)"', source))
+    cut = set(
+        re.findall(r'_streams\.cut, self, "([a-z_]+)"|_streams\.cut\(self, "([a-z_]+)"', source)
+    )
+    assert {"origin", "too_many"} <= refused
+    assert {name for name in refused if f"`ws_refused_{name}`" not in told} == set()
+    names = {first or second for first, second in cut} | {"not_reading", "too_long"}
+    assert {name for name in names if f"`ws_cut_{name}`" not in told} == set()
 
 
 def test_every_refusal_that_the_page_explains_is_given() -> None:
