@@ -8,6 +8,7 @@ from libc.stdint cimport int16_t, int32_t, uint8_t, uint32_t, uint64_t
 
 from bursts cimport Bursts
 from dtmf cimport Dtmf
+from ice cimport UFRAG_OCTETS, LegIce
 from packet cimport DROP_COUNT
 from srtp_leg cimport LegSrtp
 from stats cimport Stats
@@ -28,7 +29,10 @@ cdef struct Settings:
     uint8_t may_send
     uint8_t may_receive
     uint8_t symmetric
+    uint8_t secured             # WebRTC: the address comes from ICE, the keys from DTLS
     uint8_t payload_map[128]    # the number that a payload type is sent on with
+    uint8_t ufrag_octets
+    uint8_t ufrag[UFRAG_OCTETS] # ours, of a secured leg
 
 
 cdef struct Leg:
@@ -36,6 +40,7 @@ cdef struct Leg:
     relay_address remote[2]     # where the peer's packets come from and ours go to
     Settings settings
     LegSrtp srtp
+    LegIce ice
     uint8_t described
     uint8_t settled             # a packet has confirmed the source: no latching any more
     uint8_t latched

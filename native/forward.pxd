@@ -1,109 +1,34 @@
 # The path of a packet: demux -> source check -> SRTP opened -> rules -> figures -> SRTP closed
 # -> out of the other leg. Nothing is learned from a packet before it is authenticated.
+#
+# Nothing passes a WebRTC leg in the clear, either way: before its keys are there it is dropped.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from bursts cimport bursts_feed
 from dtmf cimport DtmfPress, dtmf_feed
 from flow cimport RTCP, RTP, Call, Leg, Port
+from ice cimport ice_spend, stun_wanted
 from packet cimport (
-    DROP_COUNT, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
-    DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_PAYLOAD_TYPE, DROP_RECEIVER_ON_HOLD,
-    DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_SHORT, DROP_SRTP_MKI,
-    DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP, KIND_RTP,
-    MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView, RtpView, demux, rtcp_view, rtp_header, rtp_view,
+    DROP_DTLS, DROP_DTLS_SOURCE, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
+    DROP_NOT_SECURED, DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_OUTSIDE_REGION,
+    DROP_PACKETS_WAITING, DROP_PAYLOAD_TYPE, DROP_RECEIVER_NOT_SECURED, DROP_RECEIVER_ON_HOLD,
+    DROP_RTCP_MUX_NOT_NEGOTIATED, DROP_SEND_FAILED, DROP_SHORT, DROP_SRTP_MKI, DROP_STUN,
+    DROP_WRONG_SOURCE, DROP_WRONG_SSRC, KIND_RTCP, KIND_RTP, Drop, Kind, RtcpView, RtpView, demux,
+    rtcp_view, rtp_header, rtp_view,
 )
-from ring cimport (
-    EVENT_CHANGED, EVENT_DROPS, EVENT_DTMF, EVENT_FIRST_PACKET, EventRing, event_latched,
-    event_plain,
-)
+from packets cimport packet_push
+from ring cimport EVENT_DROPS, EVENT_FIRST_PACKET, event_plain
+from rules cimport Rules, inside_region, report_change, report_presses
+from source cimport rtcp_source, rtp_source, settle
 from srtp cimport srtcp_close, srtp_close
-from srtp_keys cimport SRTP_TAIL_OCTETS
 from srtp_leg cimport srtp_receive
 from stats cimport stats_feed
-from sys cimport (
-    relay_address, relay_inside, relay_same_address, relay_same_host, relay_send, relay_store64,
-)
-from tap cimport TapRingC, tap_push
+from sys cimport relay_address, relay_same_address, relay_send, relay_store64
+from tap cimport tap_push
 
 cdef enum:
-    LATCH_NETWORKS = 64
-    CLOSED_OCTETS = MAX_DATAGRAM_OCTETS + SRTP_TAIL_OCTETS
     FIRST_DYNAMIC = 96          # payload types below have one meaning (RFC 3551)
-    CHANGE_NS = 10000000000     # a side's new SSRC is told at most once in this time
-
-
-cdef struct Network:
-    uint8_t octets[16]
-    uint32_t length             # 4 or 16
-    uint32_t bits
-
-
-cdef struct Totals:
-    uint64_t received
-    uint64_t relayed
-    uint64_t rtcp_relayed
-    uint64_t recorded
-    uint64_t drops[<int>DROP_COUNT]
-
-
-cdef struct Rules:              # the same for all calls of a worker
-    Network networks[LATCH_NETWORKS]
-    uint32_t network_count
-    uint64_t idle_timeout_ns
-    EventRing events
-    TapRingC *tap
-    Totals totals
-    uint8_t opened[MAX_DATAGRAM_OCTETS]     # what an SRTP packet held
-    uint8_t closed[CLOSED_OCTETS]           # the SRTP packet that leaves
-
-
-cdef inline bint latch_allowed(const Rules *rules, const relay_address *source) noexcept nogil:
-    cdef uint32_t i
-    for i in range(rules.network_count):
-        if relay_inside(
-            source, rules.networks[i].octets, rules.networks[i].length, rules.networks[i].bits
-        ):
-            return True
-    return False
-
-
-cdef inline Drop rtp_source(
-    Rules *rules, Leg *leg, const relay_address *source, bint *learn
-) noexcept nogil:
-    # Decides without changing anything: a packet that a later rule refuses teaches nothing.
-    learn[0] = False
-    if relay_same_address(source, &leg.remote[<int>RTP]):
-        return DROP_NONE
-    if relay_same_address(source, &leg.settings.remote[<int>RTP]):
-        learn[0] = True  # the signalled address wins, even over a learned one
-        return DROP_NONE
-    if not leg.settings.symmetric or leg.settled:
-        return DROP_WRONG_SOURCE if leg.remote[<int>RTP].length else DROP_NOT_DESCRIBED
-    if not latch_allowed(rules, source):
-        return DROP_LATCH_REFUSED
-    learn[0] = True
-    return DROP_NONE
-
-
-cdef inline void settle(
-    Rules *rules, Call *call, uint8_t side, const relay_address *source, uint32_t ssrc, bint learn
-) noexcept nogil:
-    # The first accepted packet after an update fixes the source until the next one.
-    cdef Leg *leg = &call.legs[side]
-    leg.settled = 1
-    if learn:
-        leg.remote[<int>RTP] = source[0]
-        leg.latched = not relay_same_address(source, &leg.settings.remote[<int>RTP])
-        leg.rtcp_latched = 0
-        if leg.latched:
-            leg.remote[<int>RTCP].length = 0  # unknown until a report comes from there
-            if leg.settings.mux:
-                leg.remote[<int>RTCP] = source[0]
-            event_latched(&rules.events, call.number, side, source)
-        else:
-            leg.remote[<int>RTCP] = leg.settings.remote[<int>RTCP]
-    leg.latched_ssrc = ssrc
 
 
 cdef inline Drop open_packet(
@@ -112,8 +37,11 @@ cdef inline Drop open_packet(
     # What an SRTP or (`rtp` is NULL) SRTCP packet holds; of a plain leg, the packet itself.
     cdef size_t octets
     cdef Drop drop
-    if leg.srtp.receive == NULL and leg.srtp.replaced == NULL:
-        return DROP_NONE
+    if leg.srtp.receive == NULL:
+        if leg.settings.secured:
+            return DROP_NOT_SECURED
+        if leg.srtp.replaced == NULL:
+            return DROP_NONE
     drop = srtp_receive(
         &leg.srtp, data[0], <size_t>size[0], rtp, now_ns, rules.opened, &octets
     )
@@ -143,30 +71,11 @@ cdef inline Drop send_rtp(
             return drop
         data = rules.closed
         size = <int>octets
+    elif other.settings.secured:
+        return DROP_RECEIVER_NOT_SECURED
     if relay_send(other.fd[<int>RTP], data, size, &other.remote[<int>RTP]) != size:
         return DROP_SEND_FAILED
     return DROP_NONE
-
-
-cdef inline void report_change(
-    Rules *rules, Call *call, uint8_t side, uint64_t now_ns
-) noexcept nogil:
-    cdef Leg *leg = &call.legs[side]
-    if leg.changed_ns == 0 or now_ns - leg.changed_ns >= CHANGE_NS:
-        leg.changed_ns = now_ns
-        event_plain(&rules.events, EVENT_CHANGED, call.number, side, 0, 0)
-
-
-cdef inline void report_presses(
-    Rules *rules, Call *call, uint8_t side, const DtmfPress *presses, int count
-) noexcept nogil:
-    cdef int i
-    cdef uint32_t clock_hz = call.legs[side].settings.clock_hz
-    for i in range(count):
-        event_plain(
-            &rules.events, EVENT_DTMF, call.number, side, presses[i].event,
-            <uint32_t>(<uint64_t>presses[i].ticks * 1000 // clock_hz),
-        )
 
 
 cdef inline Drop relay_rtp(
@@ -243,23 +152,6 @@ cdef inline Drop relay_rtp(
     return DROP_NONE
 
 
-cdef inline Drop rtcp_source(
-    Leg *leg, const relay_address *source, bint *learn
-) noexcept nogil:
-    # Like `rtp_source`. A latched peer's port is learned from the first report of its host.
-    learn[0] = False
-    if leg.settings.mux:
-        if relay_same_address(source, &leg.remote[<int>RTP]):
-            return DROP_NONE
-        return DROP_WRONG_SOURCE
-    if relay_same_address(source, &leg.remote[<int>RTCP]):
-        return DROP_NONE
-    if leg.latched and not leg.rtcp_latched and relay_same_host(source, &leg.remote[<int>RTP]):
-        learn[0] = True
-        return DROP_NONE
-    return DROP_WRONG_SOURCE
-
-
 cdef inline Drop send_rtcp(
     Rules *rules, Leg *other, const uint8_t *data, int size
 ) noexcept nogil:
@@ -274,6 +166,8 @@ cdef inline Drop send_rtcp(
             return drop
         data = rules.closed
         size = <int>octets
+    elif other.settings.secured:
+        return DROP_RECEIVER_NOT_SECURED
     if relay_send(other.fd[out], data, size, &other.remote[<int>RTCP]) != size:
         return DROP_SEND_FAILED
     return DROP_NONE
@@ -313,6 +207,32 @@ cdef inline Drop relay_rtcp(
     return DROP_NONE
 
 
+cdef inline Drop hand_up(
+    Rules *rules, Call *call, uint8_t side, const uint8_t *data, int size, bint dtls,
+    const relay_address *source, uint64_t now_ns
+) noexcept nogil:
+    # STUN or DTLS of a WebRTC leg, to Python.
+    cdef Leg *leg = &call.legs[side]
+    cdef bint on_path = relay_same_address(source, &leg.remote[<int>RTP])
+    cdef Drop drop = DROP_NONE
+    if not inside_region(rules, source):
+        return DROP_OUTSIDE_REGION
+    if dtls and not on_path:
+        return DROP_DTLS_SOURCE
+    if not dtls:
+        drop = stun_wanted(&leg.ice, data, <size_t>size)
+    if drop == DROP_NONE:
+        drop = ice_spend(&leg.ice, dtls, on_path, now_ns)
+    if drop != DROP_NONE:
+        return drop
+    if not packet_push(
+        &rules.packets, call.number, side, data, size, source, on_path, rules.events.wake
+    ):
+        return DROP_PACKETS_WAITING
+    rules.totals.handed_up += 1
+    return DROP_NONE
+
+
 cdef inline void relay_datagram(
     Rules *rules, Port *port, uint8_t *data, int size, const relay_address *source,
     uint64_t now_ns
@@ -320,6 +240,7 @@ cdef inline void relay_datagram(
     cdef Leg *leg = &port.call.legs[port.side]
     cdef Kind kind = KIND_RTP
     cdef Drop drop = demux(data, <size_t>size, &kind)
+    cdef bint media = port.component == RTP
     rules.totals.received += 1
     if drop == DROP_NONE:
         if kind == KIND_RTCP:
@@ -330,6 +251,12 @@ cdef inline void relay_datagram(
             drop = DROP_NOT_RTCP
         else:
             drop = relay_rtp(rules, port.call, port.side, data, size, source, now_ns)
+    elif (drop == DROP_STUN or drop == DROP_DTLS) and leg.settings.secured:
+        media = False
+        if port.component == RTP:
+            drop = hand_up(
+                rules, port.call, port.side, data, size, drop == DROP_DTLS, source, now_ns
+            )
     if drop == DROP_NONE:
         return
     leg.drops[<int>drop] += 1
@@ -339,7 +266,7 @@ cdef inline void relay_datagram(
             &rules.events, EVENT_DROPS, port.call.number, port.side, drop,
             <uint32_t>leg.drops[<int>drop],
         )
-    if port.component == RTP and kind == KIND_RTP:
+    if media and kind == KIND_RTP:
         if drop == DROP_WRONG_SOURCE or drop == DROP_LATCH_REFUSED:
             leg.stranger = source[0]
         leg.last_drop = drop

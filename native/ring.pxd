@@ -17,6 +17,8 @@ cdef enum:
 cdef enum CommandKind:
     COMMAND_OPEN = 1
     COMMAND_UPDATE
+    COMMAND_SELECT
+    COMMAND_SECURE
     COMMAND_RECORD
     COMMAND_CLOSE
 

@@ -8,13 +8,15 @@ from libc.stdlib cimport free
 
 from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
-from forward cimport Rules, relay_datagram, report_presses
-from srtp_keys cimport SrtpKey
+from forward cimport relay_datagram
+from ice cimport ice_rename
+from srtp_keys cimport SrtpKey, srtp_keys_free
 from srtp_leg cimport srtp_clear, srtp_exchange, srtp_wipe
 from ring cimport (
-    COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_UPDATE, EVENT_TIMEOUT, Command,
-    commands_take, event_plain,
+    COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT, COMMAND_UPDATE,
+    EVENT_TIMEOUT, Command, commands_take, event_plain,
 )
+from rules cimport Rules, report_presses
 from sys cimport (
     epoll_event, epoll_wait, eventfd_read, pthread_t, relay_add_int, relay_address, relay_forget,
     relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
@@ -102,8 +104,15 @@ cdef inline void leg_update(
         and leg.settings.mux == settings.mux
         and relay_same_address(&leg.settings.remote[<int>RTP], &settings.remote[<int>RTP])
     )
+    # Path and keys of a WebRTC leg outlive every description: `leg_select` and `leg_secure`
+    # alone change them.
+    if settings.secured and leg.settings.secured:
+        same = True
+    else:
+        srtp_exchange(&leg.srtp, receive, send, now_ns)
     leg.settings = settings[0]
-    srtp_exchange(&leg.srtp, receive, send, now_ns)
+    if settings.secured:
+        ice_rename(&leg.ice, settings.ufrag, settings.ufrag_octets)
     if not same:
         leg.remote[<int>RTP] = settings.remote[<int>RTP]
         leg.remote[<int>RTCP] = settings.remote[<int>RTCP]
@@ -115,6 +124,27 @@ cdef inline void leg_update(
     leg.timeout_reported = 0
     leg.stats.last_ns = 0  # a pause across an update is neither a gap of the network
     leg.stats.transit_known = 0  # nor jitter
+
+
+cdef inline void leg_select(Leg *leg, const relay_address *path) noexcept nogil:
+    # Where all of a WebRTC leg comes from and goes to; length 0: nowhere.
+    if not leg.settings.secured:
+        return
+    leg.remote[<int>RTP] = path[0]
+    leg.remote[<int>RTCP] = path[0]
+    leg.settled = 0
+    leg.stats.transit_known = 0  # another path's delay is no jitter
+
+
+cdef inline void leg_secure(
+    Leg *leg, SrtpKey *receive, SrtpKey *send, uint64_t now_ns
+) noexcept nogil:
+    # The keys of a DTLS association; NULL for both: nothing passes until there are others.
+    if leg.settings.secured:
+        srtp_exchange(&leg.srtp, receive, send, now_ns)
+    else:
+        srtp_keys_free(receive)
+        srtp_keys_free(send)
 
 
 cdef inline void call_record(Call *call, uint32_t tap, bint on) noexcept nogil:
@@ -136,6 +166,12 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
             leg_update(
                 &command.call.legs[command.side], &command.settings, command.receive,
                 command.send, relay_now_ns(),
+            )
+        elif command.kind == COMMAND_SELECT:
+            leg_select(&command.call.legs[command.side], &command.settings.remote[<int>RTP])
+        elif command.kind == COMMAND_SECURE:
+            leg_secure(
+                &command.call.legs[command.side], command.receive, command.send, relay_now_ns()
             )
         elif command.kind == COMMAND_RECORD:
             call_record(command.call, command.tap, command.on)

@@ -1,4 +1,4 @@
-"""The media engine as the application sees it: `Media` and `CallMedia` of call/ports.py.
+"""The media engine as the application sees it: `Media` of call/ports.py.
 
 Opens ports, hands settings to the native workers, and turns what they report into events.
 Nothing here runs per packet. All methods belong to the thread of the event loop.
@@ -15,137 +15,29 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from weakref import WeakValueDictionary
 
 from relay import _native
-from relay.call.ports import (
-    DropBurst,
-    DtmfPressed,
-    FirstPacket,
-    Latched,
-    LegMedia,
-    MediaAddress,
-    MediaEvent,
-    MediaTimeout,
-    Side,
-    StreamChanged,
-    StreamFigures,
-)
+from relay.call.ports import MediaAddress, MediaEvent, Side
 from relay.errors import NoMediaPorts, NotAcceptable
+from relay.media.engine_call import EngineCall
 from relay.media.port_pool import PortPool
-from relay.media.silence import reason_for_silence
-from relay.rtp.dtmf import KEYS
-from relay.rtp.stats import mos
-from relay.sdp.description import Fingerprint, SrtpKey
+from relay.media.report import media_event
+from relay.sdp.description import Fingerprint
 from relay.webrtc.certificate import make_certificate
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_FIRST_PACKET, _LATCHED, _DTMF, _TIMEOUT, _DROPS, _CHANGED = range(1, 7)
+OnPacket = Callable[[EngineCall, Side, bytes, tuple[str, int]], None]
 _BIND_TRIES = 50  # ports that other programs hold are passed over
 _SIDES = (Side.CALLER, Side.CALLEE)
-
-
-class EngineCall:
-    """The media of one call: four sockets on one worker."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        number: int,
-        flows: _native.CallFlows,
-        worker: int,
-        ports: tuple[int, int],
-        hosts: tuple[str, str],
-    ) -> None:
-        self._engine = engine
-        self._number = number
-        self._flows = flows
-        self._worker = worker
-        self._ports = ports
-        self._hosts = hosts
-        self._tap = 0
-        self._open = True
-
-    def local(self, side: Side) -> MediaAddress:
-        """Our address that this side's peer sends to (the advertised one)."""
-        port = self._ports[side.value]
-        return MediaAddress(self._hosts[side.value], port, port + 1)
-
-    def check(self, side: Side, remote: MediaAddress) -> None:
-        """Whether this side's media can be sent there. Raises NotAcceptable.
-
-        Not to a port that a call of ours has: two legs that were given each other's ports
-        would send one packet round for ever.
-        """
-        if (":" in remote.host) != (":" in self._hosts[side.value]):
-            raise NotAcceptable("its media address is of another IP version than this leg's")
-        if self._engine.is_ours(remote):
-            raise NotAcceptable("its media address is one of this relay's own ports")
-
-    def update(self, side: Side, leg: LegMedia) -> None:
-        """Apply a negotiated description; takes effect between two packets.
-
-        Also starts the media timeout of this side afresh and, for a symmetric leg, allows
-        one new latch. SRTP keys that the leg has already keep their state; replaced ones still
-        open what is in flight. Raises NotAcceptable when address or keys cannot be used.
-        """
-        remote = leg.remote
-        try:
-            self._flows.update(
-                side.value,
-                None if remote is None else remote.host,
-                0 if remote is None else remote.port,
-                0 if remote is None else remote.rtcp_port,
-                leg.payload_types,
-                -1 if leg.telephone_event is None else leg.telephone_event,
-                leg.clock_hz,
-                leg.may_send,
-                leg.may_receive,
-                leg.symmetric,
-                leg.payload_map,
-                () if leg.srtp is None else tuple(map(_key, leg.srtp.receive)),
-                None if leg.srtp is None else _key(leg.srtp.send),
-            )
-        except ValueError as problem:
-            raise NotAcceptable(f"media of the {side.name.lower()}: {problem}") from problem
-
-    def figures(self, side: Side) -> StreamFigures:
-        """What arrived from this side so far; may be read after `close`."""
-        raw = self._flows.figures(side.value)
-        return StreamFigures(
-            packets=raw["packets"],
-            octets=raw["octets"],
-            relayed=raw["relayed"],
-            lost=raw["lost"],
-            late=raw["late"],
-            duplicate=raw["duplicate"],
-            jitter_ms=raw["jitter_ms"],
-            largest_gap_ms=raw["largest_gap_ms"],
-            mos=mos(raw["lost"], raw["expected"], raw["jitter_ms"]) if raw["packets"] else None,
-            drops=raw["drops"],
-            relayed_on_tap=raw["relayed_on_tap"],
-            recorded=raw["recorded"],
-            reason_for_silence=reason_for_silence(raw),
-        )
-
-    def record(self, on: bool) -> int:
-        """Start or stop copying both directions to the tap; returns the tap number."""
-        if on and not self._tap:
-            self._tap = self._engine.next_tap()
-        self._flows.record(on, self._tap)
-        return self._tap
-
-    def close(self) -> None:
-        """Stop both flows and put the ports into quarantine. Idempotent."""
-        if self._open:
-            self._open = False
-            self._flows.close()
-            self._engine.closed(self._number, self._worker, self._ports)
+_PACKETS = 32  # STUN and DTLS that are dealt with before the loop goes on: some are dear
 
 
 class Engine:
     """Native workers, the port pool, and the way back for events.
 
-    `latch_networks` are where a symmetric leg's source may be learned; none by default.
+    `latch_networks`, none by default, are where a symmetric leg's source may be learned and
+    where a WebRTC leg's STUN and DTLS may come from; those go to `on_packet`.
     """
 
     def __init__(
@@ -162,6 +54,7 @@ class Engine:
         record: bool = True,
         nap_us: int = 1000,
         advertise_ipv6: str | None = None,
+        on_packet: OnPacket = lambda call, side, data, source: None,
     ) -> None:
         self._bind_hosts = {False: address, True: address_ipv6}  # by family: is it IPv6?
         self._told = {False: advertise or address, True: advertise_ipv6 or address_ipv6 or ""}
@@ -170,9 +63,10 @@ class Engine:
         self.transcodes = False
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
+        self._on_packet = on_packet
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._call_ids: dict[int, str] = {}
+        self._calls: WeakValueDictionary[int, EngineCall] = WeakValueDictionary()
         self._numbers = 0
         self._taps = 0
         networks = [
@@ -202,9 +96,9 @@ class Engine:
         number = self._numbers = self._numbers + 1
         flows, ports = self._bind(self._workers[index], number, binds)
         self._load[index] += 1
-        self._call_ids[number] = call_id
         hosts = (self._told[caller_ipv6], self._told[callee_ipv6])
-        return EngineCall(self, number, flows, index, ports, hosts)
+        call = self._calls[number] = EngineCall(self, call_id, number, flows, index, ports, hosts)
+        return call
 
     def _bind_address(self, ipv6: bool) -> str:
         host = self._bind_hosts[ipv6]
@@ -264,7 +158,7 @@ class Engine:
         for port in ports:
             self._pool.give_back(port, now)
         self._load[worker] -= 1
-        self._call_ids.pop(number, None)
+        self._calls.pop(number, None)
 
     def drain(self) -> None:
         """Deliver what the workers reported. The loop calls this; tests may, too."""
@@ -272,10 +166,17 @@ class Engine:
             os.eventfd_read(self._wake)
         for worker in self._workers:
             for kind, number, side, key, amount, source in worker.events():
-                call_id = self._call_ids.get(number)
-                if call_id is None:
+                call = self._calls.get(number)
+                if call is None:
                     continue  # closed meanwhile
-                self._on_event(call_id, _event(kind, _SIDES[side], key, amount, source))
+                event = media_event(kind, _SIDES[side], key, amount, source)
+                self._on_event(call.call_id, event)
+            packets = worker.packets(_PACKETS)
+            for number, side, data, origin in packets:
+                if (call := self._calls.get(number)) is not None:
+                    self._on_packet(call, _SIDES[side], data, origin)
+            if len(packets) == _PACKETS and self._wake >= 0:
+                os.eventfd_write(self._wake, 1)  # the rest when the loop comes round again
 
     def counters(self) -> Mapping[str, int]:
         """Totals since the start, added over the workers, and the state of the port pool."""
@@ -308,24 +209,3 @@ def _is_local(host: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _key(key: SrtpKey) -> tuple[str, bytes, bytes, bytes]:
-    return key.suite, key.key, key.salt, key.mki
-
-
-def _event(
-    kind: int, side: Side, key: int, amount: int, source: tuple[str, int] | None
-) -> MediaEvent:
-    if kind == _FIRST_PACKET:
-        return FirstPacket(side)
-    if kind == _LATCHED and source is not None:
-        return Latched(side, *source)
-    if kind == _DTMF:
-        return DtmfPressed(side, KEYS[key], amount)
-    if kind == _DROPS:
-        return DropBurst(side, _native.DROP_NAMES[key], amount)
-    if kind == _CHANGED:
-        return StreamChanged(side)
-    assert kind == _TIMEOUT, f"the engine reported an unknown event {kind}"
-    return MediaTimeout(side)

@@ -32,6 +32,16 @@ _SENTENCES = {
     "srtp_too_many_streams": "This peer uses more SSRCs under one SRTP key than are followed.",
     "srtp_number_repeated": "This peer repeats sequence numbers, which SRTP may not send twice.",
     "srtp_key_exhausted": "The SRTP key towards the other peer is used up.",
+    "receiver_not_secured": "The other peer's keys are not agreed yet (DTLS is not done).",
+    "outside_region": "ICE or DTLS arrives from outside this region's networks.",
+    "stun_not_a_request": "STUN arrives that is no request.",
+    "stun_unknown_user": "ICE checks arrive with another user name than ours.",
+    "stun_too_many": "Far too many ICE checks arrive.",
+    "dtls_wrong_source": "DTLS arrives from another address than the selected path.",
+    "dtls_too_many": "Far too many DTLS packets arrive.",
+    "packets_waiting": "More ICE checks and DTLS arrive than can be dealt with.",
+    "no_path_selected": "No ICE check of this client has selected a path.",
+    "not_secured": "The keys of this client are not agreed yet (DTLS is not done).",
 }
 
 
@@ -42,6 +52,10 @@ def reason_for_silence(raw: dict[str, Any]) -> str | None:
         return None
     if not raw["described"]:
         return "No media description was applied to this leg."
+    if raw["secured"] and raw["expected_source"] is None:
+        return _SENTENCES["no_path_selected"]
+    if raw["secured"] and not raw["keyed"]:
+        return _SENTENCES["not_secured"]
     dropped_s = raw["dropped_since_s"]
     fresh = dropped_s is not None and (relayed_s is None or dropped_s < relayed_s)
     if fresh and raw["last_drop"] in ("wrong_source", "latch_refused"):

@@ -17,6 +17,8 @@ QUIET: dict[str, Any] = {
     "relayed_since_s": None,
     "expected_source": ("192.0.2.1", 4000),
     "stranger": None,
+    "secured": False,
+    "keyed": False,
 }
 
 
@@ -43,6 +45,12 @@ def test_the_wrong_source_names_both_addresses() -> None:
     assert said is not None
     assert "[2001:db8::1]:5" in said
     assert "192.0.2.1:4000" in said
+
+
+def test_a_voice_client_says_how_far_it_came() -> None:
+    assert "path" in (reason(secured=True, expected_source=None) or "")
+    assert "DTLS" in (reason(secured=True) or "")
+    assert reason(secured=True, keyed=True) == "Nothing was received."
 
 
 def test_an_old_drop_is_no_reason() -> None:
