@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import urandom
+from typing import NamedTuple
 
-from relay.call.ports import SIDES, CallMedia, LegMedia, Side
+from relay.call.ports import SIDES, CallMedia, LegMedia, Media, Side
 from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
-from relay.sdp.crypto import Srtp
+from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.dtls import Dtls
 from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
+    Offer,
     Origin,
-    Stream,
-    Terms,
     check_answer,
     check_offer,
     leg_media,
@@ -24,36 +25,57 @@ from relay.sdp.negotiation import (
     relay_offer,
     unheld,
 )
-from relay.sdp.session import Session
+from relay.sdp.sdes import Sdes
+from relay.sdp.session import Session, Stream
 from relay.sdp.way import way
 
-_Build = Callable[[Origin], bytes]
+_Build = Callable[[Origin], Offer]
+
+
+class Party(NamedTuple):
+    """How one side's media are carried, as its trunk or account has it."""
+
+    security: Srtp = OFF
+    symmetric: bool = False
 
 
 class Description:
     """What we last sent to one leg, so that its version counts changes (RFC 3264 section 8)."""
 
-    __slots__ = ("body", "session_id", "version")
+    __slots__ = ("said", "session_id", "version")
 
     def __init__(self, session_id: int) -> None:
         self.session_id = session_id
         self.version = 0
-        self.body = b""
+        self.said: Offer | None = None
+
+    @property
+    def body(self) -> bytes:
+        return b"" if self.said is None else self.said.body
 
     def origin(self) -> Origin:
         return Origin(self.session_id, self.version)
+
+    def build(self, build: _Build) -> Offer:
+        """Say something: the version grows when it is not what was said last."""
+        said = build(self.origin())
+        if self.said is not None and said.body != self.said.body:
+            self.version += 1
+            said = build(self.origin())
+        self.said = said
+        return said
 
 
 class Proposal:
     """What the party that is to take a side over is offered: the other side's media, with
     keys and a description of its own."""
 
-    __slots__ = ("description", "keying", "stream", "symmetric")
+    __slots__ = ("description", "keying", "party", "stream")
 
-    def __init__(self, stream: Stream, keying: Keying, symmetric: bool, session_id: int) -> None:
+    def __init__(self, stream: Stream, keying: Keying, party: Party, session_id: int) -> None:
         self.stream = stream
         self.keying = keying
-        self.symmetric = symmetric
+        self.party = party
         self.description = Description(session_id)
 
     @property
@@ -64,51 +86,58 @@ class Proposal:
 class Negotiation:
     """The descriptions of both legs and the open offer, if there is one.
 
-    `security` says per side whether its media are encrypted: each leg has keys of its own.
-    `holds` tells the addresses that are inside the region: audio goes to no other.
+    `parties` says per side whether its media are encrypted and how: each leg has keys of its
+    own. `holds` tells the addresses that are inside the region: audio goes to no other.
     """
 
     __slots__ = (
         "_applied",
         "_before",
+        "_engine",
         "_holds",
         "_keying",
         "_last",
         "_media",
         "_offer",
         "_offered",
+        "_parties",
         "_random",
         "_sent",
         "_streams",
-        "_symmetric",
         "on_codec",
     )
 
     def __init__(
         self,
         media: CallMedia,
-        symmetric: dict[Side, bool],
+        engine: Media,
+        parties: Mapping[Side, Party],
         session_id: int,
-        security: Mapping[Side, Srtp],
         holds: Callable[[str], bool],
         random: Callable[[int], bytes] = urandom,
     ) -> None:
         self._media = media
-        self._symmetric = symmetric
+        self._engine = engine
+        self._parties = dict(parties)
         self._holds = holds
         self._random = random
-        self._keying = {side: Keying(security[side], random) for side in SIDES}
+        self._keying = {side: self._new_keying(parties[side]) for side in SIDES}
         self._sent = {
             Side.CALLER: Description(session_id),
             Side.CALLEE: Description(session_id + 1),
         }
         self._offer: tuple[Side, Stream] | None = None
         self._offered = b""  # the open offer as it came
-        self._before: bytes | None = None  # what the other side was told before it
+        self._before: tuple[Offer | None] | None = None  # what the other side was told before
         self._last: tuple[Side, bytes, bytes] | None = None  # offerer, its offer, its answer
         self._applied: dict[Side, LegMedia] = {}
         self._streams: dict[Side, Stream] = {}
         self.on_codec: Callable[[str], None] | None = None  # told when the codec changes
+
+    def _new_keying(self, party: Party) -> Keying:
+        if party.security.mode == "dtls":
+            return Dtls(self._engine.fingerprint, self._random)
+        return Sdes(party.security, self._random)
 
     @property
     def open(self) -> bool:
@@ -126,16 +155,14 @@ class Negotiation:
         Raises MalformedSdp (400) or NotAcceptable (488); nothing has changed then.
         """
         keying = self._keying[side]
-        stream, crypto = check_offer(Session.parse(body), keying.choose)
+        stream = check_offer(Session.parse(body), keying.choose)
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
         self._check_address(side, stream)
         self._offer = (side, stream)
-        self._offered, self._before = body, self._sent[side.other].body
-        keying.accept(stream.section, crypto)
-        terms = Terms(*self._keying[side.other].offer())
-        local = self._media.local(side.other)
-        return self._describe(side.other, lambda origin: relay_offer(stream, local, origin, terms))
+        self._offered, self._before = body, (self._sent[side.other].said,)
+        keying.accept()
+        return self._tell(side.other, stream)
 
     def answer(self, side: Side, body: bytes) -> bytes:
         """Take the answer from `side`; returns the offerer's. May repeat (18x, then 2xx).
@@ -146,25 +173,26 @@ class Negotiation:
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
         offered = self._offer[1]
-        answered = self._answered(side, self._keying[side], offered, body)
+        answered = self._answered(side, self._keying[side], self._sent[side], body)
         local = self._media.local(side.other)
-        lines = self._keying[side.other].answer()
-        told = self._describe(
-            side.other, lambda origin: relay_answer(offered, answered, local, origin, lines)
+        terms = self._keying[side.other].answer(local)
+        told = (
+            self._sent[side.other]
+            .build(lambda origin: relay_answer(offered, answered, local, origin, terms))
+            .body
         )
         self._before = None
         self._last = (side.other, self._offered, told)
         self._apply(side, answered, offered)
         return told
 
-    def propose(self, side: Side, symmetric: bool, session_id: int, srtp: Srtp) -> Proposal:
+    def propose(self, side: Side, party: Party, session_id: int) -> Proposal:
         """Offer `side` to another party; nothing changes for the two that talk."""
         stream = unheld(self._streams[side.other])
-        proposal = Proposal(stream, Keying(srtp, self._random), symmetric, session_id)
-        description = proposal.description
-        terms = Terms(*proposal.keying.offer())
+        proposal = Proposal(stream, self._new_keying(party), party, session_id)
         local = self._media.local(side)
-        description.body = relay_offer(stream, local, description.origin(), terms)
+        terms = proposal.keying.offer(local)
+        proposal.description.build(lambda origin: relay_offer(stream, local, origin, terms))
         return proposal
 
     def take_over(self, side: Side, proposal: Proposal, body: bytes) -> bytes:
@@ -174,27 +202,26 @@ class Negotiation:
         answer goes to `reaffirm`. Raises WrongAnswer (502) or NotAcceptable (488); nothing
         has changed then.
         """
-        answered = self._answered(side, proposal.keying, proposal.stream, body)
+        answered = self._answered(side, proposal.keying, proposal.description, body)
         other, streams = side.other, self._streams
-        before = self._keying[side], self._symmetric[side]
-        self._keying[side], self._symmetric[side] = proposal.keying, proposal.symmetric
+        before = self._keying[side], self._parties[side]
+        self._keying[side], self._parties[side] = proposal.keying, proposal.party
         try:
             self._apply(side, answered, streams[other])
         except NotAcceptable:
-            self._keying[side], self._symmetric[side] = before
+            self._keying[side], self._parties[side] = before
             self._apply(side, streams[side], streams[other])
             raise
         self._sent[side] = proposal.description
         self._last = None
-        said, local = self.current(other), self._media.local(other)
-        terms = Terms(*self._keying[other].offer())
-        told = self._describe(other, lambda origin: relay_offer(answered, local, origin, terms))
+        said = self.current(other)
+        told = self._tell(other, answered)
         return told if told != said else b""
 
     def close(self) -> None:
         """The exchange is over, answered or failed: what was agreed before stays."""
         if self._offer is not None and self._before is not None:
-            self._sent[self._offer[0].other].body = self._before
+            (self._sent[self._offer[0].other].said,) = self._before
         self._offer = self._before = None
         for keying in self._keying.values():
             keying.keep()
@@ -214,10 +241,10 @@ class Negotiation:
 
         Raises WrongAnswer (502); nothing has changed then.
         """
-        offered = self._streams[side.other]
-        said = Session.parse(self.current(side))
-        self._keying[side].repeat(said.sections[offered.position])
-        answered = self._answered(side, self._keying[side], offered, body)
+        offered, said = self._streams[side.other], self._sent[side].said
+        assert said is not None
+        self._keying[side].repeat(Stream(Session.parse(said.body), said.position))
+        answered = self._answered(side, self._keying[side], self._sent[side], body)
         self._last = None
         self._apply(side, answered, offered)
 
@@ -239,30 +266,33 @@ class Negotiation:
         return streams[0].section.voice_codec() if streams else ""
 
     def suite(self, side: Side) -> str | None:
-        """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet."""
+        """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet. With "DTLS"
+        the engine tells the suite later."""
         if (leg := self._applied.get(side)) is None:
             return None
+        if leg.webrtc is not None:
+            return "DTLS"
         return leg.srtp.send.suite if leg.srtp is not None else ""
 
-    def _describe(self, side: Side, build: _Build) -> bytes:
-        description = self._sent[side]
-        body = build(description.origin())
-        if body != description.body and description.body:
-            description.version += 1
-            body = build(description.origin())
-        description.body = body
-        return body
+    def _tell(self, side: Side, stream: Stream) -> bytes:
+        """What a side is offered: its partner's stream, in our terms."""
+        local, description = self._media.local(side), self._sent[side]
+        terms, before = self._keying[side].offer(local), description.said
+        return description.build(
+            lambda origin: relay_offer(stream, local, origin, terms, before)
+        ).body
 
-    def _answered(self, side: Side, keying: Keying, offered: Stream, body: bytes) -> Stream:
-        """The stream of an answer, with its keys taken. Raises WrongAnswer."""
+    def _answered(self, side: Side, keying: Keying, told: Description, body: bytes) -> Stream:
+        """The stream of the answer to what we told, with its keys taken. Raises WrongAnswer."""
+        assert told.said is not None
         try:
-            answered = check_answer(offered, Session.parse(body))
+            answered = check_answer(told.said.position, Session.parse(body))
             self._check_address(side, answered)
         except WrongAnswer:
             raise
         except (MalformedSdp, NotAcceptable) as error:
             raise WrongAnswer(f"the answer: {error}") from None
-        keying.take_answer(answered.section)
+        keying.take_answer(answered)
         return answered
 
     def _check_address(self, side: Side, stream: Stream) -> None:
@@ -279,8 +309,8 @@ class Negotiation:
         self._streams = {side: answered, side.other: offered}  # codec() asks for the first
         for each in SIDES:
             stream, other = self._streams[each], self._streams[each.other]
-            keys = self._keying[each].agree()
-            leg = leg_media(stream, other, self._symmetric[each], keys)
+            secrets = self._keying[each].agree()
+            leg = leg_media(stream, other, self._parties[each].symmetric, secrets)
             if self._applied.get(each) != leg:
                 self._applied[each] = leg
                 self._media.update(each, leg)

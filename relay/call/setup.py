@@ -17,7 +17,7 @@ from relay.call.devices import find
 from relay.call.fork import seek
 from relay.call.hunt import Target
 from relay.call.identity import Identity, proved
-from relay.call.negotiation import Negotiation
+from relay.call.negotiation import Negotiation, Party
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
 from relay.errors import IntervalTooSmall, MalformedMessage, NotAcceptable, Refused
@@ -169,6 +169,11 @@ def _speaks_ipv6(offer: bytes, source: Hop) -> bool:
     return b"\nc=IN IP4 " not in offer
 
 
+def party(peer: Trunk | Account) -> Party:
+    """How its media are carried."""
+    return Party(peer.media_security, peer.symmetric_rtp)
+
+
 class Invitation:
     """The caller's INVITE for the callee, written anew for each address that is tried.
 
@@ -233,9 +238,9 @@ class Invitation:
         calls, trunks = self._call.calls, self._trunks
         negotiation = Negotiation(
             self._call.media,
-            {side: trunk.symmetric_rtp for side, trunk in trunks.items()},
+            calls.media,
+            {side: party(trunk) for side, trunk in trunks.items()},
             calls.session_id(),
-            {side: trunk.media_security for side, trunk in trunks.items()},
             calls.boundary.holds,
         )
         body = self._request.body

@@ -15,7 +15,7 @@ from relay.call import events as e
 from relay.call.fork import seek
 from relay.call.refer import check, find_target, invitation
 from relay.call.renegotiation import Renegotiation
-from relay.call.setup import SECURE, invite_for
+from relay.call.setup import SECURE, invite_for, party
 from relay.call.subscription import Subscription
 from relay.errors import NotAcceptable, RelayError
 from relay.sip.message import Request
@@ -182,7 +182,7 @@ class Transfer:
         callee = router.peer(leg.trunk)
         if self._proposal is None or leg.client is None:  # devices that ring at once share one
             self._proposal = call.negotiation.propose(
-                leg.side, callee.symmetric_rtp, call.calls.session_id(), callee.media_security
+                leg.side, party(callee), call.calls.session_id()
             )
         return invite_for(leg, self.transferee, self._invitation, target, self._proposal.body)
 

@@ -17,8 +17,8 @@ class MediaAddress(NamedTuple):
 class Way(NamedTuple):
     """Where a peer wants the media of one section and which way they go.
 
-    `remote` is None for a hold by 0.0.0.0; `direction` says that hold in today's words,
-    `written` is the direction as the peer put it.
+    `remote` is None for a hold by 0.0.0.0, and where ICE finds the address; `direction` says
+    that hold in today's words, `written` is the direction as the peer put it.
     """
 
     remote: MediaAddress | None
@@ -87,7 +87,9 @@ class IceDtls:
 
     `local_*` are ours: a check's USERNAME is `local_ufrag:remote_ufrag`, and `local_pwd` proves
     it. One of `fingerprints` must be that of the peer's certificate. `dtls_client` is our role:
-    we speak first when the peer is passive. A new `local_ufrag` is an ICE restart.
+    we speak first when the peer is passive. A new `local_ufrag` is an ICE restart; other
+    `remote_*` under the same one are another phone that answers. Other `fingerprints` or the
+    other role are a new DTLS association (RFC 8842 section 4); the old one holds until then.
     """
 
     local_ufrag: str
@@ -96,6 +98,10 @@ class IceDtls:
     remote_pwd: str
     fingerprints: tuple[Fingerprint, ...]
     dtls_client: bool = False
+
+
+# What a leg's media are secured by, as it was agreed; None is plain RTP.
+Secrets = SrtpKeys | IceDtls | None
 
 
 class Coding(NamedTuple):

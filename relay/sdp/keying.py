@@ -1,161 +1,57 @@
-"""Which SDES keys hold on one leg, over all its offers and answers (RFC 4568 section 7).
-
-Our own key of a leg stays as long as the peer's does, so that a hold or a session refresh
-goes on with the same counters. When the peer offers another key, ours changes as well: it
-will start both directions afresh, and a packet count that only one side has kept would make
-the other one deaf.
-"""
+"""What secures one leg's media, over all its offers and answers: one interface for SDES keys
+(`sdes`) and for DTLS by ICE (`dtls`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from hmac import compare_digest
-from os import urandom
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from relay.errors import NotAcceptable, WrongAnswer
-from relay.sdp.crypto import Crypto, Srtp, new_key, parse_crypto, usable
-from relay.sdp.description import SrtpKey, SrtpKeys
-from relay.sdp.session import MediaSection
+from relay.sdp.description import MediaAddress, Secrets
+from relay.sdp.session import Stream
 
 
-class Pair(NamedTuple):
-    """One line from each side, of one suite, and whether the profile says SRTP."""
+class Terms(NamedTuple):
+    """How our description of a leg says that its media are secured, if they are.
 
-    theirs: Crypto
-    ours: Crypto
-    keyed: bool
+    `profile` is that of an offer, without the F of feedback; an answer has the offered one.
+    `dtls` is a leg by ICE and DTLS: RTCP is always multiplexed, and other lines are left out.
+    """
 
-    @property
-    def keys(self) -> SrtpKeys:
-        return SrtpKeys(receive=self.theirs.keys, send=self.ours.keys[0])
+    profile: str = "RTP/AVP"
+    lines: tuple[str, ...] = ()
+    session_lines: tuple[str, ...] = ()
+    dtls: bool = False
 
 
-class Keying:
-    """The keys of one leg: what was agreed, and what the open offer would change."""
+class Keying(Protocol):
+    """One leg's: what was agreed, and what the open offer would change.
 
-    __slots__ = ("_agreed", "_next", "_offered", "_random", "_settled", "srtp")
+    Either the peer offers (`choose`, `accept`, `answer`) or we do (`offer` or `repeat`, then
+    `take_answer`); `agree` or `keep` say what became of it.
+    """
 
-    def __init__(self, srtp: Srtp, random: Callable[[int], bytes] = urandom) -> None:
-        self.srtp = srtp
-        self._random = random
-        self._agreed: Pair | None = None
-        self._next: Pair | None = None
-        self._offered: tuple[Crypto, ...] = ()
-        self._settled = False  # there has been an answer, with keys or without
+    def choose(self, stream: Stream) -> None:
+        """Whether an offered stream can be secured as this leg wants it.
 
-    # --- the peer offers
-
-    def choose(self, section: MediaSection) -> Crypto | None:
-        """The line of an offered stream that would be used; None for plain RTP.
-
-        Raises NotAcceptable (488). Changes nothing.
+        Raises NotAcceptable (488). What was agreed and what is offered stay as they are.
         """
-        mode, suites = self.srtp
-        if mode == "off":
-            if section.keyed:
-                raise NotAcceptable(f"{section.protocol} is not carried: srtp is off on this trunk")
-            return None
-        values = section.crypto()
-        if not section.keyed and not values:
-            if mode == "required":
-                raise NotAcceptable("this trunk requires SRTP (a=crypto with RTP/SAVP)")
-            return None
-        try:
-            lines = usable(values, suites)
-        except NotAcceptable:
-            if section.keyed or mode == "required":
-                raise
-            return None  # best effort: the peer can do without
-        held = self._agreed
-        same = held and [line for line in lines if line.keys == held.theirs.keys]
-        return same[0] if same else lines[0]
 
-    def accept(self, section: MediaSection, theirs: Crypto | None) -> None:
-        """Answer an offered stream with the line that was chosen of it."""
-        if theirs is None:
-            self._next = None
-            return
-        held = self._agreed
-        if held is not None and held.theirs.keys == theirs.keys:
-            key = held.ours.keys[0]
-        else:
-            key = new_key(theirs.suite, self._random)
-        self._next = Pair(theirs, Crypto(theirs.tag, theirs.suite, (key,)), section.keyed)
+    def accept(self) -> None:
+        """Take the stream that was chosen last."""
 
-    def answer(self) -> tuple[Crypto, ...]:
-        """Our lines in the answer: one, or none for plain RTP."""
-        return () if self._next is None else (self._next.ours,)
+    def answer(self, local: MediaAddress) -> Terms:
+        """Of our answer; `local` is our address on this leg."""
 
-    # --- we offer
+    def offer(self, local: MediaAddress) -> Terms:
+        """Of our offer."""
 
-    def offer(self) -> tuple[bool, tuple[Crypto, ...]]:
-        """Whether our offer is RTP/SAVP, and its lines.
+    def repeat(self, said: Stream) -> None:
+        """What we said last is said again, as an offer."""
 
-        "optional" offers a=crypto in RTP/AVP: who knows SRTP takes it, others pass it over,
-        and no second INVITE is needed. Later offers say what was agreed.
-        """
-        keyed = self.srtp.mode == "required"
-        if (held := self._agreed) is not None:
-            keyed = keyed or held.keyed
-            self._offered = (held.ours,)
-        elif self.srtp.mode == "off" or (self._settled and not keyed):
-            self._offered = ()
-        else:
-            self._offered = tuple(
-                Crypto(tag, suite, (new_key(suite, self._random),))
-                for tag, suite in enumerate(self.srtp.suites, 1)
-            )
-        return keyed, self._offered
-
-    def take_answer(self, section: MediaSection) -> None:
-        """The peer's answer to our offer. Raises WrongAnswer; nothing has changed then.
-
-        The tag must be one that was offered, and the suite the one that it stood for.
-        """
-        offered = self._offered
-        values = section.crypto() if offered else []
-        if not values:
-            if section.keyed:
-                said = "has no a=crypto" if offered else "was not offered"
-                raise WrongAnswer(f"the answer is {section.protocol}, which {said}")
-            if self.srtp.mode == "required":
-                raise WrongAnswer("the answer has no a=crypto: this trunk requires SRTP")
-            self._next = None
-            return
-        if len(values) > 1:
-            raise WrongAnswer("the answer has more than one a=crypto line")
-        try:
-            (theirs,) = usable(values, self.srtp.suites)
-        except NotAcceptable as error:
-            raise WrongAnswer(f"the answer: {error}") from None
-        ours = next((line for line in offered if line.tag == theirs.tag), None)
-        if ours is None:
-            raise WrongAnswer(f"the answer's a=crypto tag {theirs.tag} was not offered")
-        if ours.suite != theirs.suite:
-            raise WrongAnswer(
-                f"the answer's a=crypto tag {theirs.tag} was {ours.suite}, not {theirs.suite}"
-            )
-        if any(_same(key, ours.keys[0]) for key in theirs.keys):
-            raise WrongAnswer("the answer repeats our own key")
-        self._next = Pair(theirs, ours, section.keyed)
-
-    def repeat(self, section: MediaSection) -> None:
-        """What we said last is said again, as an offer: its lines may be answered."""
-        self._offered = tuple(parse_crypto(value) for value in section.crypto())
-
-    # --- what became of it
+    def take_answer(self, stream: Stream) -> None:
+        """The peer's answer to our offer. Raises WrongAnswer; nothing has changed then."""
 
     def keep(self) -> None:
         """The exchange is over: what it did not change stays."""
-        self._next = self._agreed
 
-    def agree(self) -> SrtpKeys | None:
-        """The exchange is answered (it may be again): the keys that hold now."""
-        self._agreed = self._next
-        self._settled = True
-        return None if self._next is None else self._next.keys
-
-
-def _same(one: SrtpKey, other: SrtpKey) -> bool:
-    return compare_digest(one.key + one.salt, other.key + other.salt)
+    def agree(self) -> Secrets:
+        """The exchange is answered (it may be again): what holds now."""

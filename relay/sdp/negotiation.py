@@ -7,13 +7,13 @@ Ours are the o= line, addresses, ports, RTCP, and what would let media go past t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from relay.errors import NotAcceptable, RemoteProtocolError, WrongAnswer
-from relay.sdp.crypto import Crypto
-from relay.sdp.description import LegMedia, MediaAddress, SrtpKeys, Way
-from relay.sdp.session import DIRECTIONS, DTLS, Codecs, MediaSection, Session, join
+from relay.sdp.description import IceDtls, LegMedia, MediaAddress, Secrets, SrtpKeys, Way
+from relay.sdp.keying import Terms
+from relay.sdp.session import DIRECTIONS, Codecs, MediaSection, Session, Stream, join, values
 from relay.sdp.way import answerable, receives, sends, way
 
 # Lines that name another path for the media, or keys that end at the relay.
@@ -40,6 +40,19 @@ DROPPED = (
     "k=",
     "a=source-filter:",
 )
+# What a browser says of its own sending and receiving, and we do neither do nor promise.
+BROWSERS = (
+    "a=ssrc",
+    "a=msid",
+    "a=extmap",
+    "a=rtcp-fb:",
+    "a=rtcp-xr:",
+    "a=rid:",
+    "a=simulcast:",
+    "a=bundle-only",
+    "a=tls-id:",
+    "a=identity:",
+)
 
 # Most lines are these: they are not searched for what only other lines may hold.
 PLAIN = ("a=rtpmap:", "a=fmtp:", "a=ptime:", "a=sendrecv", "t=", "v=")
@@ -56,34 +69,19 @@ class Origin(NamedTuple):
     version: int
 
 
-class Stream(NamedTuple):
-    """The audio of a description that is carried, and which of its sections that is."""
+PLAIN_TERMS = Terms()
+Choose = Callable[[Stream], None]
 
-    session: Session
+
+class Offer(NamedTuple):
+    """A description for one leg, and which of its m= lines is the audio that is carried."""
+
+    body: bytes
     position: int
 
-    @property
-    def section(self) -> MediaSection:
-        return self.session.sections[self.position]
 
-
-class Terms(NamedTuple):
-    """How our description says that the media are encrypted, if they are.
-
-    `keyed` makes the profile RTP/SAVP; without it a=crypto is best effort.
-    """
-
-    keyed: bool = False
-    lines: tuple[Crypto, ...] = ()
-
-
-PLAIN_TERMS = Terms()
-
-
-def check_offer(
-    session: Session, choose: Callable[[MediaSection], Crypto | None]
-) -> tuple[Stream, Crypto | None]:
-    """The first audio that can be carried, with the a=crypto line that `choose` took.
+def check_offer(session: Session, choose: Choose) -> Stream:
+    """The first audio that can be carried and that `choose` (of a Keying) takes.
 
     Raises NotAcceptable (488) that says why there is none, or MalformedSdp (400).
     """
@@ -92,51 +90,63 @@ def check_offer(
         if section.media != "audio" or section.port == 0:
             continue
         try:
-            crypto = _offered(session, section, choose)
+            return _offered(Stream(session, index), choose)
         except NotAcceptable as error:
             problem = problem or error
-        else:
-            return Stream(session, index), crypto
     raise problem or NotAcceptable("there is no audio stream over RTP to carry")
 
 
-def _offered(
-    session: Session, section: MediaSection, choose: Callable[[MediaSection], Crypto | None]
-) -> Crypto | None:
+def _offered(stream: Stream, choose: Choose) -> Stream:
+    section = stream.section
     if not section.is_voice:
-        named = section.protocol if section.protocol in DTLS else "this profile"
-        raise NotAcceptable(f"{named} is not carried: RTP/AVP and RTP/SAVP are")
+        raise NotAcceptable("this profile is not carried: RTP/AVP and RTP/SAVP are")
     if not section.payload_types():
         raise NotAcceptable("the audio stream has no payload types")
-    crypto = choose(section)
-    way(session, section)
-    return crypto
+    choose(stream)
+    way(stream.session, section)
+    return stream
 
 
 def relay_offer(
-    stream: Stream, local: MediaAddress, origin: Origin, terms: Terms = PLAIN_TERMS
-) -> bytes:
-    """One side's offer as the other side gets it. Every m= line stays in its place."""
-    session = stream.session
-    lines = _session_lines(session, local, origin)
-    for index, section in enumerate(session.sections):
-        if index == stream.position:
-            profile = f"RTP/{'S' if terms.keyed else ''}AVP{'F' if section.feedback else ''}"
-            lines += _voice_lines(stream, local, profile, terms.lines)
-            # Without mux in the answer RTCP goes to its own port (RFC 5761 section 5.1.1).
-            lines.append(f"a=rtcp:{local.rtcp_port}")
-            if section.attribute("rtcp-mux") is not None:
-                lines.append("a=rtcp-mux")
-        else:
-            lines.append(section.m_line(0))
-    return join(lines)
+    stream: Stream,
+    local: MediaAddress,
+    origin: Origin,
+    terms: Terms = PLAIN_TERMS,
+    before: Offer | None = None,
+) -> Offer:
+    """One side's offer as the other side gets it.
+
+    Every m= line stays in its place: those that this leg has had (`before`), else the
+    offerer's. A voice client is first offered the audio alone.
+    """
+    session, section = stream.session, stream.section
+    feedback = "F" if terms.dtls or (section.feedback and not section.dtls) else ""
+    audio = _voice_lines(stream, local, terms.profile + feedback, terms)
+    if not terms.dtls:
+        # Without mux in the answer RTCP goes to its own port (RFC 5761 section 5.1.1).
+        audio.append(f"a=rtcp:{local.rtcp_port}")
+        if section.attribute("rtcp-mux") is not None and not section.dtls:
+            audio.append("a=rtcp-mux")
+    if before is not None:
+        others, position = Session.parse(before.body).sections, before.position
+    elif terms.dtls:
+        others, position = [section], 0
+    else:
+        others, position = session.sections, stream.position
+    lines = _session_lines(stream, local, origin, terms)
+    for index, other in enumerate(others):
+        lines += audio if index == position else _refused(other, terms)
+    return Offer(join(lines), position)
 
 
-def check_answer(offer: Stream, session: Session) -> Stream:
-    """The stream of an answer. Raises WrongAnswer (502) when it does not fit the offer."""
-    if offer.position >= len(session.sections) or session.sections[offer.position].media != "audio":
+def check_answer(position: int, session: Session) -> Stream:
+    """The stream of an answer; its place is that of the audio in our offer.
+
+    Raises WrongAnswer (502) when it does not fit the offer.
+    """
+    if position >= len(session.sections) or session.sections[position].media != "audio":
         raise WrongAnswer("the answer does not fit the offer")
-    stream = Stream(session, offer.position)
+    stream = Stream(session, position)
     section = stream.section
     if not section.is_voice:
         raise WrongAnswer("the answer refuses the audio")
@@ -154,24 +164,23 @@ def relay_answer(
     answer: Stream,
     local: MediaAddress,
     origin: Origin,
-    crypto: tuple[Crypto, ...] = (),
-) -> bytes:
+    terms: Terms = PLAIN_TERMS,
+) -> Offer:
     """The answer as the offerer gets it: as many m= lines as it offered (section 6)."""
-    lines = _session_lines(answer.session, local, origin)
+    lines = _session_lines(answer, local, origin, terms)
     for index, offered in enumerate(offer.session.sections):
         if index == offer.position:
             wanted = way(offer.session, offered).direction
-            lines += _voice_lines(answer, local, offered.protocol, crypto, wanted)
-            mux = offered.attribute("rtcp-mux") is not None
-            lines.append("a=rtcp-mux" if mux else f"a=rtcp:{local.rtcp_port}")
+            lines += _voice_lines(answer, local, offered.protocol, terms, wanted)
+            if not terms.dtls:
+                mux = offered.attribute("rtcp-mux") is not None
+                lines.append("a=rtcp-mux" if mux else f"a=rtcp:{local.rtcp_port}")
         else:
-            lines.append(offered.m_line(0))
-    return join(lines)
+            lines += _refused(offered, terms)
+    return Offer(join(lines), offer.position)
 
 
-def leg_media(
-    stream: Stream, other: Stream, symmetric: bool, srtp: SrtpKeys | None = None
-) -> LegMedia:
+def leg_media(stream: Stream, other: Stream, symmetric: bool, secrets: Secrets = None) -> LegMedia:
     """What the engine must know of the peer that sent `stream`; `other` is its partner's.
 
     A peer sends by the numbers that its partner listed (RFC 3264 section 5.1), and those
@@ -193,7 +202,8 @@ def leg_media(
         may_receive=receives(wanted),
         symmetric=symmetric,
         payload_map=() if own == theirs else _payload_map(own, theirs),
-        srtp=srtp,
+        srtp=secrets if isinstance(secrets, SrtpKeys) else None,
+        webrtc=secrets if isinstance(secrets, IceDtls) else None,
     )
 
 
@@ -237,23 +247,20 @@ def _payload_map(own: Codecs, theirs: Codecs) -> tuple[tuple[int, int], ...]:
     )
 
 
-def _session_lines(session: Session, local: MediaAddress, origin: Origin) -> list[str]:
+def _session_lines(stream: Stream, local: MediaAddress, origin: Origin, terms: Terms) -> list[str]:
     kind = _kind(local.host)
     lines: list[str] = []
     placed = False
-    for line in session.lines:
+    for line in _kept(stream.session.lines, stream.section.dtls or terms.dtls):
         if line.startswith("o="):
             line = f"o=- {origin.session_id} {origin.version} IN {kind} {local.host}"
-        elif _is_dropped(line):
-            if line.startswith("s="):
-                lines.append("s=-")  # there has to be one
-            continue
         elif line[0] not in BEFORE_CONNECTION and not placed:
             lines.append(f"c=IN {kind} {local.host}")
             placed = True
         lines.append(line)
     if not placed:
         lines.append(f"c=IN {kind} {local.host}")
+    lines += terms.session_lines
     return lines
 
 
@@ -261,21 +268,50 @@ def _voice_lines(
     stream: Stream,
     local: MediaAddress,
     profile: str,
-    crypto: tuple[Crypto, ...],
+    terms: Terms,
     offered: str = "sendrecv",
 ) -> list[str]:
     """Its m= line and what follows; `offered` is the direction that an answer answers."""
     section = stream.section
     lines = [section.m_line(local.port, profile)]
-    lines += [line for line in section.lines if not _is_dropped(line)]
+    lines += _kept(section.lines, section.dtls or terms.dtls)
     _, direction, written = way(stream.session, section)
     direction = answerable(direction, offered)
-    if direction != written:
-        # Our address hides the 0.0.0.0: the hold is said in today's words.
+    if direction != written or terms.dtls:
+        # Our address hides the 0.0.0.0: the hold is said in today's words, and some voice
+        # clients want each direction said.
         lines = _undirected(lines)
         lines.append(f"a={direction}")
-    lines += [line.line() for line in crypto]
+    if terms.dtls:
+        lines += _missing_maps(section)
+    lines += terms.lines
     return lines
+
+
+def _missing_maps(section: MediaSection) -> list[str]:
+    """A browser wants each of its codecs named (RFC 8829 section 5.2.1)."""
+    mapped = [value.partition(" ")[0] for value in values(section.lines, "rtpmap")]
+    return [
+        f"a=rtpmap:{number} {name}/{clock_hz}"
+        for number, (name, clock_hz) in section.codecs().items()
+        if str(number) not in mapped
+    ]
+
+
+def _refused(section: MediaSection, terms: Terms) -> list[str]:
+    """An m= line that is not carried; outside of any BUNDLE group, but known by its name."""
+    mid = section.attribute("mid") if terms.dtls else None
+    return [section.m_line(0), *((f"a=mid:{mid}",) if mid else ())]
+
+
+def _kept(lines: list[str], browser: bool) -> Iterator[str]:
+    """Without what ends at the relay; there has to be an s= line all the same."""
+    for line in lines:
+        if not (browser and line.startswith(BROWSERS)):
+            if line.startswith("o=") or not _is_dropped(line):
+                yield line
+            elif line.startswith("s="):
+                yield "s=-"
 
 
 def _is_dropped(line: str) -> bool:

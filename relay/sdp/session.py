@@ -7,9 +7,10 @@ normalised: `encode` of an unchanged session gives the same lines back, with CRL
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from relay.errors import MalformedSdp
 from relay.sdp.description import Way
@@ -28,12 +29,12 @@ STATIC = {
     15: ("G728", 8000),
     18: ("G729", 8000),
 }
-# Profiles that are carried: plain, and SRTP with keys in the description (RFC 4568).
+# Profiles that are carried: plain, SRTP with keys in the description (RFC 4568), and SRTP
+# with keys from DTLS (RFC 5764).
 PLAIN = ("RTP/AVP", "RTP/AVPF")
 KEYED = ("RTP/SAVP", "RTP/SAVPF")
-CARRIED = (*PLAIN, *KEYED)
-# SRTP with keys from DTLS (RFC 5764), which is not carried.
 DTLS = ("UDP/TLS/RTP/SAVP", "UDP/TLS/RTP/SAVPF")
+CARRIED = (*PLAIN, *KEYED, *DTLS)
 Codecs = Mapping[int, tuple[str, int]]  # payload type → encoding name, clock in Hz
 # Encoding names that are called by name; a peer may write anything into its own.
 _NAMED = """PCMU PCMA G722 G723 G726-16 G726-24 G726-32 G726-40 G728 G729 G729E GSM GSM-EFR ILBC
@@ -72,7 +73,7 @@ class MediaSection:
 
     def crypto(self) -> list[str]:
         """The values of the a=crypto lines (RFC 4568)."""
-        return [line[9:] for line in self.lines if line.startswith("a=crypto:")]
+        return values(self.lines, "crypto")
 
     def connection(self) -> str | None:
         """The value of this section's own c= line."""
@@ -106,8 +107,13 @@ class MediaSection:
 
     @property
     def keyed(self) -> bool:
-        """The profile says that the media are SRTP."""
+        """The profile says that the media are SRTP with keys in the description."""
         return self.protocol in KEYED
+
+    @property
+    def dtls(self) -> bool:
+        """The profile says that the media are SRTP with keys from DTLS."""
+        return self.protocol in DTLS
 
 
 @dataclass(slots=True)
@@ -173,6 +179,32 @@ class Session:
                 if direction in level._attributes:
                     return direction
         return "sendrecv"
+
+
+class Stream(NamedTuple):
+    """The audio of a description that is carried, and which of its sections that is."""
+
+    session: Session
+    position: int
+
+    @property
+    def section(self) -> MediaSection:
+        return self.session.sections[self.position]
+
+    def attribute(self, name: str) -> str | None:
+        """Its own, else the session's."""
+        own = self.section.attribute(name)
+        return own if own is not None else self.session.attribute(name)
+
+    def values(self, name: str) -> list[str]:
+        """Of an attribute that may come several times: its own, else the session's."""
+        return values(self.section.lines, name) or values(self.session.lines, name)
+
+
+def values(lines: Sequence[str], name: str) -> list[str]:
+    """The values of all lines `a=name:value`."""
+    start = f"a={name}:"
+    return [line[len(start) :].strip() for line in lines if line.startswith(start)]
 
 
 def join(lines: list[str]) -> bytes:

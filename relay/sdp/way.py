@@ -45,6 +45,10 @@ def way(session: Session, section: MediaSection) -> Way:
     """
     if section.way is not None:
         return section.way
+    if section.dtls:  # ICE finds the way: c= is a formality, and 0.0.0.0 no hold (RFC 8839)
+        written = session.direction(section)
+        section.way = Way(None, written, written)
+        return section.way
     connection = session.connection(section)
     if connection is None:
         raise MalformedSdp("SDP has no c= line for its audio")

@@ -15,23 +15,28 @@ from hypothesis import strategies as st
 
 from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.crypto import Srtp, parse_crypto
-from relay.sdp.description import SUITES, MediaAddress
-from relay.sdp.keying import Keying
+from relay.sdp.description import SUITES, Fingerprint, MediaAddress
+from relay.sdp.dtls import Dtls
+from relay.sdp.keying import Keying, Terms
 from relay.sdp.negotiation import (
+    BROWSERS,
+    Offer,
     Origin,
-    Stream,
-    Terms,
     check_answer,
     check_offer,
     leg_media,
     relay_answer,
     relay_offer,
 )
-from relay.sdp.session import Session
+from relay.sdp.sdes import Sdes
+from relay.sdp.session import Session, Stream
+from tests.unit.browsers import BROWSERS as WRITERS
+from tests.unit.browsers import DATA, VIDEO, describe
 
 SECONDS = float(os.environ.get("RELAY_FUZZ_SECONDS", "5"))
 SEED = int(os.environ.get("RELAY_FUZZ_SEED", str(random.SystemRandom().getrandbits(32))))
-MODES = ("off", "optional", "required")
+MODES = ("off", "optional", "required", "dtls")
+FINGERPRINT = Fingerprint("sha-256", bytes(range(32)))
 LOCALS = (MediaAddress("198.51.100.7", 20000, 20001), MediaAddress("2001:db8::7", 20002, 20002))
 ORIGIN = Origin(1, 1)
 
@@ -47,6 +52,9 @@ SEEDS = [
     b"m=audio 4000 RTP/SAVP 0 8\r\n" + CRYPTO + b"\r\n",
     b"v=0\r\no=a 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n"
     b"m=audio 4000 RTP/AVP 0 8\r\n" + CRYPTO + b"|2^20|1:4 KDR=0 WSH=64\r\n",
+    *map(describe, WRITERS),
+    describe(setup="active"),
+    describe("firefox", setup="passive", more=(*VIDEO, *DATA), group="0 1 2"),
 ]
 PIECES = [
     b"\r\n", b"\n", b"\r", b"\x00", b"\xff", b"\xc3", b" ", b"\t", b"=", b"/", b":", b"-1", b"0",
@@ -54,12 +62,18 @@ PIECES = [
     b"m=audio 1 RTP/AVP 0\r\n", b"m=", b"c=IN IP4 ", b"c=IN IP6 fe80::1%eth0\r\n", b"c=\r\n",
     b"a=rtcp:", b"a=rtcp-mux\r\n", b"a=rtpmap:", b"a=sendrecv\r\n", b"a=inactive\r\n", b"v=0\r\n",
     b"o=", b"0.0.0.0", b"::", b"224.0.0.1", b"host.example", b"a=rtpmap:0 telephone-event/8000\r\n",
+    b"UDP/TLS/RTP/SAVPF", b"a=mid:", b"a=group:BUNDLE ", b"a=setup:passive\r\n",
+    b"a=ssrc:1 msid:x\r\n", b"a=fingerprint:sha-512 ", b"a=ice-ufrag:", b"a=ice-lite\r\n",
     CRYPTO, b"a=crypto:", b"inline:", b"|", b"2^20", b"1:4", b";", b"UNENCRYPTED_SRTP", b" KDR=1",
     b"AEAD_AES_256_GCM", b"RTP/SAVP", b"RTP/SAVPF", b"a=acap:1 crypto:1 X inline:", b"2",
 ]  # fmt: skip
 
 
-def _refused_or_carried(body: bytes, answer: bytes, mode: str = "off") -> bool:
+def keying(mode: str) -> Keying:
+    return Dtls(FINGERPRINT) if mode == "dtls" else Sdes(Srtp(mode, tuple(SUITES)))
+
+
+def _refused_or_carried(body: bytes, answer: bytes, mode: str = "off", other: str = "off") -> bool:
     """Whether the offer was carried. Any other exception is a bug, and passes through."""
     try:
         session = Session.parse(body)
@@ -68,46 +82,57 @@ def _refused_or_carried(body: bytes, answer: bytes, mode: str = "off") -> bool:
     once = session.encode()
     again = Session.parse(once)
     assert again.encode() == once, "parse and encode are not stable"
-    caller = Keying(Srtp(mode, tuple(SUITES)))
+    caller = keying(mode)
     try:
-        stream, crypto = check_offer(session, caller.choose)
+        stream = check_offer(session, caller.choose)
     except (MalformedSdp, NotAcceptable):
         return False
-    caller.accept(stream.section, crypto)
+    caller.accept()
     for local in LOCALS:
-        callee = Keying(Srtp(mode, tuple(SUITES)))
-        terms = Terms(*callee.offer())
+        callee = keying(other)
+        terms = callee.offer(local)
         sent = relay_offer(stream, local, ORIGIN, terms)
-        _ours(sent, stream, local, [line.line() for line in terms.lines])
+        _ours(sent, stream, local, terms)
         _answer(stream, answer, local, caller, callee)
     return True
 
 
-def _ours(sent: bytes, offer: Stream, local: MediaAddress, crypto: list[str]) -> None:
+def _ours(sent: Offer, offer: Stream, local: MediaAddress, terms: Terms) -> None:
     """What leaves is sound, has our address, port and keys, and as many streams as it had."""
-    session = Session.parse(sent)
-    stream = Stream(session, offer.position)
+    session = Session.parse(sent.body)
+    stream = Stream(session, sent.position)
     assert stream.section.is_voice
-    assert len(session.sections) == len(offer.session.sections)
+    assert stream.section.dtls == terms.dtls
+    assert len(session.sections) in (len(offer.session.sections), 1)
     assert [section.port for section in session.sections if section.port] == [local.port]
-    lines = sent.decode("utf-8", "surrogateescape").split("\r\n")
-    assert [line for line in lines if line[:2] == "a=" and "inline:" in line.lower()] == crypto
-    media = leg_media(stream, offer, False)
-    assert media.remote is not None and media.remote.host == local.host
+    lines = sent.body.decode("utf-8", "surrogateescape").split("\r\n")
+    secrets = [line for line in lines if line[:2] == "a=" and "inline:" in line.lower()]
+    assert secrets == [line for line in terms.lines if "inline:" in line]
+    for name in ("ice-ufrag", "ice-pwd", "fingerprint", "setup", "candidate"):
+        assert sum(line.startswith(f"a={name}:") for line in lines) == terms.dtls
+    if terms.dtls:
+        assert not [
+            line for line in lines if line.startswith(BROWSERS) and "msid:voice" not in line
+        ]
+    else:
+        media = leg_media(stream, offer, False)
+        assert media.remote is not None and media.remote.host == local.host
 
 
 def _answer(
     offer: Stream, body: bytes, local: MediaAddress, caller: Keying, callee: Keying
 ) -> None:
+    told = relay_offer(offer, local, ORIGIN, callee.offer(local))
     try:
-        answer = check_answer(offer, Session.parse(body))
-        callee.take_answer(answer.section)
+        answer = check_answer(told.position, Session.parse(body))
+        callee.take_answer(answer)
     except (MalformedSdp, NotAcceptable):
         return
-    lines = caller.answer()
-    sent = relay_answer(offer, answer, local, ORIGIN, lines)
-    _ours(sent, offer, local, [line.line() for line in lines])
+    terms = caller.answer(local)
+    sent = relay_answer(offer, answer, local, ORIGIN, terms)
+    _ours(sent, offer, local, terms)
     leg_media(offer, answer, True, callee.agree())
+    leg_media(answer, offer, True, caller.agree())
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:
@@ -135,7 +160,7 @@ def test_mutated_descriptions() -> None:
         body = _mutated(chance.choice(SEEDS), chance)
         answer = _mutated(chance.choice(SEEDS), chance)
         try:
-            carried += _refused_or_carried(body, answer, chance.choice(MODES))
+            carried += _refused_or_carried(body, answer, chance.choice(MODES), chance.choice(MODES))
         except Exception as bug:
             raise AssertionError(f"seed {SEED}: offer {body!r} answer {answer!r}") from bug
         tried += 1

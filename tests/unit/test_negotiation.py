@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from itertools import count
+from types import SimpleNamespace
 
 import pytest
 
-from relay.call.negotiation import Negotiation
+from relay.call.negotiation import Negotiation, Party
 from relay.call.ports import LegMedia, MediaAddress, Side
 from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
 from relay.sdp.crypto import OFF, Srtp, parse_crypto
-from relay.sdp.description import SUITES, SrtpKey
+from relay.sdp.description import SUITES, Fingerprint, SrtpKey
 
+ENGINE = SimpleNamespace(fingerprint=Fingerprint("sha-256", bytes(32)), transcodes=True)
 CALLER, CALLEE = Side.CALLER, Side.CALLEE
 CM80, CM32 = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32"
 REQUIRED = Srtp("required", (CM80, CM32))
@@ -50,9 +52,9 @@ class Pair:
         octets = count(first)
         self.negotiation = Negotiation(
             self.media,  # type: ignore[arg-type]
-            {CALLER: False, CALLEE: False},
+            ENGINE,  # type: ignore[arg-type]
+            {CALLER: Party(caller), CALLEE: Party(callee)},
             1000,
-            {CALLER: caller, CALLEE: callee},
             lambda host: True,
             lambda size: bytes([next(octets)]) * size,
         )

@@ -7,7 +7,6 @@ import pytest
 from relay.errors import MalformedSdp, NotAcceptable
 from relay.sdp.crypto import OFF
 from relay.sdp.description import LegMedia, MediaAddress
-from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
     Origin,
     Stream,
@@ -17,6 +16,7 @@ from relay.sdp.negotiation import (
     relay_answer,
     relay_offer,
 )
+from relay.sdp.sdes import Sdes
 from relay.sdp.session import Session, _codecs, _payload_types
 from relay.sdp.way import _host
 
@@ -35,15 +35,15 @@ def sdp(*media: str, host: str = PHONE, session: str = "") -> Session:
 
 
 def offered(session: Session, local: MediaAddress = LOCAL) -> list[str]:
-    stream, _ = check_offer(session, Keying(OFF).choose)
-    return relay_offer(stream, local, ORIGIN).decode().split("\r\n")
+    stream = check_offer(session, Sdes(OFF).choose)
+    return relay_offer(stream, local, ORIGIN).body.decode().split("\r\n")
 
 
 def answered(offer: Session, answer: Session, local: MediaAddress = LOCAL) -> list[str]:
-    stream, _ = check_offer(offer, Keying(OFF).choose)
-    taken = check_answer(stream, answer)
-    Keying(OFF).take_answer(taken.section)
-    return relay_answer(stream, taken, local, ORIGIN).decode().split("\r\n")
+    stream = check_offer(offer, Sdes(OFF).choose)
+    taken = check_answer(stream.position, answer)
+    Sdes(OFF).take_answer(taken)
+    return relay_answer(stream, taken, local, ORIGIN).body.decode().split("\r\n")
 
 
 AUDIO = (
@@ -157,8 +157,7 @@ def test_other_streams_keep_their_place_with_port_0() -> None:
     ],
 )
 def test_the_first_usable_audio_is_carried(sections: list[str], position: int) -> None:
-    stream, crypto = check_offer(sdp(*sections), Keying(OFF).choose)
-    assert (stream.position, crypto) == (position, None)
+    assert check_offer(sdp(*sections), Sdes(OFF).choose).position == position
 
 
 @pytest.mark.parametrize("extra", [(), ("m=video 0 RTP/AVP 99",), ("m=video 6000 RTP/AVP 99",)])
@@ -208,7 +207,7 @@ def test_answers_that_do_not_fit(answer: tuple[str, ...]) -> None:
 )
 def test_offers_that_cannot_be_carried(media: tuple[str, ...], text: str) -> None:
     with pytest.raises(NotAcceptable, match=text) as error:
-        check_offer(sdp(*media), Keying(OFF).choose)
+        check_offer(sdp(*media), Sdes(OFF).choose)
     assert error.value.status_hint == 488
 
 
@@ -218,7 +217,7 @@ def test_offers_that_cannot_be_carried(media: tuple[str, ...], text: str) -> Non
 def test_a_connection_line_that_is_missing_or_malformed(line: str) -> None:
     body = f"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\n{line}t=0 0\r\nm=audio 4000 RTP/AVP 0\r\n"
     with pytest.raises(MalformedSdp):
-        check_offer(Session.parse(body.encode()), Keying(OFF).choose)
+        check_offer(Session.parse(body.encode()), Sdes(OFF).choose)
 
 
 def test_best_effort_srtp_is_carried_in_the_clear_stream() -> None:

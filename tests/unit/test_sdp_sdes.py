@@ -7,19 +7,21 @@ from itertools import count
 import pytest
 
 from relay.errors import NotAcceptable, WrongAnswer
-from relay.sdp.crypto import Crypto, Srtp
-from relay.sdp.description import SUITES, SrtpKey, SrtpKeys
-from relay.sdp.keying import Keying
-from relay.sdp.session import MediaSection
+from relay.sdp.crypto import Crypto, Srtp, parse_crypto
+from relay.sdp.description import SUITES, MediaAddress, SrtpKey, SrtpKeys
+from relay.sdp.keying import Terms
+from relay.sdp.sdes import Sdes
+from relay.sdp.session import MediaSection, Session, Stream
 
 CM80, CM32, GCM = "AES_CM_128_HMAC_SHA1_80", "AES_CM_128_HMAC_SHA1_32", "AEAD_AES_128_GCM"
 SUITE_ORDER = (CM80, CM32, GCM)
+LOCAL = MediaAddress("198.51.100.7", 20000, 20001)
 
 
-def keying(mode: str) -> Keying:
+def keying(mode: str) -> Sdes:
     """Its keys are 1, 2, 3 … so that the test sees which one is which."""
     numbers = count(1)
-    return Keying(Srtp(mode, SUITE_ORDER), lambda octets: bytes([next(numbers)]) * octets)
+    return Sdes(Srtp(mode, SUITE_ORDER), lambda octets: bytes([next(numbers)]) * octets)
 
 
 def crypto(tag: int = 1, suite: str = CM80, octet: int = 0xA0) -> Crypto:
@@ -28,17 +30,33 @@ def crypto(tag: int = 1, suite: str = CM80, octet: int = 0xA0) -> Crypto:
     return Crypto(tag, suite, (key,))
 
 
-def audio(*lines: Crypto, profile: str = "RTP/SAVP") -> MediaSection:
-    return MediaSection("audio", 4000, profile, ("0",), [line.line() for line in lines])
+def audio(*lines: Crypto, profile: str = "RTP/SAVP") -> Stream:
+    section = MediaSection("audio", 4000, profile, ("0",), [line.line() for line in lines])
+    return Stream(Session(["v=0"], [section]), 0)
 
 
-def offered(leg: Keying, section: MediaSection) -> SrtpKeys | None:
+def said(terms: Terms) -> tuple[bool, tuple[Crypto, ...]]:
+    """Whether a description of ours is RTP/SAVP, and its lines."""
+    lines = tuple(parse_crypto(line.removeprefix("a=crypto:")) for line in terms.lines)
+    return terms.profile == "RTP/SAVP", lines
+
+
+def offer(leg: Sdes) -> tuple[bool, tuple[Crypto, ...]]:
+    return said(leg.offer(LOCAL))
+
+
+def answer(leg: Sdes) -> tuple[Crypto, ...]:
+    return said(leg.answer(LOCAL))[1]
+
+
+def offered(leg: Sdes, section: Stream) -> SrtpKeys | None:
     """The peer offers; what holds after our answer."""
-    leg.accept(section, leg.choose(section))
+    leg.choose(section)
+    leg.accept()
     return leg.agree()
 
 
-def answered(leg: Keying, *lines: Crypto, profile: str = "RTP/SAVP") -> SrtpKeys | None:
+def answered(leg: Sdes, *lines: Crypto, profile: str = "RTP/SAVP") -> SrtpKeys | None:
     leg.take_answer(audio(*lines, profile=profile))
     return leg.agree()
 
@@ -50,7 +68,7 @@ def test_the_answer_has_the_tag_of_the_line_that_was_chosen_and_a_key_of_ours() 
     leg = keying("required")
     keys = offered(leg, audio(crypto(3, CM32, 0xA3), crypto(7, CM80, 0xA7)))
     assert keys == SrtpKeys(crypto(7, CM80, 0xA7).keys, SrtpKey(CM80, b"\1" * 16, b"\2" * 14))
-    (line,) = leg.answer()
+    (line,) = answer(leg)
     assert (line.tag, line.suite, line.keys) == (7, CM80, (keys.send,))
 
 
@@ -64,7 +82,7 @@ def test_the_answer_has_the_tag_of_the_line_that_was_chosen_and_a_key_of_ours() 
         ("required", audio(crypto(suite="AEAD_AES_256_GCM")), "not allowed on this trunk"),
     ],
 )
-def test_offers_that_are_refused(mode: str, section: MediaSection, text: str) -> None:
+def test_offers_that_are_refused(mode: str, section: Stream, text: str) -> None:
     with pytest.raises(NotAcceptable, match=text) as error:
         keying(mode).choose(section)
     assert error.value.status_hint == 488
@@ -83,7 +101,7 @@ def test_offers_that_are_refused(mode: str, section: MediaSection, text: str) ->
         ("required", audio(crypto(), profile="RTP/AVP"), True),
     ],
 )
-def test_offers_that_are_taken(mode: str, section: MediaSection, secured: bool) -> None:
+def test_offers_that_are_taken(mode: str, section: Stream, secured: bool) -> None:
     assert (offered(keying(mode), section) is not None) == secured
 
 
@@ -93,7 +111,7 @@ def test_the_same_key_again_changes_nothing() -> None:
     first = offered(leg, audio(crypto(), crypto(2, CM32)))
     assert offered(leg, audio(crypto(), crypto(2, CM32))) == first
     assert offered(leg, audio(crypto(2, CM32, 0xB0), crypto(5))) == first  # another tag
-    assert leg.answer()[0].tag == 5
+    assert answer(leg)[0].tag == 5
 
 
 def test_what_was_agreed_is_kept_though_another_suite_would_come_first() -> None:
@@ -114,7 +132,8 @@ def test_a_new_key_of_the_peer_brings_one_of_ours() -> None:
 def test_an_offer_that_fails_leaves_the_keys_as_they_were() -> None:
     leg = keying("required")
     first = offered(leg, audio(crypto()))
-    leg.accept(audio(crypto(octet=0xB0)), crypto(octet=0xB0))  # never agreed
+    leg.choose(audio(crypto(octet=0xB0)))
+    leg.accept()  # never agreed
     assert offered(leg, audio(crypto())) == first
 
 
@@ -122,30 +141,30 @@ def test_an_offer_that_fails_leaves_the_keys_as_they_were() -> None:
 
 
 def test_every_suite_is_offered_with_a_key_of_its_own() -> None:
-    keyed, lines = keying("required").offer()
+    keyed, lines = offer(keying("required"))
     assert keyed
     assert [(line.tag, line.suite) for line in lines] == [(1, CM80), (2, CM32), (3, GCM)]
     assert len({line.keys[0].key for line in lines}) == 3
 
 
 def test_best_effort_is_offered_in_the_plain_profile() -> None:
-    keyed, lines = keying("optional").offer()
+    keyed, lines = offer(keying("optional"))
     assert (keyed, len(lines)) == (False, 3)
-    assert keying("off").offer() == (False, ())
+    assert offer(keying("off")) == (False, ())
 
 
 def test_the_answer_chooses_one_of_our_keys() -> None:
     leg = keying("required")
-    _, lines = leg.offer()
+    _, lines = offer(leg)
     keys = answered(leg, crypto(2, CM32))
     assert keys == SrtpKeys(crypto(2, CM32).keys, lines[1].keys[0])
-    assert leg.offer() == (True, (lines[1],))  # a later offer says it again
+    assert offer(leg) == (True, (lines[1],))  # a later offer says it again
     assert answered(leg, crypto(2, CM32)) == keys
 
 
 def test_another_branch_answers_with_another_key() -> None:
     leg = keying("required")
-    _, lines = leg.offer()
+    _, lines = offer(leg)
     answered(leg, crypto(2, CM32))
     assert answered(leg, crypto(1, CM80, 0xB0)) == SrtpKeys(
         crypto(1, CM80, 0xB0).keys, lines[0].keys[0]
@@ -166,7 +185,7 @@ def test_another_branch_answers_with_another_key() -> None:
 def test_answers_that_are_refused(lines: tuple[Crypto, ...], profile: str, text: str) -> None:
     """The tag and the suite of an answer are checked: keys are not taken from anywhere."""
     leg = keying("required")
-    leg.offer()
+    offer(leg)
     held = answered(leg, crypto())
     with pytest.raises(WrongAnswer, match=text) as error:
         leg.take_answer(audio(*lines, profile=profile))
@@ -176,35 +195,35 @@ def test_answers_that_are_refused(lines: tuple[Crypto, ...], profile: str, text:
 
 def test_our_own_key_sent_back_is_refused() -> None:
     leg = keying("required")
-    _, lines = leg.offer()
+    _, lines = offer(leg)
     with pytest.raises(WrongAnswer, match="repeats our own key"):
         leg.take_answer(audio(lines[0]))
 
 
 def test_best_effort_may_be_answered_plain_and_is_then_offered_plain() -> None:
     leg = keying("optional")
-    leg.offer()
+    offer(leg)
     assert answered(leg, profile="RTP/AVP") is None
-    assert leg.offer() == (False, ())
+    assert offer(leg) == (False, ())
 
 
 def test_best_effort_that_is_taken_stays() -> None:
     leg = keying("optional")
-    _, lines = leg.offer()
+    _, lines = offer(leg)
     assert answered(leg, crypto(), profile="RTP/AVP") is not None
-    assert leg.offer() == (False, (lines[0],))
+    assert offer(leg) == (False, (lines[0],))
 
 
 def test_a_wrong_line_in_a_best_effort_answer_is_not_taken_for_plain() -> None:
     leg = keying("optional")
-    leg.offer()
+    offer(leg)
     with pytest.raises(WrongAnswer):
         answered(leg, crypto(8), profile="RTP/AVP")
 
 
 def test_srtp_in_an_answer_to_a_plain_offer() -> None:
     leg = keying("off")
-    leg.offer()
+    offer(leg)
     with pytest.raises(WrongAnswer, match="RTP/SAVP, which was not offered"):
         answered(leg, crypto())
     assert answered(leg, crypto(), profile="RTP/AVP") is None
@@ -213,6 +232,6 @@ def test_srtp_in_an_answer_to_a_plain_offer() -> None:
 def test_the_profile_of_the_peer_is_used_when_it_is_offered_to() -> None:
     leg = keying("optional")
     offered(leg, audio(crypto()))
-    keyed, lines = leg.offer()
+    keyed, lines = offer(leg)
     assert keyed
-    assert lines == leg.answer()
+    assert lines == answer(leg)
