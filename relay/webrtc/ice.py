@@ -1,0 +1,194 @@
+"""An ICE-lite agent for one component (RFC 8445), with the peer's consent to be sent to.
+
+We have one host candidate and send no checks. The peer is full ICE and in control: it checks
+the path from each of its addresses, which we learn from the checks alone, and nominates one.
+
+A path is chosen, or changed, only by a check that is signed with our password, that no one has
+sent before, and that nominates. Consent (RFC 7675) is what the peer's checks on that path prove.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from typing import NamedTuple
+
+from relay.webrtc import stun
+from relay.webrtc.stun import Address
+
+CONSENT_S = 30.0
+MOST_PATHS = 16  # a peer with more addresses has the one longest unused forgotten
+RECENT = 16  # checks that may be repeated: the response was lost
+MOST_USED = 65536  # checks that are known not to be replayed: 512 KiB, a day at the usual pace
+
+
+class Credentials(NamedTuple):
+    """Of one ICE session: ours, and the part of USERNAME that is the peer's."""
+
+    local_ufrag: str
+    local_pwd: str
+    remote_ufrag: str
+
+    @property
+    def username(self) -> str:
+        """What a check must bear (RFC 8445 section 7.2.2)."""
+        return f"{self.local_ufrag}:{self.remote_ufrag}"
+
+
+class Respond(NamedTuple):
+    """A STUN response."""
+
+    data: bytes
+    to: Address
+
+
+class PathChosen(NamedTuple):
+    """What the peer nominated: RTP and DTLS pass there, and nowhere else."""
+
+    address: Address
+
+
+class ConsentEnded(NamedTuple):
+    """Nothing may be sent to the peer until it checks again."""
+
+
+class _Path(NamedTuple):
+    """One address of the peer, after its last check."""
+
+    priority: int
+    nominated: bool
+    turn: int  # the number of that check
+
+
+class Agent:
+    """`feed` takes what STUN came to the leg's socket; `drain` says what is to be done."""
+
+    def __init__(self, counters: Counter[str]) -> None:
+        self._counters = counters
+        self._sessions: list[Credentials] = []  # the second one is a restart's
+        self.selected: Address | None = None
+        self._lost: Address | None = None  # the path whose consent ended
+        self._consent_until: float | None = None
+        self._paths: dict[Address, _Path] = {}
+        self._turn = 0
+        self._recent: dict[bytes, Address] = {}
+        self._used = array("Q")
+        self._outputs: list[Respond | PathChosen | ConsentEnded] = []
+
+    def describe(self, credentials: Credentials) -> None:
+        """Other credentials than before are an ICE restart: the path stays, and may be checked
+        with the old ones, until one is nominated with the new ones (RFC 8445 section 2.4)."""
+        if self._sessions and self._sessions[-1] == credentials:
+            return
+        if self._sessions:
+            self._counters["ice_restarts"] += 1
+        self._sessions = [*self._sessions[:1], credentials]
+
+    def feed(self, data: bytes, source: Address, now: float) -> None:
+        """One datagram from `source`; only a good check changes anything."""
+        request = stun.read_request(data)
+        if request is None:
+            self._counters["stun_malformed"] += 1
+            return
+        session = self._session_of(request)
+        if session is None:
+            self._counters["stun_not_authentic"] += 1
+            return
+        repeats = self._recent.get(request.transaction)
+        if repeats is None and self._is_fresh(request, source):
+            answer = self._answer(request, source, session, now)
+        elif repeats == source:  # our response was lost
+            answer = self._response(request, source, session)
+        else:
+            self._counters["stun_replayed"] += 1
+            return
+        self._outputs.append(Respond(answer, source))
+
+    def drain(self) -> list[Respond | PathChosen | ConsentEnded]:
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def next_timer(self) -> float | None:
+        """When consent ends, unless checks come."""
+        return self._consent_until
+
+    def on_timer(self, now: float) -> None:
+        if self._consent_until is not None and now >= self._consent_until:
+            self._lost, self.selected, self._consent_until = self.selected, None, None
+            self._counters["consent_lost"] += 1
+            self._outputs.append(ConsentEnded())
+
+    def _session_of(self, request: stun.Request) -> Credentials | None:
+        for session in self._sessions:
+            if request.username == session.username and request.is_signed_with(session.local_pwd):
+                return session
+        return None
+
+    def _is_fresh(self, request: stun.Request, source: Address) -> bool:
+        """Whether nobody has sent it before.
+
+        Who overheard a check and sends it from elsewhere would otherwise become the path.
+        """
+        number = int.from_bytes(request.transaction[-8:], "big")
+        if source != self.selected and number in self._used:
+            return False
+        if len(self._recent) >= RECENT:
+            del self._recent[next(iter(self._recent))]
+        self._recent[request.transaction] = source
+        if len(self._used) >= MOST_USED:
+            del self._used[: MOST_USED // 2]
+        self._used.append(number)
+        return True
+
+    def _answer(
+        self, request: stun.Request, source: Address, session: Credentials, now: float
+    ) -> bytes:
+        """The path changes before the peer learns that its check was good."""
+        if request.unknown:
+            self._counters["stun_unknown_attribute"] += 1
+        elif request.controlled:
+            self._counters["stun_role_conflict"] += 1
+        else:
+            self._on_check(request, source, session)
+            if source == self.selected:
+                self._consent_until = now + CONSENT_S
+        return self._response(request, source, session)
+
+    @staticmethod
+    def _response(request: stun.Request, source: Address, session: Credentials) -> bytes:
+        if request.unknown:
+            return stun.error(request.transaction, 420, session.local_pwd, request.unknown)
+        if request.controlled:  # a lite agent is never in control
+            return stun.error(request.transaction, 487, session.local_pwd)
+        return stun.success(request.transaction, source, session.local_pwd)
+
+    def _on_check(self, request: stun.Request, source: Address, session: Credentials) -> None:
+        self._turn += 1
+        before = self._paths.pop(source, None)
+        if len(self._paths) >= MOST_PATHS:
+            del self._paths[next(iter(self._paths))]
+        self._paths[source] = _Path(request.priority, request.use_candidate, self._turn)
+        restarted = session is not self._sessions[0]
+        if source == self._lost and not restarted:
+            self._choose(source)  # the peer is back
+        elif request.use_candidate and (restarted or self._takes(before, request.priority)):
+            self._choose(source)
+            if restarted:
+                self._sessions = [session]  # over with its first nomination
+
+    def _takes(self, before: _Path | None, priority: int) -> bool:
+        """Whether this nomination moves the path. A peer that nominates all its addresses
+        (RFC 5245 section 8.1.1.2) means the one of the highest priority; one that nominates an
+        address that it only checked before, or goes on to nominate it alone, means that one."""
+        chosen = None if self.selected is None else self._paths.get(self.selected)
+        if chosen is None or priority > chosen.priority:
+            return True
+        if before is None:
+            return False
+        return not before.nominated or chosen.turn < before.turn
+
+    def _choose(self, source: Address) -> None:
+        self._lost = None
+        if source != self.selected:
+            self.selected = source
+            self._outputs.append(PathChosen(source))

@@ -1,0 +1,123 @@
+"""One WebRTC leg: its ICE agent and its DTLS association, as one machine.
+
+    datagram ─▶ feed ─▶ STUN ─▶ ice.Agent ──▶ PathChosen, ConsentEnded ─▶ drain
+                      └ DTLS ─▶ dtls.Association ──▶ Secured, Failed ───▶
+
+DTLS is heard on the path that ICE chose and nowhere else, and spoken on it alone.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from relay.webrtc.dtls import Association, Dtls, FingerprintOf, Keys, State
+from relay.webrtc.ice import Agent, ConsentEnded, Credentials, PathChosen
+from relay.webrtc.stun import Address
+
+__all__ = ["Address", "ConsentEnded", "Failed", "PathChosen", "Secured", "Send", "Transport"]
+
+
+class Send(NamedTuple):
+    """A datagram to be sent from the leg's socket."""
+
+    data: bytes
+    to: Address
+
+
+class Secured(NamedTuple):
+    """The peer has proved who it is; these are its SRTP keys from now on."""
+
+    keys: Keys
+
+
+class Failed(NamedTuple):
+    """There will be no keys from this association."""
+
+    why: str
+
+
+Output = Send | PathChosen | ConsentEnded | Secured | Failed
+
+
+class Transport:
+    """`describe` is what SDP agreed on; `shared` is the node's."""
+
+    def __init__(self, shared: Dtls) -> None:
+        self._shared = shared
+        self._ice = Agent(shared.counters)
+        self._dtls: Association | None = None
+        self._agreed: tuple[frozenset[FingerprintOf], bool] | None = None
+        self._told = False
+        self._outputs: list[Output] = []
+
+    def describe(
+        self,
+        credentials: Credentials,
+        fingerprints: tuple[FingerprintOf, ...],
+        is_client: bool,
+        now: float,
+    ) -> None:
+        """New credentials are an ICE restart, on which DTLS goes on. Another certificate of the
+        peer, or another role, is another association (RFC 8842 section 3.1)."""
+        self._ice.describe(credentials)
+        agreed = frozenset(fingerprints), is_client
+        if agreed == self._agreed:
+            return
+        self._agreed = agreed
+        if self._dtls is not None:
+            self._dtls.close()
+        self._dtls = Association(self._shared, is_client, fingerprints)
+        self._told = False
+        self._after(now)
+
+    @property
+    def path(self) -> Address | None:
+        """Where the peer is, while it consents."""
+        return self._ice.selected
+
+    def feed(self, data: bytes, source: Address, now: float) -> None:
+        """STUN or DTLS, by its first octet (RFC 7983)."""
+        if data and data[0] < 4:
+            self._ice.feed(data, source, now)
+        elif self._dtls is not None and source == self._ice.selected:
+            self._dtls.feed(data, now)
+        else:
+            self._shared.counters["dtls_off_path"] += 1
+        self._after(now)
+
+    def drain(self) -> list[Output]:
+        """What is to be done, in this order."""
+        outputs, self._outputs = self._outputs, []
+        return outputs
+
+    def next_timer(self) -> float | None:
+        timers = [self._ice.next_timer(), self._dtls.next_timer() if self._dtls else None]
+        return min((timer for timer in timers if timer is not None), default=None)
+
+    def on_timer(self, now: float) -> None:
+        self._ice.on_timer(now)
+        if self._dtls is not None:
+            self._dtls.on_timer(now)
+        self._after(now)
+
+    def close(self) -> None:
+        """The leg has ended."""
+        if self._dtls is not None:
+            self._dtls.close()
+
+    def _after(self, now: float) -> None:
+        for output in self._ice.drain():
+            if isinstance(output, PathChosen | ConsentEnded):
+                self._outputs.append(output)
+            else:
+                self._outputs.append(Send(*output))
+        dtls, path = self._dtls, self._ice.selected
+        if dtls is None:
+            return
+        if path is not None:
+            dtls.start(now)
+        if not self._told and dtls.state in (State.SECURED, State.FAILED):
+            self._told = True
+            self._outputs.append(Secured(dtls.keys) if dtls.keys else Failed(dtls.why))
+        # Keys first: the peer's audio follows our last flight.
+        self._outputs += [Send(data, path) for data in dtls.drain() if path is not None]

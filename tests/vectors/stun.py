@@ -1,0 +1,20 @@
+"""RFC 5769: test vectors for STUN, sections 2.1 to 2.3."""
+
+PASSWORD = "VOkJxbRl1RmTxUk/WvJxBt"
+TRANSACTION = bytes.fromhex("b7e7a701bc34d686fa87dfae")
+
+REQUEST = bytes.fromhex(
+    "000100582112a442b7e7a701bc34d686fa87dfae"
+    "802200105354554e207465737420636c69656e74"  # SOFTWARE "STUN test client"
+    "002400046e0001ff"  # PRIORITY
+    "80290008932ff9b151263b36"  # ICE-CONTROLLED
+    "000600096576746a3a68367659202020"  # USERNAME "evtj:h6vY", padded with spaces
+    "000800149aeaa70cbfd8cb56781ef2b5b2d3f249c1b571a2"  # MESSAGE-INTEGRITY
+    "80280004e57a3bcf"  # FINGERPRINT
+)
+
+# The address that a response reports, and its XOR-MAPPED-ADDRESS.
+IPV4 = ("192.0.2.1", 32853)
+IPV4_MAPPED = bytes.fromhex("002000080001a147e112a643")
+IPV6 = ("2001:db8:1234:5678:11:2233:4455:6677", 32853)
+IPV6_MAPPED = bytes.fromhex("002000140002a1470113a9faa5d3f179bc25f4b5bed2b9d9")
