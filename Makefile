@@ -4,13 +4,15 @@ SHELL := /bin/sh
 PY := .venv/bin/python
 NATIVE := setup.py $(wildcard native/*)
 BUILT := build/native.stamp
+MODULES := web/node_modules/.package-lock.json
+PAGES := build/pages.stamp
 FUZZ_SECONDS ?= 600
 CONFIG ?=
 export PYTHONDONTWRITEBYTECODE ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help build demo run test check bench soak fuzz debug-test clean setup-build setup-demo \
-	setup-test setup-debug
+	setup-run setup-test setup-debug
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -20,13 +22,13 @@ build: setup-build $(BUILT) ## everything that .venv/bin/relay needs
 demo: setup-demo $(BUILT) ## a call through the relay between two SIP endpoints, checked
 	.venv/bin/relay demo
 
-run: build ## serve until Ctrl-C (the embedded defaults, or CONFIG=relay.toml)
-	.venv/bin/relay serve $(if $(CONFIG),--config $(CONFIG))
+run: setup-run $(BUILT) $(PAGES) ## serve until Ctrl-C: a laptop region with two browser phones, or CONFIG=relay.toml
+	.venv/bin/relay serve $(if $(CONFIG),--config $(CONFIG),--demo-clients)
 
-test: setup-test $(BUILT) ## all tests
+test: setup-test $(BUILT) $(PAGES) ## all tests
 	$(PY) -m pytest
 
-check: setup-test $(BUILT) ## what CI runs: build, ruff, mypy, import-linter, pytest
+check: setup-test $(BUILT) $(PAGES) ## what CI runs: build, ruff, mypy, import-linter, pytest
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -46,14 +48,23 @@ debug-test: setup-debug ## the native tests under AddressSanitizer and UBSan
 	.ci/debug-test
 
 clean: ## remove what was built (recordings in var/ stay)
-	rm -rf .venv build dist *.egg-info relay/*.so .mypy_cache .ruff_cache .pytest_cache \
+	rm -rf .venv build dist *.egg-info relay/*.so relay/control/page web/node_modules .mypy_cache .ruff_cache .pytest_cache \
 		.hypothesis .import_linter_cache
 	find relay tests bench -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-setup-build setup-demo setup-test setup-debug: setup-%:
+setup-build setup-demo setup-run setup-test setup-debug: setup-%:
 	@.ci/setup $*
 
 # The extension beside the package; setup.py says itself what is out of date.
 $(BUILT): $(NATIVE) | $(filter setup-%,$(MAKECMDGOALS))
 	$(PY) setup.py -q build_ext --inplace
 	@mkdir -p build && touch $@
+
+# The demo page and the pages of the browser tests, by what the lock file says and nothing else.
+$(PAGES): $(MODULES) $(wildcard web/*.mjs web/src/* web/test/*)
+	node web/build.mjs
+	@mkdir -p build && touch $@
+
+$(MODULES): web/package.json web/package-lock.json | $(filter setup-%,$(MAKECMDGOALS))
+	cd web && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@

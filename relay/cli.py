@@ -13,6 +13,8 @@ from rich.table import Table
 
 from relay import __version__
 from relay.config import EXAMPLE, Config, Route, Trunk, example, load, notes
+from relay.config.trunk import WEB_TRANSPORTS
+from relay.control.demo_clients import add_demo_clients, links
 from relay.errors import ConfigError
 
 MISTAKEN = 2
@@ -85,8 +87,19 @@ def check(
         _print_summary(name, loaded)
 
 
-@app.command(epilog="Examples:  relay serve  ·  relay serve --config region.toml")
-def serve(config: ConfigOption = None) -> None:
+@app.command(
+    epilog="Examples:  relay serve  ·  relay serve --config region.toml  ·  "
+    "relay serve --demo-clients"
+)
+def serve(
+    config: ConfigOption = None,
+    demo_clients: Annotated[
+        bool,
+        typer.Option(
+            "--demo-clients", help="Two browser phones, with a link for each (no --config)."
+        ),
+    ] = False,
+) -> None:
     """Serve a region until Ctrl-C.
 
     Without --config: a laptop region on 127.0.0.1:5060 with the settings of
@@ -95,8 +108,11 @@ def serve(config: ConfigOption = None) -> None:
 
     Exit code 0: stopped; 1: could not start; 2: mistakes that `relay check` explains.
     """
+    if demo_clients and config is not None:
+        _stderr().print("--demo-clients are of the laptop region: leave --config away")
+        raise typer.Exit(MISTAKEN)
     try:
-        loaded = _load(config)
+        loaded = example(add_demo_clients) if demo_clients else _load(config)
     except ConfigError as error:
         _print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
@@ -106,6 +122,8 @@ def serve(config: ConfigOption = None) -> None:
     _print_where_to_call(loaded)
     if config is None:
         _stderr().print(TRY, markup=False)
+    if demo_clients:
+        _print_links(links(loaded))
     raise typer.Exit(run(loaded))
 
 
@@ -155,6 +173,8 @@ def _print_where_to_call(config: Config) -> None:
     """For a person who has just started it; the log's lines follow."""
     console = _stderr()
     for listen in config.sip.listen:
+        if listen.transport in WEB_TRANSPORTS:
+            continue
         ipv6 = ":" in listen.host
         host = (config.sip.advertise_ipv6 if ipv6 else config.sip.advertise) or listen.host
         host = f"[{host}]" if ":" in host else host
@@ -164,13 +184,30 @@ def _print_where_to_call(config: Config) -> None:
         if trunk.known_by:
             known_by = escape(", ".join(trunk.known_by))
             console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {known_by}")
-            for route in config.route:
-                if route.from_ == trunk.name:
-                    console.print(f"    {escape(_leads(config, route))}")
+            _print_routes(console, config, trunk.name)
+    for account in config.account:
+        at = escape(", ".join(config.client_urls))
+        console.print(f"Clients of [bold]{escape(account.name)}[/] connect to {at} with a token")
+        _print_routes(console, config, account.name)
+
+
+def _print_routes(console: Console, config: Config, caller: str) -> None:
+    for route in config.route:
+        if route.from_ == caller:
+            console.print(f"    {escape(_leads(config, route))}")
+
+
+def _print_links(found: dict[str, str]) -> None:
+    console = _stderr()
+    console.print("Open each link in a window of its own; they can call each other by name:")
+    for identity, link in found.items():
+        console.print(f"  [bold]{identity}[/]  {escape(link)}")
 
 
 def _leads(config: Config, route: Route) -> str:
     """Where a route's calls arrive; more than one address when they are divided."""
+    if route.to in [account.name for account in config.account]:
+        return f"{route.number} goes to {route.identity or 'who was called'} of {route.to}"
     targets = next(trunk.origination for trunk in config.trunk if trunk.name == route.to)
     where = " or ".join(entry.uri for entry in targets if entry.enabled)
     return f"{route.number} goes to {route.to} at {where}"

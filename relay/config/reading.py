@@ -10,7 +10,7 @@ import difflib
 import ipaddress
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
@@ -29,6 +29,7 @@ EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
 SECRETS = ("password", "secret")
 UNUSED = ("database",)
+Change = Callable[[dict[str, Any]], None]
 LISTED = ("trunk", "account", "route")  # sections that are there several times
 
 # What a value should be, by pydantic's name of the problem; {key} is the last of the path.
@@ -59,18 +60,23 @@ def load(path: str | Path) -> Config:
     return read(text, str(path))
 
 
-def example() -> Config:
-    """The laptop region that `relay serve` uses when no file is given."""
+def example(change: Change | None = None) -> Config:
+    """The laptop region that `relay serve` uses when no file is given; see `read`."""
     text = resources.files("relay").joinpath("example.toml").read_text("utf-8")
-    return read(text, EXAMPLE)
+    return read(text, EXAMPLE, change)
 
 
-def read(text: str, file: str) -> Config:
-    """Read TOML text; `file` is its name in mistakes. Raises ConfigError."""
+def read(text: str, file: str, change: Change | None = None) -> Config:
+    """Read TOML text; `file` is its name in mistakes. Raises ConfigError.
+
+    `change` may add to what the file says before it is checked.
+    """
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(file, [_not_toml(text, str(error))]) from None
+    if change is not None:
+        change(data)
     mistakes: list[str] = []
     parts = _parts(data, mistakes)
     mistakes += crosschecks.mistakes(data, parts)

@@ -8,12 +8,13 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import jwt
 import pytest
 from typer.testing import CliRunner, Result
 
 from relay import __version__
 from relay.cli import app
-from relay.config import Config, example
+from relay.config import Config, example, notes
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "relay.example.toml"
@@ -129,6 +130,33 @@ def test_serve_without_a_file_serves_the_laptop_region_and_says_how_to_call_it(
     assert f"-i {pbx.host} -p {pbx.port}" in commands[1]
     readme = (ROOT / "README.md").read_text("utf-8")
     assert all(command in readme for command in commands)
+
+
+def test_serve_with_demo_clients_prints_a_link_for_each(served: list[Config]) -> None:
+    """Each start has a secret of its own, which signed what is in the links."""
+    results = [run("serve", "--demo-clients") for _ in range(2)]
+    secrets = []
+    for config, result in zip(served, results, strict=True):
+        account = config.account[0]
+        assert account.keys[0].secret is not None
+        secrets.append(account.keys[0].secret.get_secret_value())
+        links = re.findall(r"(\w+) +(http://127.0.0.1:8080/#token=(\S+))", result.stderr)
+        assert [identity for identity, _, _ in links] == ["alice", "bob"]
+        for identity, _, token in links:
+            claims = jwt.decode(token, secrets[-1], ["HS256"], issuer=account.name)
+            assert (claims["sub"], claims["region"]) == (identity, "ie1")
+        assert secrets[-1] not in result.output
+        assert config.client_urls == ("ws://127.0.0.1:5070",)
+        assert config.sip.websocket.origins == ("http://127.0.0.1:8080",)
+        assert notes(config) == notes(example())  # nothing that a user must know
+    assert secrets[0] != secrets[1]
+    assert "+35315550101 goes to alice of demo" in results[0].stderr
+
+
+def test_demo_clients_are_of_the_laptop_region_only(served: list[Config]) -> None:
+    result = run("serve", "--demo-clients", "--config", str(EXAMPLE))
+    assert result.exit_code == 2 and "--config" in result.stderr
+    assert not served
 
 
 @pytest.mark.parametrize(("command", "codes"), [("", "012"), ("serve", "012"), ("check", "02")])

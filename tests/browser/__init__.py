@@ -1,0 +1,1 @@
+"""Real browsers: headless Chromium with a microphone that speaks, on the pages of web/."""
