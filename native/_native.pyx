@@ -5,6 +5,9 @@ Only relay/media uses this module. Python opens, changes and closes calls here a
 figures and events; nothing in Python runs per packet.
 """
 
+from base64 import b64encode as _b64encode
+from os import urandom as _urandom
+
 cimport cython
 from libc.stdint cimport int16_t, int32_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
@@ -12,8 +15,8 @@ from libc.string cimport memcpy, memset, strerror
 
 from bursts cimport Bursts as BurstsState, bursts_feed
 from dtmf cimport Dtmf as DtmfState, DtmfPress, dtmf_feed, dtmf_silent
-from flow cimport RTP, Call, Leg, Settings
-from ice cimport UFRAG_OCTETS
+from flow cimport CNAME_OCTETS, RTP, Call, Leg, Settings
+from ice cimport UFRAG_OCTETS, LegIce, ice_rename, stun_wanted as stun_filter
 from openssl cimport OPENSSL_cleanse
 from packet cimport (
     DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView,

@@ -19,6 +19,10 @@ cdef enum Component:
     RTCP = 1
 
 
+cdef enum:
+    CNAME_OCTETS = 16
+
+
 # What an offer/answer settled for one leg; the addresses have length 0 when unknown.
 cdef struct Settings:
     relay_address remote[2]
@@ -35,12 +39,29 @@ cdef struct Settings:
     uint8_t ufrag[UFRAG_OCTETS] # ours, of a secured leg
 
 
+cdef struct Reports:            # RTCP with one leg: what reports.pxd must remember
+    uint64_t heard_ns           # when the partner's was last passed to it
+    uint64_t due_ns             # our next one
+    uint64_t sr_ns              # this leg's last SR: when it came, and of what
+    uint32_t sr_ntp
+    uint32_t sr_ssrc
+    uint32_t block_ssrc         # what the last block was about, and its counts
+    uint32_t expected
+    uint32_t received
+    uint32_t sent_ssrc
+    uint64_t packets_before     # sent under other SSRCs
+    uint64_t octets_before
+    uint64_t packets_reported
+    uint64_t octets_reported
+
+
 cdef struct Leg:
     int32_t fd[2]
     relay_address remote[2]     # where the peer's packets come from and ours go to
     Settings settings
     LegSrtp srtp
     LegIce ice
+    Reports reports
     uint8_t described
     uint8_t settled             # a packet has confirmed the source: no latching any more
     uint8_t latched
@@ -76,6 +97,8 @@ cdef struct Call:
     Leg legs[2]
     Port ports[4]
     uint64_t number
+    uint32_t ssrc               # of reports about a leg that is sent nothing
+    uint8_t cname[CNAME_OCTETS] # RFC 7022: of this call alone
     uint32_t tap
     uint8_t recording
     uint64_t closed_ns

@@ -18,6 +18,7 @@ from packet cimport (
     rtcp_view, rtp_header, rtp_view,
 )
 from packets cimport packet_push
+from reports cimport report_heard
 from ring cimport EVENT_DROPS, EVENT_FIRST_PACKET, event_plain
 from rules cimport Rules, inside_region, report_change, report_presses
 from source cimport rtcp_source, rtp_source, settle
@@ -199,9 +200,11 @@ cdef inline Drop relay_rtcp(
         leg.remote[<int>RTCP] = source[0]
         leg.rtcp_latched = 1
     leg.rtcp_packets += 1
+    report_heard(&leg.reports, data, size, now_ns)
     drop = send_rtcp(rules, &call.legs[1 - side], data, size)
     if drop != DROP_NONE:
         return drop
+    call.legs[1 - side].reports.heard_ns = now_ns
     leg.rtcp_relayed += 1
     rules.totals.rtcp_relayed += 1
     return DROP_NONE

@@ -28,6 +28,15 @@ def view(bytes data):
     )
 
 
+def stun_wanted(bytes data, ufrags):
+    """A drop's name, or "none" for a check that goes up, of a leg with these ufrags in turn."""
+    cdef LegIce ice
+    memset(&ice, 0, sizeof(ice))
+    for ufrag in ufrags:
+        ice_rename(&ice, <bytes>ufrag, <uint8_t>len(ufrag))
+    return DROP_NAMES[<int>stun_filter(&ice, data, len(data))]
+
+
 cdef class Stats:
     """Figures of one direction, fed by hand."""
 

@@ -29,6 +29,7 @@ cdef struct Totals:
     uint64_t rtcp_relayed
     uint64_t recorded
     uint64_t handed_up          # STUN and DTLS
+    uint64_t reports            # RTCP of our own
     uint64_t drops[<int>DROP_COUNT]
 
 
@@ -36,6 +37,7 @@ cdef struct Rules:              # the same for all calls of a worker
     Network networks[LATCH_NETWORKS]
     uint32_t network_count
     uint64_t idle_timeout_ns
+    uint64_t report_ns          # between our own RTCP reports
     EventRing events
     PacketRing packets
     TapRingC *tap

@@ -33,6 +33,14 @@ cdef extern from *:
         return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
     }
 
+    /* The wall clock as RTCP has it: seconds since 1900 and their 2^-32 parts (RFC 3550
+     * section 4). */
+    static inline uint64_t relay_now_ntp(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_REALTIME, &t);
+        return ((uint64_t)t.tv_sec + 2208988800u) << 32 | ((uint64_t)t.tv_nsec << 32) / 1000000000u;
+    }
+
     static inline void relay_sleep_until(uint64_t ns) {
         struct timespec t = {(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
         clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL);
@@ -179,6 +187,7 @@ cdef extern from *:
     ctypedef void *(*thread_body)(void *) noexcept nogil
 
     uint64_t relay_now_ns() noexcept nogil
+    uint64_t relay_now_ntp() noexcept nogil
     void relay_sleep_until(uint64_t ns) noexcept nogil
     int relay_address_set(relay_address *a, const char *text, uint16_t port) noexcept nogil
     int relay_address_text(const relay_address *a, char *out, unsigned n) noexcept nogil

@@ -12,6 +12,7 @@ from forward cimport relay_datagram
 from ice cimport ice_rename
 from srtp_keys cimport SrtpKey, srtp_keys_free
 from srtp_leg cimport srtp_clear, srtp_exchange, srtp_wipe
+from reports cimport report_send
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT, COMMAND_UPDATE,
     EVENT_TIMEOUT, Command, commands_take, event_plain,
@@ -205,6 +206,8 @@ cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
                 report_presses(&w.rules, call, side, press, 1)
             if call.legs[side].srtp.replaced != NULL:
                 srtp_wipe(&call.legs[side].srtp, now_ns)
+            if call.legs[side].settings.secured:
+                report_send(&w.rules, call, side, now_ns)
             if timed_out(&w.rules, call, side, now_ns):
                 call.legs[side].timeout_reported = 1
                 event_plain(&w.rules.events, EVENT_TIMEOUT, call.number, side, 0, 0)
@@ -259,6 +262,8 @@ cdef inline void worker_run(Worker *w) noexcept nogil:
     cdef uint64_t scan_ns = SCAN_NS
     if w.rules.idle_timeout_ns and w.rules.idle_timeout_ns < 4 * scan_ns:
         scan_ns = w.rules.idle_timeout_ns // 4 + 1
+    if w.rules.report_ns < scan_ns:
+        scan_ns = w.rules.report_ns
     while not relay_load_int(&w.stopping):
         run_commands(w)
         now_ns = relay_now_ns()

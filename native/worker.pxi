@@ -14,7 +14,7 @@ cdef class Worker:
 
     def __cinit__(
         self, int wake_fd, double idle_timeout_s=60.0, latch_networks=(), TapRing tap=None,
-        int nap_us=1000, int nap_from=2,
+        int nap_us=1000, int nap_from=2, double report_s=5.0,
     ):
         cdef WorkerState *w = <WorkerState *>calloc(1, sizeof(WorkerState))
         if w == NULL:
@@ -31,6 +31,7 @@ cdef class Worker:
         relay_watch(w.poll, w.wake, NULL)
         w.rules.events.wake = wake_fd
         w.rules.idle_timeout_ns = <uint64_t>(idle_timeout_s * 1e9)
+        w.rules.report_ns = <uint64_t>(report_s * 1e9)  # RFC 3550 section 6.2: 5 s at least
         w.nap_ns = <uint64_t>nap_us * 1000
         w.nap_from = nap_from if nap_us > 0 else 0xFFFFFFFF
         self.tap = tap
@@ -117,6 +118,7 @@ cdef class Worker:
         """Bind an RTP/RTCP pair for each leg and watch them. Raises OSError, nothing leaks."""
         cdef CallFlows flows
         cdef Call *call
+        cdef bytes cname
         if not self.state.started:
             raise RuntimeError("the worker is not running")
         call = <Call *>calloc(1, sizeof(Call))
@@ -128,6 +130,9 @@ cdef class Worker:
         flows.worker = self
         flows.families = (6 if ":" in caller_host else 4, 6 if ":" in callee_host else 4)
         call.number = number
+        call.ssrc = int.from_bytes(_urandom(4), "big")
+        cname = _b64encode(_urandom(12))
+        memcpy(call.cname, <const char *>cname, CNAME_OCTETS)
         bind_pair(call.legs[0].fd, caller_host, caller_port)
         try:
             bind_pair(call.legs[1].fd, callee_host, callee_port)
@@ -184,6 +189,7 @@ cdef class Worker:
             "rtcp_relayed": w.rules.totals.rtcp_relayed,
             "recorded": w.rules.totals.recorded,
             "handed_up": w.rules.totals.handed_up,
+            "reports": w.rules.totals.reports,
             "watch_failed": w.watch_failed,
             "wakeups": w.wakeups,
             "naps": w.naps,

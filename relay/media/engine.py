@@ -55,6 +55,7 @@ class Engine:
         nap_us: int = 1000,
         advertise_ipv6: str | None = None,
         on_packet: OnPacket = lambda call, side, data, source: None,
+        report_s: float = 5.0,
     ) -> None:
         self._bind_hosts = {False: address, True: address_ipv6}  # by family: is it IPv6?
         self._told = {False: advertise or address, True: advertise_ipv6 or address_ipv6 or ""}
@@ -75,7 +76,12 @@ class Engine:
         self.taps = [_native.TapRing() for _ in range(workers)] if record else []
         self._workers = [
             _native.Worker(
-                self._wake, idle_timeout_s, networks, self.taps[i] if record else None, nap_us
+                self._wake,
+                idle_timeout_s,
+                networks,
+                self.taps[i] if record else None,
+                nap_us,
+                report_s=report_s,
             )
             for i in range(workers)
         ]

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from relay.call.ports import LegMedia, MediaAddress, MediaEvent, Side
-from relay.media.engine import Engine, EngineCall
+from relay.media.engine import Engine, OnPacket
+from relay.media.engine_call import EngineCall
 from relay.rtp import packet
 
 DEADLINE_S = 10.0
@@ -137,6 +138,8 @@ def rig(
     workers: int = 1,
     nap_us: int = 1000,
     quarantine_s: float = 6.0,
+    report_s: float = 5.0,
+    on_packet: OnPacket = lambda call, side, data, source: None,
 ) -> Iterator[Rig]:
     """An engine with one open call whose legs are not described yet."""
     events: list[tuple[str, MediaEvent]] = []
@@ -152,6 +155,8 @@ def rig(
         latch_networks=[ipaddress.ip_network(network) for network in networks],
         nap_us=nap_us,
         quarantine_s=quarantine_s,
+        report_s=report_s,
+        on_packet=on_packet,
     )
     callee_host = callee_host or host
     caller, callee = Peer(host), Peer(callee_host)

@@ -1,0 +1,305 @@
+"""What of STUN and DTLS reaches Python: every drop code, and floods."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from aioice import stun as aioice
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay import _native
+from relay.call.ports import Side
+from relay.media.engine_call import EngineCall
+from tests.unit.media_rig import DEADLINE_S, Peer, Rig, rig, until
+from tests.unit.webrtc_rig import (
+    DTLS,
+    LOOPBACK,
+    UFRAG,
+    at,
+    attribute,
+    check,
+    ice,
+    secured_caller,
+    stun,
+    waiting,
+    webrtc_caller,
+)
+
+A_SECOND = 50  # what a leg may send up of one kind
+
+
+def wanted(data: bytes, *ufrags: str) -> str:
+    return _native.stun_wanted(data, [ufrag.encode() for ufrag in ufrags or (UFRAG,)])
+
+
+def username(text: str) -> bytes:
+    return attribute(0x0006, text.encode())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        check(),
+        check(theirs=""),
+        stun(username(UFRAG + ":x") + attribute(0x0008, bytes(20))),
+        stun(attribute(0x7F01, b"abc") + username(UFRAG + ":x")),  # padded to a word
+    ],
+)
+def test_a_check_for_this_leg_goes_up(data: bytes) -> None:
+    assert wanted(data) == "none"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stun(username(UFRAG + ":x"), kind=0x0101),
+        stun(username(UFRAG + ":x"), kind=0x0111),
+        stun(username(UFRAG + ":x"), kind=0x0011),
+        stun(username(UFRAG + ":x"), kind=0x0003),
+        check()[:19],
+        check()[:-1],
+        check() + b"\0",
+        check()[:4] + b"\0\0\0\0" + check()[8:],
+        b"\0",
+    ],
+    ids=["response", "error", "indication", "allocate", "head", "cut", "more", "cookie", "octet"],
+)
+def test_what_is_no_binding_request(data: bytes) -> None:
+    assert wanted(data) == "stun_not_a_request"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        stun(),
+        check("Ab3"),
+        check("Ab3+x"),
+        check("ab3+"),
+        stun(username(UFRAG)),
+        stun(username("")),
+        stun(attribute(0x0008, bytes(20)) + username(UFRAG + ":x")),
+        stun(b"\x00\x06\x00\x40" + f"{UFRAG}:x".encode() + bytes(2)),
+        stun(b"\x7f\x01\xff\xff" + username(UFRAG + ":x")),
+    ],
+    ids=["none", "part", "longer", "case", "no colon", "empty", "late", "too long", "beyond"],
+)
+def test_a_check_with_another_user(data: bytes) -> None:
+    assert wanted(data) == "stun_unknown_user"
+
+
+def test_after_a_restart_the_ufrag_before_is_known_too() -> None:
+    ours = ["first", "second", "second", "third"]
+    assert wanted(check("first"), *ours[:3]) == "none"
+    assert wanted(check("second"), *ours) == "none"
+    assert wanted(check("third"), *ours) == "none"
+    assert wanted(check("first"), *ours) == "stun_unknown_user"
+
+
+@given(st.binary(max_size=200))
+def test_no_octets_harm_the_filter(noise: bytes) -> None:
+    head = stun(noise)
+    for data in (noise, head, head[: len(head) // 2]):
+        assert wanted(data) in ("none", "stun_not_a_request", "stun_unknown_user")
+
+
+@given(st.text("abc+/:", min_size=1, max_size=9), st.binary(max_size=40))
+def test_the_filter_agrees_with_aioice(name: str, software: bytes) -> None:
+    message = aioice.Message(aioice.Method.BINDING, aioice.Class.REQUEST)
+    message.attributes["SOFTWARE"] = software.decode("latin-1")
+    message.attributes["USERNAME"] = name
+    message.attributes["PRIORITY"] = 1
+    message.add_message_integrity(b"secret")
+    expected = "none" if name.startswith("ab:") else "stun_unknown_user"
+    assert wanted(bytes(message), "ab") == expected
+
+
+def test_drops_of_a_running_leg_have_their_codes() -> None:
+    with rig(LOOPBACK) as r:
+        webrtc_caller(r)
+        other = Peer(r.caller.host)
+        r.call.select(Side.CALLER, at(r.caller))
+        for peer, data, code in (
+            (other, stun(kind=0x0101), "stun_not_a_request"),
+            (other, check("nobody"), "stun_unknown_user"),
+            (other, DTLS, "dtls_wrong_source"),
+            (r.caller, check() + bytes(4), "stun_not_a_request"),
+            (r.caller, DTLS + bytes(1500), "packets_waiting"),
+            (r.caller, DTLS + bytes(2048), "oversized"),
+        ):
+            before = r.call.figures(Side.CALLER).drops.get(code, 0)
+            peer.send(r.at_caller, data)
+            r.wait_for_drop(code, count=before + 1)
+        r.caller.rtcp.sendto(check(), (r.at_caller.host, r.at_caller.rtcp_port))
+        r.wait_for_drop("stun")
+        r.caller.rtcp.sendto(DTLS, (r.at_caller.host, r.at_caller.rtcp_port))
+        r.wait_for_drop("dtls")
+        assert waiting(r) == []
+        other.close()
+
+
+def test_dtls_before_a_path_is_selected() -> None:
+    with rig(LOOPBACK) as r:
+        webrtc_caller(r)
+        r.caller.send(r.at_caller, DTLS)
+        r.wait_for_drop("dtls_wrong_source")
+
+
+def test_a_plain_leg_takes_neither() -> None:
+    with rig(LOOPBACK) as r:
+        webrtc_caller(r)
+        r.callee.send(r.at_callee, check())
+        r.wait_for_drop("stun", Side.CALLEE)
+        r.callee.send(r.at_callee, DTLS)
+        r.wait_for_drop("dtls", Side.CALLEE)
+        assert waiting(r) == []
+
+
+def test_from_outside_the_region_nothing_goes_up() -> None:
+    with rig(("127.1.0.0/16",)) as r:
+        webrtc_caller(r)
+        abroad = Peer("127.2.0.1")
+        abroad.send(r.at_caller, check())
+        r.wait_for_drop("outside_region")
+        abroad.send(r.at_caller, DTLS)
+        r.wait_for_drop("outside_region", count=2)
+        abroad.close()
+
+
+def wait_for_received(r: Rig, count: int) -> None:
+    """Until the engine has dealt with so many datagrams."""
+    until(lambda: r.engine.counters()["received"] >= count)
+
+
+def in_step(r: Rig, peer: Peer, data: bytes, count: int, call: EngineCall | None = None) -> None:
+    """Send so many, each after the one before was dealt with."""
+    before = r.engine.counters()["received"]
+    for number in range(1, count + 1):
+        peer.send((call or r.call).local(Side.CALLER), data)
+        wait_for_received(r, before + number)
+
+
+def test_a_budget_a_second_and_another_for_the_path() -> None:
+    with rig(LOOPBACK) as r:
+        webrtc_caller(r)
+        r.call.select(Side.CALLER, at(r.caller))
+        stranger = Peer(r.caller.host)
+        in_step(r, stranger, check(), A_SECOND + 10)
+        r.wait_for_drop("stun_too_many", count=10)
+        in_step(r, r.caller, check(), 1)
+        assert waiting(r)[-1][3] == at(r.caller)
+        in_step(r, r.caller, DTLS, A_SECOND + 10)
+        r.wait_for_drop("dtls_too_many", count=10)
+        in_step(r, r.caller, check(), A_SECOND + 9)
+        r.wait_for_drop("stun_too_many", count=20)
+        assert r.engine.counters()["handed_up"] <= 3 * A_SECOND
+
+        def again() -> bool:
+            stranger.send(r.at_caller, check())
+            return bool(waiting(r))
+
+        waiting(r)
+        until(again)  # in the next second
+        stranger.close()
+
+
+def test_the_ring_is_bounded_and_keeps_room_for_those_who_are_known() -> None:
+    with rig(LOOPBACK) as r:
+        calls = [r.call, *(r.engine.open(f"call-{n}", False, False) for n in range(2, 8))]
+        stranger = Peer(r.caller.host)
+        for call in calls:
+            call.update(Side.CALLER, r.caller.leg(remote=None, webrtc=ice()))
+            call.select(Side.CALLER, at(r.caller))
+        for call in calls:
+            in_step(r, stranger, check(), 30, call)
+        counters = r.engine.counters()
+        assert (counters["handed_up"], counters["drop_packets_waiting"]) == (192, 18)
+        for call in calls:
+            in_step(r, r.caller, check(), 20, call)
+        counters = r.engine.counters()
+        assert (counters["handed_up"], counters["drop_packets_waiting"]) == (256, 94)
+        taken = waiting(r)
+        while more := waiting(r):
+            taken += more
+        assert [source for *_, source in taken] == [at(stranger)] * 192 + [at(r.caller)] * 64
+        in_step(r, r.caller, check(), 1)
+        assert waiting(r) == [(1, 0, check(), at(r.caller))]
+        stranger.close()
+
+
+def test_live_audio_is_unharmed_by_floods() -> None:
+    """Checks with the right and with wrong users, and DTLS, at a leg that talks all the while."""
+    with rig(LOOPBACK) as r:
+        browser = secured_caller(r)
+        stop = threading.Event()
+        flooded = r.engine.open("flooded", False, False)
+        flooded.update(Side.CALLER, r.caller.leg(remote=None, webrtc=ice()))
+        stranger = Peer(r.caller.host)
+
+        def flood() -> None:
+            while not stop.is_set():
+                for data in (check(), check("x"), DTLS, stun(kind=0x0101)):
+                    stranger.send(flooded.local(Side.CALLER), data)
+
+        flooder = threading.Thread(target=flood)
+        flooder.start()
+        try:
+            for _ in range(200):
+                for data in (check(), check("x"), DTLS, bytes(40)):
+                    stranger.send(r.at_caller, data)
+                sent = browser.send(r.at_caller)
+                assert r.callee.rtp.recv(4096) == sent
+                back = r.callee.send(r.at_callee)
+                assert browser.hear() == back
+        finally:
+            stop.set()
+            flooder.join()
+        until(lambda: r.engine.counters()["relayed"] == 400)
+        figures = r.call.figures(Side.CALLER)
+        assert (figures.relayed, figures.lost) == (200, 0)
+        assert figures.reason_for_silence is None
+        assert r.engine.counters()["handed_up"] <= 256  # nobody took one
+        stranger.close()
+
+
+def test_packets_of_a_closed_call_are_nobodys() -> None:
+    seen: list[bytes] = []
+    with rig(LOOPBACK, on_packet=lambda call, side, data, source: seen.append(data)) as r:
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 1)
+        r.call.close()
+        r.engine.drain()
+        assert seen == []
+
+
+def test_packets_reach_the_loop_a_few_at_a_time() -> None:
+    """The loop goes on between two lots: a handshake costs it most of a millisecond."""
+    lots: list[int] = []
+    seen: list[tuple[str, Side, bytes, tuple[str, int]]] = []
+
+    def take(call: EngineCall, side: Side, data: bytes, source: tuple[str, int]) -> None:
+        seen.append((call.call_id, side, data, source))
+
+    async def scenario(r: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+
+        def drain() -> None:
+            before = len(seen)
+            r.engine.drain()
+            lots.append(len(seen) - before)
+            if len(seen) >= 40:
+                over.set()
+
+        loop.add_reader(r.engine._wake, drain)
+        await asyncio.wait_for(over.wait(), DEADLINE_S)
+        loop.remove_reader(r.engine._wake)
+
+    with rig(LOOPBACK, on_packet=take) as r:
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 40)
+        asyncio.run(scenario(r))
+        assert seen == [("call-1", Side.CALLER, check(), at(r.caller))] * 40
+        assert lots == [32, 8]
