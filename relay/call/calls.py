@@ -14,6 +14,7 @@ from relay.call.authorization import Login
 from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.clients import Client, Clients
+from relay.call.devices import device
 from relay.call.events import Lost, Referred
 from relay.call.guard import Guard
 from relay.call.health import Health
@@ -35,7 +36,9 @@ from relay.sip.uri import OtherUri, SipUri
 if TYPE_CHECKING:
     from relay.call.admission import Admission
     from relay.call.authentication import Authentication
+    from relay.call.fork import Fork
     from relay.call.leg import Leg
+    from relay.call.registrar import Binding
     from relay.call.registration import Registration
     from relay.call.router import Router
     from relay.config import Credential, Trunk
@@ -120,6 +123,7 @@ class Calls:
         self.clients = Clients()
         self.registrar = Registrar(self)
         self.health = Health(self)
+        self.ringing: dict[tuple[str, str], list[Fork]] = {}  # by account and identity
         self.stopping = False
         self.active: dict[str, Call] = {}
         self._legs: dict[tuple[str, str], Leg] = {}
@@ -162,6 +166,12 @@ class Calls:
         for leg in self._on(old):
             leg.reuse = new
         self.signalling.move(old, new)
+
+    def on_registered(self, binding: Binding, now: float) -> None:
+        """Another device of a client: a call that rings on the others rings there, too."""
+        if binding.may_be_called:
+            for fork in self.ringing.get((binding.account, binding.identity), [])[:]:
+                fork.join(device(binding), now)
 
     def _on(self, connection: Hop) -> list[Leg]:
         """The legs whose peer is at the other end of a connection."""

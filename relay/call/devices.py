@@ -10,6 +10,7 @@ from relay.errors import Refused
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
+    from relay.call.registrar import Binding
     from relay.config import Trunk
 
 
@@ -28,16 +29,17 @@ def find(
     return route.to, targets
 
 
+def device(binding: Binding, direct: bool = False) -> Target:
+    """A registered device as a target; `direct` when it was called and not its client."""
+    return Target(binding.contact, hop=binding.hop, client=binding.client, direct=direct)
+
+
 def _devices(calls: Calls, account: str, identity: str, instance: str, now: float) -> list[Target]:
     """The registered devices of a client. Raises Refused: 480 offline, 403 not to be called."""
     bindings = calls.registrar.bindings(account, identity, now, instance)
     if not bindings:
         raise Refused(480, "no device of this voice client is registered")
-    found = [
-        Target(binding.contact, hop=binding.hop, client=binding.client)
-        for binding in bindings
-        if binding.may_be_called
-    ]
+    found = [device(each, bool(instance)) for each in bindings if each.may_be_called]
     if not found:
         raise Refused(403, "the called client's access token does not allow calls to it (in)")
     return found

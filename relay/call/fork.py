@@ -17,12 +17,13 @@ from relay.call.events import Answered, Rang, Rejected
 from relay.call.failure import ours, rank, told
 from relay.call.hunt import CALLED, Client, Hunt, Invitation, Target
 from relay.call.ports import Side
+from relay.config import Account
 from relay.errors import RelayError
 from relay.sip.message import Response
 
 if TYPE_CHECKING:
     from relay.call.call import Call
-    from relay.config import Account, Trunk
+    from relay.config import Trunk
 
 ELSEWHERE = 'SIP;cause=200;text="Call completed elsewhere"'  # RFC 3326: no call was missed
 
@@ -64,7 +65,7 @@ TRANSITIONS: dict[tuple[State, Event], tuple[State, tuple[Action, ...]]] = {
     # An absent pair is ignored: who answers after another is acknowledged and ended by its leg.
     (S.RINGING, E.ANSWERED): (S.ANSWERED, (A.CANCEL_OTHERS,)),
     (S.RINGING, E.REFUSED): (S.OVER, (A.CANCEL_ALL, A.REPORT)),
-    (S.RINGING, E.EXHAUSTED): (S.OVER, (A.REPORT,)),
+    (S.RINGING, E.EXHAUSTED): (S.OVER, (A.CANCEL_ALL, A.REPORT)),
     (S.RINGING, E.CANCELLED): (S.OVER, (A.CANCEL_ALL,)),
 }
 
@@ -73,12 +74,16 @@ class Fork:
     """The attempts to reach one voice client, all at once. `leg` is the one that counts."""
 
     __slots__ = (
+        "_account",
         "_best",
         "_call",
         "_client",
         "_delayed_offer",
         "_invitation",
         "_legs",
+        "_name",
+        "_said",
+        "_side",
         "_targets",
         "leg",
         "state",
@@ -88,7 +93,7 @@ class Fork:
         self,
         call: Call,
         client: Client,
-        account: str,
+        account: Account,
         targets: Sequence[Target],
         invitation: Invitation,
         delayed_offer: bool = False,
@@ -98,31 +103,38 @@ class Fork:
         leaves the offer to them."""
         self._call = call
         self._client = client
+        self._account = account
+        called = targets[0].client
+        assert called is not None
+        self._name = account.name, called.identity
         self._targets = list(targets)
         self._invitation = invitation
         self._delayed_offer = delayed_offer
+        self._side = side
         self._best: Rejected | None = None
-        self._legs = [CalleeLeg(call, account, self, side) for _ in targets]
-        for leg, target in zip(self._legs, targets, strict=True):
-            leg.client = target.client
-            leg.reuse = target.hop
-            leg.alone = len(targets) == 1
+        self._said: dict[CalleeLeg, bytes] = {}  # in an 18x that the caller did not hear
+        self._legs = [self._new_leg(target) for target in targets]
         self.state = State.RINGING
         self.leg = self._legs[0]
         client.on_attempt(self.leg)
 
     def start(self, now: float) -> None:
         """Ring all."""
+        if not self._targets[0].direct and not self._delayed_offer:
+            self._call.calls.ringing.setdefault(self._name, []).append(self)
         for leg, target in zip(list(self._legs), self._targets, strict=True):
-            assert target.hop is not None
-            leg.contact = leg.signalling.contact(target.hop, target.uri.scheme == "sips")
-            try:
-                invite = self._invitation(leg, target.uri, target.hop)
-            except RelayError as error:
-                leg.leave()
-                self._failed(leg, ours(error.status_hint, str(error)), now)
-                continue
-            leg.start(invite, target.hop, self._delayed_offer)
+            self._ring(leg, target, now)
+
+    def join(self, target: Target, now: float) -> None:
+        """Another device has registered meanwhile. It rings, too, unless the caller hears one
+        of the others already."""
+        if self.state is not State.RINGING or self._call.branches.count:
+            return
+        if len(self._legs) >= self._account.contacts or target.hop in [x.hop for x in self._legs]:
+            return
+        leg = self._new_leg(target)
+        self._legs.append(leg)
+        self._ring(leg, target, now)
 
     def cancel(self, now: float) -> None:
         """Nobody wants an answer any more."""
@@ -131,6 +143,7 @@ class Fork:
     def let_go(self) -> None:
         """The call is over: undo the reference cycles."""
         self._legs.clear()
+        self._said.clear()
         del self.leg, self._client, self._invitation
 
     # --- from the legs
@@ -138,15 +151,16 @@ class Fork:
     def on_rang(self, leg: CalleeLeg, event: Rang, now: float) -> None:
         if self.state is not State.RINGING:
             return
-        if not leg.alone:
+        if len(self._legs) > 1:
+            self._said[leg] = event.sdp or self._said.get(leg, b"")
             event = Rang(self._branch, event.status, event.reason, b"")
         self._client.feed(event, now)
 
     def on_answered(self, leg: CalleeLeg, event: Answered, now: float) -> None:
         if self.state is not State.RINGING:
             return
-        if not leg.alone:
-            event = Answered(self._branch, event.sdp)
+        if len(self._legs) > 1:
+            event = Answered(self._branch, event.sdp or self._said.get(leg, b""))
         if leg is not self.leg:
             self.leg = leg
             self._client.on_attempt(leg)
@@ -171,6 +185,7 @@ class Fork:
         if found is None:
             return
         self.state, actions = found
+        self._rings_no_more()
         for action in actions:
             getattr(self, action.value)(now)
 
@@ -191,6 +206,32 @@ class Fork:
         self._client.feed(self._best, now)
 
     # --- inside
+
+    def _rings_no_more(self) -> None:
+        ringing = self._call.calls.ringing
+        forks = ringing.get(self._name, [])
+        if self in forks:
+            forks.remove(self)
+            if not forks:
+                del ringing[self._name]
+
+    def _new_leg(self, target: Target) -> CalleeLeg:
+        leg = CalleeLeg(self._call, self._account.name, self, self._side)
+        leg.client = target.client
+        leg.reuse = target.hop
+        leg.alone = len(self._targets) == 1
+        return leg
+
+    def _ring(self, leg: CalleeLeg, target: Target, now: float) -> None:
+        assert target.hop is not None
+        leg.contact = leg.signalling.contact(target.hop, target.uri.scheme == "sips")
+        try:
+            invite = self._invitation(leg, target.uri, target.hop)
+        except RelayError as error:
+            leg.leave()
+            self._failed(leg, ours(error.status_hint, str(error)), now)
+            return
+        leg.start(invite, target.hop, self._delayed_offer)
 
     @property
     def _branch(self) -> str:
@@ -232,7 +273,7 @@ def seek(
     side: Side = Side.CALLEE,
 ) -> Hunt | Fork:
     """How `peer` is reached: a trunk's addresses in turn, a voice client's devices at once."""
-    if targets[0].hop is not None:
-        return Fork(call, client, peer.name, targets, invitation, delayed_offer, side)
+    if isinstance(peer, Account):
+        return Fork(call, client, peer, targets, invitation, delayed_offer, side)
     wait_s = peer.try_next_after_s
     return Hunt(call, client, peer.name, targets, invitation, wait_s, delayed_offer, side)

@@ -99,6 +99,7 @@ class Target(NamedTuple):
     last_resort: bool = False  # for disaster recovery: after all others, whatever their health
     hop: Hop | None = None
     client: VoiceClient | None = None
+    direct: bool = False  # this device was called by its GRUU: no other one counts
 
 
 class Client(Protocol):

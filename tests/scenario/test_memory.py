@@ -8,9 +8,10 @@ from collections import Counter
 import pytest
 
 from tests.scenario.test_authorized import PASSWORD, asking
+from tests.scenario.test_clients import pick_up, refuse, ringing
 from tests.scenario.test_prack import prack, started
 from tests.scenario.test_transfer import Transferred
-from tests.scenario.world import CARRIER, PBX, World, sdp
+from tests.scenario.world import CARRIER, CLIENT_NUMBER, PBX, World, sdp
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _no_collector() -> object:
 def left() -> Counter[str]:
     """Live objects of the application and of the transactions, by class."""
     kept = ("Call", "CallerLeg", "CalleeLeg", "IncomingInvite", "OutgoingInvite", "Dialog")
-    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt", "Exchange", "MidCall")
+    kept += ("Transfer", "Subscription", "Renegotiation", "Hunt", "Fork", "Exchange", "MidCall")
     kept += ("SessionTimer", "Refresh", "ReliableProgress", "EarlyDialog", "Branches")
     return Counter(type(o).__name__ for o in gc.get_objects() if type(o).__name__ in kept)
 
@@ -189,3 +190,32 @@ def test_what_lingers_of_an_ended_call_is_little() -> None:
     assert len(world.relay._layer) == 4
     world.media.calls.clear()
     assert not held() - before
+
+
+@pytest.mark.parametrize("ends", ["answered", "crossed", "refused", "cancelled", "lost"])
+def test_a_call_to_several_devices_is_freed_without_the_collector(ends: str) -> None:
+    world = World()
+    devices = [world.device("alice") for _ in range(3)]
+    world.pbx.call(CLIENT_NUMBER)
+    ringing(world, *devices)
+    if ends in ("answered", "crossed"):
+        for device in devices[: 1 if ends == "answered" else 3]:
+            pick_up(device)
+    elif ends == "refused":
+        for device in devices:
+            refuse(device, 486)
+    elif ends == "cancelled":
+        world.pbx.cancel()
+    else:
+        for device in devices:
+            device.lose()
+    world.run(40.0)
+    if ends in ("answered", "crossed"):
+        world.pbx.bye()
+    world.run(100.0)
+    assert world.calls.idle
+    for phone in (world.pbx, *devices):
+        phone.dialog = phone.invite_tx = None
+        phone._repeat.clear()
+    found = left()
+    assert not found, found

@@ -15,8 +15,11 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+from pydantic import SecretStr
+
 from relay.call.boundary import Boundary
 from relay.call.calls import Calls
+from relay.call.clients import Client
 from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
 from relay.call.ports import (
@@ -26,20 +29,25 @@ from relay.call.ports import (
     Side,
     StreamFigures,
 )
+from relay.call.registrar import Binding
 from relay.call.user_agent import LookUp, UserAgent
-from relay.config import Trunk
+from relay.config import Account, TokenKey, Trunk
 from relay.errors import NoMediaPorts, Refused
 from relay.sdp.description import Fingerprint
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
 from relay.sip.fields import Headers
+from relay.sip.headers import NameAddr
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop, Timers, TransactionLayer
 from relay.sip.uri import SipUri
 
 RELAY, PBX, CARRIER = "192.0.2.1", "192.0.2.2", "192.0.2.3"
+DEVICES = "192.0.2.50"  # all of them are behind one NAT
+SERVER = Hop("wss", RELAY, 5443)
 NUMBER = "+35315550199"
+CLIENT_NUMBER = "+35315550111"  # of Alice, a voice client
 
 
 def sdp(host: str, port: int, codecs: str = "0 8 101", extra: str = "") -> bytes:
@@ -58,6 +66,21 @@ def sdp(host: str, port: int, codecs: str = "0 8 101", extra: str = "") -> bytes
         "a=ptime:20",
     ]
     return "\r\n".join([*lines, *filter(None, [extra]), ""]).encode()
+
+
+def webrtc(setup: str, ufrag: str = "aB3+", codecs: str = "0 8 101") -> bytes:
+    """A browser's description with the same codecs; `setup` is "actpass" in an offer."""
+    extra = (
+        "a=rtcp-mux",
+        "a=mid:0",
+        f"a=setup:{setup}",
+        f"a=ice-ufrag:{ufrag}",
+        "a=ice-pwd:oneOfTwentyFourLetters/+",
+        f"a=fingerprint:sha-256 {bytes(range(0x40, 0x60)).hex(':').upper()}",
+    )
+    body = sdp("0.0.0.0", 9, codecs, "\r\n".join(extra))
+    body = body.replace(b"t=0 0\r\n", b"t=0 0\r\na=group:BUNDLE 0\r\n")
+    return body.replace(b"RTP/AVP", b"UDP/TLS/RTP/SAVPF")
 
 
 class FakeCallMedia:
@@ -142,13 +165,15 @@ class Journal:
 
 
 class FakeRouter:
-    """Two trunks by address; every number goes to the other one."""
+    """Two trunks by address; every number goes to the other one, every name to a voice
+    client, and so does the number of `clients`."""
 
     def __init__(
         self,
         recording: str = "do-not-record",
         pbx: dict[str, Any] | None = None,
         carrier: dict[str, Any] | None = None,
+        account: dict[str, Any] | None = None,
     ) -> None:
         self.recording = recording
         self.trunks = {
@@ -156,6 +181,9 @@ class FakeRouter:
             CARRIER: Trunk(name="carrier", **(carrier or {})),
         }
         self._configured = tuple(self.trunks.values())  # a test may take addresses away
+        key = TokenKey(id="k1", secret=SecretStr("0123456789abcdef" * 2))
+        self.account = Account(name="app", keys=(key,), **(account or {}))
+        self.clients = {CLIENT_NUMBER: "alice", "alice": "alice", "bob": "bob"}
         self.targets = {"acme": [f"sip:{PBX}:5060"], "carrier": [f"sip:{CARRIER}:5060"]}
 
     def identify(self, host: str, names: frozenset[str] = frozenset()) -> Trunk | None:
@@ -163,17 +191,19 @@ class FakeRouter:
 
     at = identify
 
-    def peer(self, name: str) -> Trunk:
-        trunks = (*self.trunks.values(), *self._configured)
-        return next(trunk for trunk in trunks if trunk.name == name)
+    def peer(self, name: str) -> Trunk | Account:
+        peers = (*self.trunks.values(), *self._configured, self.account)
+        return next(peer for peer in peers if peer.name == name)
 
     def plan(self, name: str) -> NumberingPlan:
         return NumberingPlan(self.peer(name))
 
-    def route(self, trunk: Trunk, number: str) -> tuple[object, list[Target]]:
+    def route(self, trunk: Trunk | Account, number: str) -> tuple[object, list[Target]]:
+        if (identity := self.clients.get(number)) is not None:
+            return SimpleNamespace(to="app"), [Target(SipUri("sip", identity, None, "app"))]
         if not number.startswith("+"):
             raise Refused(404, "no route to this number")
-        to = "carrier" if trunk.name == "acme" else "acme"
+        to = "acme" if trunk.name == "carrier" else "carrier"
         found = [Target(SipUri.parse(uri).replace(user=number), uri) for uri in self.targets[to]]
         return SimpleNamespace(to=to), found
 
@@ -212,13 +242,15 @@ class World:
         carrier: dict[str, Any] | None = None,
         pass_headers: tuple[str, ...] = (),
         min_session_expires_s: int = 90,
+        account: dict[str, Any] | None = None,
     ) -> None:
-        """`pbx` and `carrier` are more keys of their trunks."""
+        """`pbx`, `carrier` and `account` are more keys of theirs."""
         self.now = 1000.0
         self._random = Random(seed)
         self._loss = loss
         self._order = count()
-        self._flying: list[tuple[float, int, str, bytes, str]] = []
+        self._flying: list[tuple[float, int, str | int, bytes, str | Hop]] = []
+        self._due: list[tuple[float, int, Callable[[], None]]] = []
         self.drop: Callable[[str, str, bytes], bool] = lambda source, to, data: False
         self.unsendable: Callable[[bytes], bool] = lambda data: False
         self.bugs: list[Exception] = []
@@ -226,7 +258,7 @@ class World:
         self.media = FakeMedia(ports)
         self.recorder = FakeRecorder()
         self.journal = Journal()
-        self.router = FakeRouter(recording, pbx, carrier)
+        self.router = FakeRouter(recording, pbx, carrier, account)
         self.admission = FakeAdmission()
         tokens = count(1)
         self.calls = Calls(
@@ -247,9 +279,14 @@ class World:
         self.pbx = Phone(self, PBX)
         self.carrier = Phone(self, CARRIER)
         self.phones = {PBX: self.pbx, CARRIER: self.carrier}
+        self.devices: list[Device] = []
         self.names: dict[str, tuple[Hop, ...]] = {}  # what a look-up finds
         self.slow: list[LookUp] | None = None  # a list: they wait in it until `find_names`
         self.wire: list[tuple[str, str, bytes]] = []
+        self.links: dict[int, Device] = {}  # WebSocket connections that stand
+        self._links = count(1)
+        self._waiting: dict[int, list[bytes]] = {}  # for connections that may come back
+        self._moved: dict[int, int] = {}
 
     # Addresses of the relay
     def sent_by(self, transport: str, peer: str, link: int) -> str:
@@ -259,10 +296,19 @@ class World:
         return frozenset()
 
     def is_open(self, hop: Hop) -> bool:
-        return False
+        link = self._link(hop)
+        return link in self.links or link in self._waiting
 
     def move(self, old: Hop, new: Hop) -> None:
-        """Nobody reconnects here."""
+        self._moved[old.link] = new.link
+        for data in self._waiting.pop(old.link, ()):
+            self.send(RELAY, data, new)
+
+    def _link(self, hop: Hop) -> int:
+        link = hop.link
+        while link in self._moved:
+            link = self._moved[link]
+        return link
 
     def trust(self, hop: Hop) -> None:
         pass
@@ -274,8 +320,54 @@ class World:
             self.phones.setdefault(host, Phone(self, host))
         return [self.phones[host] for host in hosts]
 
+    def device(self, identity: str, **rights: Any) -> Device:
+        """A registered device of a voice client."""
+        found = Device(self, identity, **rights)
+        found.register()
+        return found
+
+    def connect(self, device: Device) -> Hop:
+        """A new WebSocket connection, on which the device's token is known."""
+        hop = Hop("wss", DEVICES, 40000, next(self._links))
+        self.links[hop.link] = device
+        self.calls.clients.prove(hop, device.client)
+        return hop
+
+    def lose(self, hop: Hop) -> None:
+        """A connection is gone, and what is under way on it; the relay waits for another."""
+        del self.links[hop.link]
+        kept_s = self.calls.keeps(hop)
+        self._waiting[hop.link] = []
+        self.at(self.now + kept_s, lambda: self._give_up(hop))
+
+    def _give_up(self, hop: Hop) -> None:
+        if self._waiting.pop(hop.link, None) is not None:
+            self.relay.transport_failed(hop, self.now)
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Do `action` at that time."""
+        heapq.heappush(self._due, (when, next(self._order), action))
+
+    def _over_link(self, data: bytes, hop: Hop) -> None:
+        link = self._link(hop)
+        if link in self.links:
+            self.wire.append((RELAY, hop.host, data))
+            heapq.heappush(self._flying, (self.now + 0.01, next(self._order), link, data, RELAY))
+        elif link in self._waiting:
+            self._waiting[link].append(data)
+        else:
+            self.relay.transport_failed(hop, self.now)
+
+    def to_relay(self, data: bytes, hop: Hop) -> None:
+        """A frame of a device, on its connection."""
+        self.wire.append((hop.host, RELAY, data))
+        heapq.heappush(self._flying, (self.now + 0.01, next(self._order), RELAY, data, hop))
+
     def send(self, source: str, data: bytes, hop: Hop) -> None:
         """Put a datagram on the network: 10 ms, unless it is lost."""
+        if hop.is_websocket:
+            self._over_link(data, hop)
+            return
         self.wire.append((source, hop.host, data))
         if self.drop(source, hop.host, data) or self._random.random() < self._loss:
             return
@@ -291,8 +383,11 @@ class World:
                     self.relay.not_sent(output, self.now)
                 else:
                     self.send(RELAY, output.data, output.hop)
-        for phone in self.phones.values():
+        for phone in self._phones():
             phone.settle()
+
+    def _phones(self) -> list[Phone]:
+        return [*self.phones.values(), *self.devices]
 
     def _look_up(self, lookup: LookUp) -> None:
         if self.slow is not None:
@@ -330,21 +425,31 @@ class World:
         times = [
             self._flying[0][0] if self._flying else None,
             self.relay.next_timer(),
-            *(phone.next_timer() for phone in self.phones.values()),
+            self._due[0][0] if self._due else None,
+            *(phone.next_timer() for phone in self._phones()),
         ]
         return min((when for when in times if when is not None), default=None)
 
     def _step(self) -> None:
         while self._flying and self._flying[0][0] <= self.now:
             _, _, to, data, source = heapq.heappop(self._flying)
-            hop = Hop("udp", source, 5060)
-            if to == RELAY:
+            hop = source if isinstance(source, Hop) else Hop("udp", source, 5060)
+            if to == RELAY and hop.is_websocket:  # TEMPORARY
+                self.relay._now = self.now
+                self.relay._layer.receive(parse(data), hop, self.now, self.calls.clients.of(hop))
+            elif to == RELAY:
                 self.relay.receive(parse(data), hop, self.now)
+            elif isinstance(to, int):
+                if to in self.links:
+                    self.links[to].layer.receive(parse(data), SERVER, self.now)
             elif to in self.phones:
                 self.phones[to].layer.receive(parse(data), hop, self.now)
             self.settle()
+        while self._due and self._due[0][0] <= self.now:
+            heapq.heappop(self._due)[2]()
+            self.settle()
         self.relay.on_timer(self.now)
-        for phone in self.phones.values():
+        for phone in self._phones():
             phone.on_timer(self.now)
         self.settle()
 
@@ -355,6 +460,8 @@ class Phone:
     def __init__(self, world: World, host: str) -> None:
         self.world = world
         self.host = host
+        self.contact = f"<sip:{host}:5060>"
+        self.relay = Hop("udp", RELAY, 5060)
         self.layer = TransactionLayer(Timers(), supported=frozenset(("100rel", "timer")))
         self.requests: list[Request] = []
         self.responses: list[Response] = []
@@ -369,6 +476,10 @@ class Phone:
         self._repeat: list[tuple[float, float, object, Response]] = []
         self._tags = count(1)
 
+    def describe(self, port: int, offer: bool = False) -> bytes:
+        """Its description of its media."""
+        return sdp(self.host, port)
+
     def settle(self) -> None:
         while outputs := self.layer.drain():
             for output in outputs:
@@ -376,7 +487,7 @@ class Phone:
 
     def _one(self, output: object) -> None:
         if isinstance(output, layer.Send):
-            self.world.send(self.host, output.data, output.hop)
+            self.transmit(output)
         elif isinstance(output, layer.RequestReceived):
             self.requests.append(output.request)
             self.on_request(output.tx, output.request)
@@ -390,6 +501,9 @@ class Phone:
             self.reply(output.invite_tx, output.invite_tx.request, 487)
         elif isinstance(output, layer.TimedOut):
             self.timed_out += 1
+
+    def transmit(self, output: layer.Send) -> None:
+        self.world.send(self.host, output.data, output.hop)
 
     def next_timer(self) -> float | None:
         times = [self.layer.next_timer(), *(when for when, *_ in self._repeat)]
@@ -406,10 +520,12 @@ class Phone:
 
     # --- as caller
 
-    def call(self, number: str = NUMBER, body: bytes | None = None, **headers: str) -> Request:
+    def call(
+        self, number: str = NUMBER, body: bytes | None = None, params: str = "", **headers: str
+    ) -> Request:
         invite = Request(
             "INVITE",
-            f"sip:{number}@{RELAY}",
+            f"sip:{number}@{RELAY}{params}",
             Headers(
                 [
                     ("Max-Forwards", "70"),
@@ -417,11 +533,11 @@ class Phone:
                     ("To", f"<sip:{number}@{RELAY}>"),
                     ("Call-ID", f"call-{next(self._tags)}@{self.host}"),
                     ("CSeq", "1 INVITE"),
-                    ("Contact", f"<sip:{self.host}:5060>"),
+                    ("Contact", self.contact),
                     *((name.replace("_", "-"), value) for name, value in headers.items()),
                 ]
             ),
-            sdp(self.host, 4000) if body is None else body,
+            self.describe(4000, offer=True) if body is None else body,
         )
         if invite.body and "Content-Type" not in invite.headers:
             invite.headers.add("Content-Type", "application/sdp")
@@ -430,7 +546,8 @@ class Phone:
         return invite
 
     def send(self, request: Request, to: str = RELAY) -> object:
-        tx = self.layer.request(request, Hop("udp", to, 5060), f"{self.host}:5060", self.world.now)
+        hop = self.relay if to == RELAY else Hop("udp", to, 5060)
+        tx = self.layer.request(request, hop, f"{self.host}:5060", self.world.now)
         self.world.settle()
         return tx
 
@@ -451,7 +568,7 @@ class Phone:
         ack.body = body
         if body:
             ack.headers.add("Content-Type", "application/sdp")
-        self.layer.send(ack, Hop("udp", RELAY, 5060), f"{self.host}:5060", self.world.now)
+        self.layer.send(ack, self.relay, f"{self.host}:5060", self.world.now)
 
     # --- as callee
 
@@ -461,7 +578,7 @@ class Phone:
             self.ring(tx, request)
             self.answer(tx, request)
         elif request.method == "UPDATE" and request.body:
-            self.reply(tx, request, 200, body=sdp(self.host, 5000))
+            self.reply(tx, request, 200, body=self.describe(5000))
         else:
             self.reply(tx, request, 200)
 
@@ -469,18 +586,19 @@ class Phone:
         self.reply(tx, request, 183 if body else 180, tag, body)
 
     def answer(self, tx: object, request: Request, tag: str = "b1", body: bytes | None = None):
-        answer = sdp(self.host, 5000) if body is None else body
+        offer = not request.body
+        answer = self.describe(5000, offer) if body is None else body
         response = self.reply(tx, request, 200, tag, answer)
         self._repeat.append((self.world.now + 0.5, 0.5, tx, response))
         if self.dialog is None:
-            self.dialog = Dialog.uas(request, tag, f"<sip:{self.host}:5060>")
+            self.dialog = Dialog.uas(request, tag, self.contact)
         return response
 
     def reply(
         self, tx: object, request: Request, status: int, tag: str = "b1", body: bytes = b""
     ) -> Response:
         response = request.response(status, to_tag=tag)
-        response.headers.add("Contact", f"<sip:{self.host}:5060>")
+        response.headers.add("Contact", self.contact)
         for name, value in self.headers.items():
             response.headers.add(name, value)
         if body:
@@ -497,7 +615,7 @@ class Phone:
 
     def in_dialog(self, method: str, body: bytes = b"") -> Request:
         assert self.dialog is not None
-        request = self.dialog.request(method, contact=f"<sip:{self.host}:5060>")
+        request = self.dialog.request(method, contact=self.contact)
         request.body = body
         if body:
             kind = "sdp" if body.startswith(b"v=") else "dtmf-relay"
@@ -511,3 +629,55 @@ class Phone:
 
     def got(self, method: str) -> list[Request]:
         return [request for request in self.requests if request.method == method]
+
+
+class Device(Phone):
+    """A voice client's device, on a WebSocket connection that may drop and come back."""
+
+    def __init__(self, world: World, identity: str, **rights: Any) -> None:
+        super().__init__(world, DEVICES)
+        self.number = len(world.devices) + 1
+        self.instance = f"urn:uuid:{self.number}"
+        world.devices.append(self)
+        self.contact = f"<sip:{identity}{self.number}@{self.number}.invalid;transport=ws>"
+        self.relay = SERVER
+        said: dict[str, Any] = {
+            "may_call_out": True,
+            "may_be_called": True,
+            "number": None,
+            "token_id": "t",
+            "until": world.now + 3600,
+        }
+        self.client = Client(world.router.account, identity, **(said | rights))
+        self.connection = world.connect(self)
+
+    def describe(self, port: int, offer: bool = False) -> bytes:
+        return webrtc("actpass" if offer else "active")
+
+    def transmit(self, output: layer.Send) -> None:
+        if self.connection.link in self.world.links:
+            self.world.to_relay(output.data, self.connection)
+
+    def lose(self) -> None:
+        """Its network is gone."""
+        self.world.lose(self.connection)
+
+    def reconnect(self) -> None:
+        """It is back on another connection, and registers as the same device."""
+        old, self.connection = self.connection, self.world.connect(self)
+        self.register()
+        self.world.calls.move(old, self.connection)
+        self.world.settle()
+
+    def register(self) -> None:
+        contact = NameAddr.parse(self.contact).uri
+        assert isinstance(contact, SipUri)
+        binding = Binding(
+            self.client, contact, self.instance, self.connection, 1.0, "", self.client.until
+        )
+        key = (self.client.account.name, self.client.identity)
+        devices = self.world.calls.registrar._devices.setdefault(key, {})
+        is_new = binding.instance not in devices
+        devices[binding.instance] = binding
+        if is_new:
+            self.world.calls.on_registered(binding, self.world.now)
