@@ -120,11 +120,13 @@ class WebSocket(Section):
     """The ws: and wss: listeners (RFC 7118).
 
     `origins` are the pages that may connect, such as "https://app.example.com"; "*" is any. What
-    is no browser names none and is always let in. Both limits are of one connection; `per_address`
-    is how many there may be from one source.
+    is no browser names none and is always let in. `proxies` end TLS for us, and name in
+    X-Forwarded-For whom they connect. Both limits are of one connection; `per_address` is how many
+    there may be from one source.
     """
 
     origins: tuple[str, ...] = ()
+    proxies: tuple[NetworkText, ...] = ()
     message_octets: Annotated[int, Field(strict=True, ge=4096, le=65536)] = 16384
     messages_per_second: Rate = 50.0
     per_address: Count = 100

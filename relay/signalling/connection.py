@@ -98,6 +98,11 @@ class Connection(asyncio.Protocol):
             self._streams.broken(self, exc)
         self._streams.closed(self)
 
+    @property
+    def waiting(self) -> list[bytes]:
+        """Of one that is gone: what the peer has hardly received."""
+        return self._unsent
+
     def begin(self) -> None:
         """It stands, and has a place."""
         raise NotImplementedError

@@ -70,6 +70,8 @@ class Endpoint:
             calls.uses,
             credentials,
             sip.websocket,
+            calls.keeps,
+            calls.boundary.holds,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None

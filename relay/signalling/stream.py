@@ -15,11 +15,12 @@ import structlog
 from relay.call.router import NOBODY
 from relay.errors import MalformedMessage, cannot_bind
 from relay.signalling.connection import Connection, SipStream
+from relay.signalling.parking import Links
 from relay.signalling.places import Allowance, Places
 from relay.signalling.tls import Credentials
 from relay.signalling.tls_session import TlsSession
-from relay.signalling.websocket import TRANSPORTS as WEB
-from relay.signalling.websocket import Limits, WebSocketConnection
+from relay.signalling.upgrade import Entrance
+from relay.signalling.websocket import WebSocketConnection
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import param_of
@@ -46,10 +47,13 @@ class Streams:
         is_used: Callable[[Hop], bool],
         credentials: Credentials,
         web: WebSocket | None = None,
+        keeps: Callable[[Hop], float] = lambda hop: 0.0,
+        is_inside: Callable[[str], bool] = lambda host: True,
     ) -> None:
         """`is_trunks` is asked with an address, `identified` with that and the names that a
         certificate proved, `is_used` whether a call would miss a connection. `web` is the
-        configuration of ws: and wss: listeners, should there be any."""
+        configuration of ws: and wss: listeners, should there be any; `keeps` says for how long
+        the place of a lost one is kept, `is_inside` whether an address is in the region."""
         self.is_used = is_used
         self._receive = receive
         self._failed = failed
@@ -62,8 +66,10 @@ class Streams:
         self._log = structlog.get_logger()
         self._places = Places()
         self._handshakes = Allowance()  # of TLS strangers
-        self._web = Limits(web) if web is not None else None
-        self._by_link: dict[int, Connection] = {}
+        self._web = Entrance(web, is_banned, is_inside) if web is not None else None
+        self._keeps = keeps
+        self._closing = False
+        self._by_link = Links(failed, counted)
         self._by_peer: dict[tuple[str, str, int, str], Connection] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -81,9 +87,9 @@ class Streams:
     def send(self, data: bytes, hop: Hop) -> bool:
         """Over the connection named by `hop.link`; without one, over one to its address, which
         is opened if need be. False when that link is gone."""
-        if hop.link or hop.transport in WEB:  # voice clients connect to us, never we to them
-            connection = self._by_link.get(hop.link)
-            return connection is not None and connection.send(data)
+        if hop.link or hop.is_websocket:  # voice clients connect to us, never we to them
+            place = self._by_link.at(hop.link)
+            return place is not None and place.send(data)
         key = (hop.transport, hop.host, hop.port, hop.name)
         connection = self._by_peer.get(key) or self._open(hop, key)
         return connection.send(data)
@@ -96,10 +102,10 @@ class Streams:
             if hop.transport == "tls" and hop.name not in connection.names:
                 self._peer_refused(hop, "its certificate is for another name", connection.names)
                 return False
-        elif hop.transport in WEB:
-            if hop.transport == "ws" and not self._may_upgrade(hop.link, hop.host):
+        elif hop.is_websocket:
+            if hop.transport == "ws" and not self._may_begin(hop.link, hop.host):
                 return False
-            self._by_link[hop.link] = connection
+            self._by_link.add(connection)
             return True
         else:
             connection.trusted = self._identified(hop.host, connection.names)
@@ -109,7 +115,7 @@ class Streams:
             if not self._places.take(hop.link, hop.host, stranger=not connection.trusted):
                 self._counted("tcp_refused_too_many")
                 return False
-        self._by_link[hop.link] = connection
+        self._by_link.add(connection)
         self._find(connection, (hop.transport, hop.host, hop.port, hop.name))
         return True
 
@@ -121,11 +127,13 @@ class Streams:
         self._receive(message, connection.hop)
 
     def closed(self, connection: Connection) -> None:
-        link = connection.hop.link
-        self._by_link.pop(link, None)
-        self._places_of(connection.hop).leave(link)
+        hop = connection.hop
+        self._places_of(hop).leave(hop.link)
         self._lose(connection)
-        self._failed(connection.hop)
+        keep_s = 0.0
+        if isinstance(connection, WebSocketConnection) and not (connection.left or self._closing):
+            keep_s = self._keeps(hop)
+        self._by_link.lose(connection, keep_s)
 
     def broken(self, connection: Connection, error: Exception) -> None:
         """TLS ended by an alert: with TLS 1.3 a peer that wants another certificate of ours
@@ -136,7 +144,7 @@ class Streams:
             self._log.warning("tls_broken", peer=f"{hop.host}:{hop.port}", problem=why(error))
 
     def cut(self, connection: Connection, why: str) -> None:
-        if connection.hop.transport in WEB:
+        if connection.hop.is_websocket:
             self._counted(f"ws_cut_{why}")
         else:
             self._counted(f"tcp_cut_{why}")
@@ -148,40 +156,44 @@ class Streams:
         self._counted(f"ws_refused_{why}")
 
     def is_used_by(self, connection: Connection) -> bool:
-        """Whether a call would miss this connection."""
-        return any(map(self.is_used, (connection.hop, *connection.formerly)))
+        """Whether a call, or a voice client, would miss this connection."""
+        hop = connection.hop
+        return self._keeps(hop) > 0 or any(map(self.is_used, (hop, *connection.formerly)))
 
     def trust(self, hop: Hop) -> None:
         """A stranger's connection turned out to be a trunk's: it has a password."""
-        connection = self._by_link.get(hop.link)
+        connection = self._by_link.connection(hop.link)
         if connection is not None:
             connection.trusted = True
             connection.keep()
             self._places_of(hop).prove(hop.link)
 
     def move(self, old: Hop, new: Hop) -> None:
-        """What is for the connection of `old` goes over that of `new` from now on."""
-        connection = self._by_link.get(new.link)
-        if connection is not None:
-            self._by_link[old.link] = connection
+        """What is for the connection of `old`, also what waits already, goes over that of `new`
+        from now on. The old one is closed if need be."""
+        before = self._by_link.move(old, new)
+        if before is not None:
+            self.cut(before, "replaced")
 
     def is_open(self, hop: Hop) -> bool:
         return hop.link in self._by_link
 
     def peer_names(self, hop: Hop) -> frozenset[str]:
         """What the certificate at the other end of a connection proved."""
-        connection = self._by_link.get(hop.link)
+        connection = self._by_link.connection(hop.link)
         return connection.names if connection is not None else NOBODY
 
     def close(self) -> None:
-        for connection in list(self._by_link.values()):
+        self._closing = True
+        self._by_link.close()
+        for connection in self._by_link:
             connection.close()
 
     # --- accepted
 
     def _accept(self, transport: str) -> Connection:
         hop = Hop(transport, "", 0, next(self._links))
-        if transport not in WEB:
+        if not hop.is_websocket:
             return SipStream(self, hop, ours=False)
         assert self._web is not None  # else nothing would listen
         return WebSocketConnection(self, hop, self._web)
@@ -189,7 +201,7 @@ class Streams:
     def _accept_tls(self, transport: str) -> TlsSession:
         connection = self._accept(transport)
         link = connection.hop.link
-        web = transport in WEB
+        web = connection.hop.is_websocket
         context = self._credentials.web if web else self._credentials.server
         assert context is not None  # else nothing would listen
 
@@ -197,7 +209,7 @@ class Streams:
             if not web:
                 return self._may_shake(session, link)
             peer = session.get_extra_info("peername")
-            return peer is not None and self._may_upgrade(link, peer[0])
+            return peer is not None and self._may_begin(link, peer[0])
 
         def failed(session: TlsSession, error: Exception) -> None:
             self._places_of(connection.hop).leave(link)
@@ -222,17 +234,16 @@ class Streams:
             return False
         return True
 
-    def _may_upgrade(self, link: int, host: str) -> bool:
+    def _may_begin(self, link: int, host: str) -> bool:
         """Whether this address may cost us the handshakes of a WebSocket now."""
         assert self._web is not None
-        why = "banned" if self._is_banned(host) else ""
-        why = why or self._web.refusal(link, host, asyncio.get_running_loop().time())
+        why = self._web.bars(link, host, asyncio.get_running_loop().time())
         if why:
             self.refused(why)
         return not why
 
     def _places_of(self, hop: Hop) -> Places:
-        return self._web.places if self._web is not None and hop.transport in WEB else self._places
+        return self._web.places if self._web is not None and hop.is_websocket else self._places
 
     def _handshake_failed(self, session: TlsSession, error: Exception) -> None:
         """Counted; a line in the log only when it was a trunk's address."""

@@ -14,26 +14,23 @@ from websockets.frames import CloseCode, Frame, Opcode
 from websockets.http11 import Request as HttpRequest
 from websockets.protocol import State
 from websockets.server import ServerProtocol
-from websockets.typing import Origin, Subprotocol
+from websockets.typing import Subprotocol
 
 from relay.errors import MalformedMessage
 from relay.signalling import connection
 from relay.signalling.connection import Connection
-from relay.signalling.places import Allowance, Places
+from relay.signalling.places import Allowance
+from relay.signalling.upgrade import ANSWERS, Entrance
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 
 if TYPE_CHECKING:
-    from relay.config import WebSocket
     from relay.signalling.stream import Streams
     from relay.sip.transaction import Hop
 
-TRANSPORTS = ("ws", "wss")
 SIP = Subprotocol("sip")
 UPGRADE_S = 5.0  # for the whole request
 MAX_UPGRADE_OCTETS = 16384  # browsers send their cookies, too
-MAX_CLIENTS = 16384
-MAX_STRANGERS = 1024  # of them: who has not shown a token yet
 MOST_UNHEARD = 32  # messages that are kept until something is heard of the client
 
 _NO_REQUEST = (
@@ -56,33 +53,13 @@ _log = logging.getLogger(__name__)
 _log.disabled = True  # the library's own words about each connection
 
 
-class Limits:
-    """What all WebSocket connections share: the configuration, places, handshakes a second."""
-
-    def __init__(self, config: WebSocket) -> None:
-        self.config = config
-        self.origins = _origins(config.origins)
-        each = config.per_address
-        self.places = Places((MAX_CLIENTS, each, MAX_STRANGERS, each))
-        self._handshakes = Allowance()
-
-    def refusal(self, link: int, host: str, now: float) -> str:
-        """Why this connection may not even begin its handshake; "" when it may."""
-        if not self.places.take(link, host, stranger=True):
-            return "too_many"
-        if not self._handshakes.take(self.config.handshakes_per_second, now):
-            self.places.leave(link)
-            return "too_fast"
-        return ""
-
-
 class WebSocketConnection(Connection):
     """A voice client's connection, over TCP (`ws`) or TLS (`wss`)."""
 
     __slots__ = (
         "_allowance",
         "_deaf",
-        "_limits",
+        "_entrance",
         "_octets",
         "_over",
         "_parts",
@@ -91,13 +68,13 @@ class WebSocketConnection(Connection):
         "_unheard",
     )
 
-    def __init__(self, streams: Streams, hop: Hop, limits: Limits) -> None:
+    def __init__(self, streams: Streams, hop: Hop, entrance: Entrance) -> None:
         super().__init__(streams, hop, ours=False)
-        self._limits = limits
+        self._entrance = entrance
         self._protocol = ServerProtocol(
-            origins=limits.origins,
+            origins=entrance.origins,
             subprotocols=[SIP],
-            max_size=limits.config.message_octets,
+            max_size=entrance.config.message_octets,
             logger=_log,
         )
         self._allowance = Allowance()
@@ -118,7 +95,7 @@ class WebSocketConnection(Connection):
 
     @property
     def waiting(self) -> list[bytes]:
-        """Of a connection that is gone: what the client has hardly received."""
+        """What was sent since anything was heard of the client: it answers what it has got."""
         return self._unheard + self._unsent
 
     def begin(self) -> None:
@@ -184,7 +161,7 @@ class WebSocketConnection(Connection):
     def watch(self) -> None:
         """Ping a client that was quiet for `keepalive_s`."""
         now = self._loop.time()
-        quiet_s, ping_s = now - self._heard, self._limits.config.keepalive_s
+        quiet_s, ping_s = now - self._heard, self._entrance.config.keepalive_s
         if now - self._used >= connection.IDLE_S and not self._streams.is_used_by(self):
             self._streams.cut(self, "idle")
         elif quiet_s < ping_s:
@@ -206,6 +183,14 @@ class WebSocketConnection(Connection):
     def _upgrade(self, request: HttpRequest) -> None:
         if self._protocol.eof_sent:  # what it sent along with the request is no frame
             self._refuse("malformed", _NO_REQUEST)
+            return
+        hop = self.hop
+        host, why = self._entrance.source(hop.link, hop.host, request.headers)
+        self.hop = hop._replace(host=host)
+        if why:
+            status, text = ANSWERS[why]
+            self._protocol.send_response(self._protocol.reject(status, f"{text}\n"))
+            self._refuse(why)
             return
         response = self._protocol.accept(request)
         self._protocol.send_response(response)
@@ -231,7 +216,7 @@ class WebSocketConnection(Connection):
         self.arm(connection.CLOSING_S, self._transport.abort)
 
     def _frame(self, frame: Frame) -> None:
-        if not self._allowance.take(self._limits.config.messages_per_second, self._heard):
+        if not self._allowance.take(self._entrance.config.messages_per_second, self._heard):
             self._streams.cut(self, "flooding")
         elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if frame.opcode is not Opcode.CONT:
@@ -278,13 +263,6 @@ class WebSocketConnection(Connection):
                 self._streams.cut(self, why)
         self._transport.close()
         self.arm(connection.CLOSING_S, self._transport.abort)
-
-
-def _origins(listed: tuple[str, ...]) -> list[Origin | None] | None:
-    """For the library: None is any, and within a list whoever names none."""
-    if "*" in listed:
-        return None
-    return [*(Origin(each) for each in listed), None]
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -78,8 +78,8 @@ def test_every_counter_is_described() -> None:
 def test_every_end_of_a_websocket_is_described() -> None:
     told = (ROOT / "docs/clients.md").read_text("utf-8")
     source = SOURCES[ROOT / "relay/signalling/websocket.py"]
-    source += SOURCES[ROOT / "relay/signalling/stream.py"]
-    refused = set(re.findall(r'(?:_refuse(?:\(|, )|why = |return )"([a-z_]+)"', source))
+    source += SOURCES[ROOT / "relay/signalling/upgrade.py"]
+    refused = set(re.findall(r'(?:_refuse(?:\(|, )|return (?:host, )?)"([a-z_]+)"', source))
     cut = set(
         re.findall(r'_streams\.cut, self, "([a-z_]+)"|_streams\.cut\(self, "([a-z_]+)"', source)
     )

@@ -140,14 +140,14 @@ class Node:
     async def lost(self) -> None:
         """Wait until the relay has noticed that every connection is gone."""
         streams, done = self.endpoint._streams, asyncio.Event()
-        failed = streams._failed
+        failed = streams._by_link._failed
 
         def told(hop: Hop) -> None:
             failed(hop)
             if not streams._by_link:
                 done.set()
 
-        streams._failed = told
+        streams._by_link._failed = told
         async with asyncio.timeout(DEADLINE_S):
             await done.wait()
 

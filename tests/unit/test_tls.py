@@ -162,13 +162,13 @@ def test_a_client_certificate_proves_names(authority: Authority, ours: Pair) -> 
         await rig.until("received")
         assert rig.streams.peer_names(rig.hop) == {"pbx.example", "10.0.0.1"}
         assert rig.hop.name in rig.streams.peer_names(rig.hop)
-        assert rig.streams._by_link[rig.hop.link].trusted
+        assert rig.streams._by_link.at(rig.hop.link).trusted
         _, plain = await connect(where, client_context(authority))  # asked, not compelled
         plain.write(OPTIONS)
         rig.counted.clear()
         await rig.until("received")
         assert rig.streams.peer_names(rig.hop) == frozenset()
-        assert not rig.streams._by_link[rig.hop.link].trusted
+        assert not rig.streams._by_link.at(rig.hop.link).trusted
         for each in (writer, plain):
             each.close()
         rig.close()
@@ -465,7 +465,7 @@ def test_one_connection_serves_one_name_and_is_made_again(authority: Authority) 
             links.append(rig.hop.link)
         assert links[0] == links[1] != links[2]
         lost = rig.hop
-        rig.streams._by_link[lost.link].close()
+        rig.streams._by_link.at(lost.link).close()
         await rig.until("failed")
         assert not rig.streams.send(OPTIONS, lost)  # that one is gone
         rig.counted.clear()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
@@ -16,9 +18,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidMessage, InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
-from relay.config import WebSocket
+from relay.config import Tls, WebSocket
 from relay.errors import MalformedMessage
-from relay.signalling import connection, websocket
+from relay.probe.certificates import Authority, Pair
+from relay.signalling import connection, parking, tls_session, websocket
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials
 from relay.sip.message import Request, Response
@@ -41,7 +44,10 @@ OPTIONS = (
 class Rig:
     """Streams with one listener; what happens is kept and can be waited for."""
 
-    def __init__(self, **limits: object) -> None:
+    def __init__(self, pair: Pair | None = None, **limits: object) -> None:
+        self.pair = pair
+        self.keep_s = 0.0
+        self.outside: set[str] = set()
         self.received: list[Request | Response | MalformedMessage] = []
         self.hop = Hop("ws", "", 0)
         self.failed: list[Hop] = []
@@ -49,6 +55,7 @@ class Rig:
         self.banned = False
         self._happened = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
+        tls = Tls(certificate=str(pair.certificate), key=str(pair.key)) if pair else None
         self.streams = Streams(
             self._take,
             self._fail,
@@ -58,20 +65,27 @@ class Rig:
             lambda host, names: True,
             lambda host: self.banned,
             lambda hop: False,
-            Credentials(None, asks=False),
+            Credentials(tls, asks=pair is not None),
             WebSocket.model_validate({"origins": (PAGE,), **limits}),
+            lambda hop: self.keep_s,
+            lambda host: host not in self.outside,
         )
 
     async def listen(self) -> None:
-        self._server = await self.streams.listen("ws", HERE, 0)
+        transport = "wss" if self.pair else "ws"
+        self._server = await self.streams.listen(transport, HERE, 0)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def connect(
-        self, origin: str | None = None, protocols: tuple[Subprotocol, ...] = (SIP,)
+        self,
+        origin: str | None = None,
+        protocols: tuple[Subprotocol, ...] = (SIP,),
+        **options: Any,
     ) -> connect:
         return connect(
-            f"ws://{HERE}:{self.port}/any/path",
+            f"{'wss' if self.pair else 'ws'}://{HERE}:{self.port}/any/path",
             origin=Origin(origin) if origin else None,
+            **options,
             subprotocols=protocols or None,
             ping_interval=None,
             open_timeout=DEADLINE_S,
@@ -79,6 +93,15 @@ class Rig:
 
     async def raw(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection(HERE, self.port)
+
+    async def client(self) -> ClientConnection:
+        """A client that has shown its token; `hop` is its connection."""
+        client = await self.connect()
+        number = len(self.received)
+        await client.send(OPTIONS)
+        await self.message(number + 1)
+        self.streams.trust(self.hop)
+        return client
 
     async def until(self, done: Callable[[], bool]) -> None:
         async with asyncio.timeout(DEADLINE_S), self._happened:
@@ -118,9 +141,9 @@ class Rig:
         task.add_done_callback(self._tasks.discard)
 
 
-def run(main: Callable[[Rig], Awaitable[None]], **limits: object) -> Rig:
+def run(main: Callable[[Rig], Awaitable[None]], pair: Pair | None = None, **limits: object) -> Rig:
     async def serve() -> Rig:
-        rig = Rig(**limits)
+        rig = Rig(pair, **limits)
         await rig.listen()
         try:
             await main(rig)
@@ -462,7 +485,7 @@ def test_a_quiet_client_is_pinged_and_one_that_is_gone_is_noticed(
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
             await rig.until(lambda: bool(rig.streams._by_link))
             (link,) = rig.streams._by_link
-            rig.streams.trust(Hop("ws", HERE, 0, link))
+            rig.streams.trust(link.hop)
             for _ in range(3):
                 assert await reader.readexactly(2) == b"\x89\x00"  # a ping
                 writer.write(b"\x8a\x80\0\0\0\0")  # its pong
@@ -482,6 +505,258 @@ def test_the_end_of_the_node_is_told() -> None:
             assert await closed(client) == (1001, "the relay is shutting down")
 
     run(main)
+
+
+# --- lost, and back
+
+
+def test_what_is_for_a_lost_client_waits_until_it_is_back() -> None:
+    """RFC 5626 section 4.3: the flow is another one, the client the same."""
+
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        client = await rig.client()
+        old = rig.hop
+        client.transport.abort()
+        await rig.counts("ws_parked")
+        assert rig.streams.is_open(old) and not rig.failed
+        for text in (b"first", b"second", b"first"):
+            assert rig.streams.send(text, old)
+        client = await rig.client()
+        new = rig.hop
+        rig.streams.move(old, new)
+        assert rig.streams.send(b"third", old)
+        assert rig.streams.send(b"fourth", new)
+        found = [await received(client) for _ in range(4)]
+        assert found == ["first", "second", "third", "fourth"]
+        rig.keep_s = 0.0
+        await client.close()
+        await rig.until(lambda: rig.failed == [old, new])
+        assert not rig.streams.is_open(old) and not rig.streams.send(b"fifth", old)
+
+    assert run(main).counted == {"ws_parked": 1, "ws_moved": 1}
+
+
+def test_a_client_that_does_not_come_back_is_gone() -> None:
+    async def main(rig: Rig) -> None:
+        rig.keep_s = 0.05
+        client = await rig.client()
+        client.transport.abort()
+        await rig.counts("ws_not_back")
+        await rig.until(lambda: rig.failed == [rig.hop])
+        assert not rig.streams.is_open(rig.hop) and not rig.streams.send(b"x", rig.hop)
+
+    assert run(main).counted == {"ws_parked": 1, "ws_not_back": 1}
+
+
+def test_a_client_is_back_before_its_old_connection_is_known_to_be_lost() -> None:
+    """A phone in another network: what was sent into the void is sent again."""
+
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        away = await rig.client()
+        old = rig.hop
+        away.transport.pause_reading()
+        assert rig.streams.send(b"into the void", old)
+        client = await rig.client()
+        rig.streams.move(old, rig.hop)
+        assert await received(client) == "into the void"
+        away.transport.resume_reading()
+        assert await closed(away) == (1000, "the client has connected anew")
+        assert rig.streams.send(b"next", old)
+        assert await received(client) == "next"
+        assert not rig.failed
+        await client.close()
+
+    assert run(main).counted == {"ws_moved": 1, "ws_cut_replaced": 1, "ws_parked": 1}
+
+
+def test_what_the_client_has_answered_is_not_sent_again() -> None:
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        client = await rig.client()
+        old = rig.hop
+        assert rig.streams.send(b"answered", old)
+        assert await received(client) == "answered"
+        await client.send(OPTIONS)
+        await rig.message(2)
+        assert rig.streams.send(b"not answered", old)
+        client.transport.abort()
+        await rig.counts("ws_parked")
+        client = await rig.client()
+        rig.streams.move(old, rig.hop)
+        assert await received(client) == "not answered"
+        await client.close()
+
+    run(main)
+
+
+def test_a_client_may_come_back_again_and_again() -> None:
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        client = await rig.client()
+        hops = [rig.hop]
+        for number in range(parking.MOST_FORMER + 3):
+            client.transport.abort()
+            await rig.until(lambda n=number: rig.counted["ws_parked"] > n)  # type: ignore[misc]
+            client = await rig.client()
+            rig.streams.move(hops[-1], rig.hop)
+            hops.append(rig.hop)
+        assert rig.failed == hops[:3]  # the oldest: what one stands for is bounded
+        for hop in hops[3:]:
+            assert rig.streams.send(b"%d" % hop.link, hop)
+            assert await received(client) == str(hop.link)
+        assert len(rig.streams._by_link) == parking.MOST_FORMER + 1
+        rig.keep_s = 0.0
+        await client.close()
+        await rig.until(lambda: len(rig.failed) == len(hops))
+        assert not rig.streams._by_link
+
+    run(main)
+
+
+def test_so_much_waits_for_a_lost_client() -> None:
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        client = await rig.client()
+        client.transport.abort()
+        await rig.counts("ws_parked")
+        sent = [rig.streams.send(b"%d" % number, rig.hop) for number in range(100)]
+        assert sum(sent) == parking.MOST_WAITING and not sent[-1]
+
+    run(main)
+
+
+def test_a_page_that_is_closed_does_not_come_back() -> None:
+    """RFC 6455 section 7.4.1: 1001 is what a browser says then."""
+
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        client = await rig.client()
+        await client.close(1001)
+        await rig.until(lambda: rig.failed == [rig.hop])
+
+    assert not run(main).counted
+
+
+def test_no_place_is_kept_when_the_node_ends() -> None:
+    async def main(rig: Rig) -> None:
+        rig.keep_s = DEADLINE_S
+        first = await rig.client()
+        gone = rig.hop
+        first.transport.abort()
+        await rig.counts("ws_parked")
+        second = await rig.client()
+        rig.streams.close()
+        assert (await closed(second))[0] == 1001
+        await rig.until(lambda: rig.failed == [rig.hop])
+        assert rig.streams.is_open(gone)
+
+    assert run(main).counted == {"ws_parked": 1}
+
+
+# --- behind a proxy, and outside
+
+
+def test_a_proxy_says_whom_it_connects() -> None:
+    async def main(rig: Rig) -> None:
+        via = {"X-Forwarded-For": "203.0.113.9, 192.0.2.7"}
+        async with rig.connect(additional_headers=via) as client:
+            await client.send(OPTIONS)
+            await rig.message()
+            assert rig.hop.host == "192.0.2.7"  # the proxy's own word; the rest is the client's
+            with pytest.raises(InvalidStatus) as refused:
+                await rig.connect(additional_headers=via)
+            assert refused.value.response.status_code == 503
+            async with rig.connect(additional_headers={"X-Forwarded-For": "192.0.2.8"}):
+                pass
+        with pytest.raises(InvalidStatus) as refused:
+            await rig.connect()
+        assert refused.value.response.status_code == 400
+        rig.banned = True
+        with pytest.raises((ConnectionError, InvalidMessage)):
+            await rig.connect(additional_headers=via)
+
+    counted = run(main, proxies=(f"{HERE}/32",), per_address=1).counted
+    assert counted == {
+        "ws_refused_too_many": 1,
+        "ws_refused_forwarded": 1,
+        "ws_refused_banned": 1,
+    }
+
+
+def test_only_a_proxy_is_believed() -> None:
+    async def main(rig: Rig) -> None:
+        async with rig.connect(additional_headers={"X-Forwarded-For": "192.0.2.7"}) as client:
+            await client.send(OPTIONS)
+            await rig.message()
+            assert rig.hop.host == HERE
+
+    run(main)
+
+
+def test_an_address_outside_of_the_region_is_refused() -> None:
+    async def main(rig: Rig) -> None:
+        rig.outside.add(HERE)
+        with pytest.raises(InvalidStatus) as refused:
+            await rig.connect()
+        assert refused.value.response.status_code == 403
+        assert b"outside of the region" in (refused.value.response.body or b"")
+
+    assert run(main).counted == {"ws_refused_outside": 1}
+
+
+# --- wss
+
+
+def test_a_message_comes_and_goes_over_tls(tmp_path: Path) -> None:
+    """Though trunks are asked for a certificate, a browser's user is not."""
+    authority = Authority(tmp_path)
+
+    async def main(rig: Rig) -> None:
+        context = ssl.create_default_context(cafile=str(authority.file))
+        async with rig.connect(PAGE, ssl=context) as client:
+            await client.send(OPTIONS)
+            await rig.message()
+            assert rig.hop.transport == "wss"
+            rig.streams.send(b"SIP/2.0 200 OK\r\n\r\n", rig.hop)
+            assert await received(client) == "SIP/2.0 200 OK\r\n\r\n"
+        await rig.until(lambda: rig.failed == [rig.hop])
+        context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_2
+        async with rig.connect(ssl=context) as client:
+            socket = client.transport.get_extra_info("ssl_object")
+            assert socket.version() == "TLSv1.2"
+
+    assert not run(main, authority.issue("relay", HERE)).counted
+
+
+def test_plain_http_to_a_tls_port_costs_a_handshake_that_fails(tmp_path: Path) -> None:
+    async def main(rig: Rig) -> None:
+        reader, writer = await rig.raw()
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(DEADLINE_S):
+            await rest(reader)
+        await rig.counts("tls_handshake_failed")
+        assert len(rig.streams._web.places) == 0  # type: ignore[union-attr]
+        writer.close()
+
+    run(main, Authority(tmp_path).issue("relay", HERE))
+
+
+def test_tls_handshakes_that_are_not_finished_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_session, "HANDSHAKE_S", 0.2)
+
+    async def main(rig: Rig) -> None:
+        opened = [await rig.raw() for _ in range(5)]
+        await rig.until(lambda: rig.counted["ws_refused_too_many"] == 2)
+        await rig.until(lambda: rig.counted["tls_handshake_failed"] == 3)
+        assert len(rig.streams._web.places) == 0  # type: ignore[union-attr]
+        for _, writer in opened:
+            writer.close()
+
+    run(main, Authority(tmp_path).issue("relay", HERE), per_address=3)
 
 
 # --- through the endpoint
