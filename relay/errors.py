@@ -58,6 +58,10 @@ class NotAcceptable(RemoteProtocolError):
     status_hint = 488
 
 
+class NoCommonCodec(NotAcceptable):
+    """The two sides have no codec in common, and none that can be transcoded."""
+
+
 class WrongAnswer(NotAcceptable):
     """An answer that does not fit the offer: the fault is not the offerer's."""
 

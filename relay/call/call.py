@@ -37,7 +37,7 @@ from relay.call.ports import (
 from relay.call.recording import CallRecording
 from relay.call.refusal import refuse
 from relay.call.transitions import TRANSITIONS, Action, State
-from relay.errors import RelayError
+from relay.errors import NoCommonCodec, RelayError
 from relay.sip.reasons import REASONS
 
 if TYPE_CHECKING:
@@ -241,7 +241,8 @@ class Call:
             sdp = self.branches.answered(event.branch, event.sdp)
         except RelayError as error:
             self._cause = str(error)
-            self.caller.refuse(self.caller.invite.tx, self.caller.invite.request, 502, str(error))
+            invite, status = self.caller.invite, 488 if isinstance(error, NoCommonCodec) else 502
+            self.caller.refuse(invite.tx, invite.request, status, str(error))
             self.caller.leave()
             self.feed(e.NegotiationFailed(str(error)), now)
             return
@@ -279,7 +280,10 @@ class Call:
     def _reject_caller(self, event: e.CallEvent, now: float) -> None:
         failure, invite = rejection(event), self.caller.invite
         status = failure.status
-        response = refuse(invite.request, status, self.caller.local_tag, failure.text)
+        text = failure.text
+        if status == 488 and not text and "Warning" not in dict(failure.headers):
+            text = self.negotiation.lacks()
+        response = refuse(invite.request, status, self.caller.local_tag, text)
         response.reason = failure.reason or REASONS.get(status, "")
         for name, value in failure.headers:
             response.headers.add(name, value)

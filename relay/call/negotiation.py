@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from os import urandom
-from typing import NamedTuple
 
+from relay.call.end import End, Party
 from relay.call.ports import SIDES, CallMedia, LegMedia, Media, Side
 from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
-from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.coding import Match, Transcoding, extended, match, transcodable
+from relay.sdp.description import Coding
 from relay.sdp.dtls import Dtls
 from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
     Offer,
-    Origin,
     check_answer,
     check_offer,
     leg_media,
@@ -28,59 +28,6 @@ from relay.sdp.negotiation import (
 from relay.sdp.sdes import Sdes
 from relay.sdp.session import Session, Stream
 from relay.sdp.way import way
-
-_Build = Callable[[Origin], Offer]
-
-
-class Party(NamedTuple):
-    """How one side's media are carried, as its trunk or account has it."""
-
-    security: Srtp = OFF
-    symmetric: bool = False
-
-
-class Description:
-    """What we last sent to one leg, so that its version counts changes (RFC 3264 section 8)."""
-
-    __slots__ = ("said", "session_id", "version")
-
-    def __init__(self, session_id: int) -> None:
-        self.session_id = session_id
-        self.version = 0
-        self.said: Offer | None = None
-
-    @property
-    def body(self) -> bytes:
-        return b"" if self.said is None else self.said.body
-
-    def origin(self) -> Origin:
-        return Origin(self.session_id, self.version)
-
-    def build(self, build: _Build) -> Offer:
-        """Say something: the version grows when it is not what was said last."""
-        said = build(self.origin())
-        if self.said is not None and said.body != self.said.body:
-            self.version += 1
-            said = build(self.origin())
-        self.said = said
-        return said
-
-
-class Proposal:
-    """What the party that is to take a side over is offered: the other side's media, with
-    keys and a description of its own."""
-
-    __slots__ = ("description", "keying", "party", "stream")
-
-    def __init__(self, stream: Stream, keying: Keying, party: Party, session_id: int) -> None:
-        self.stream = stream
-        self.keying = keying
-        self.party = party
-        self.description = Description(session_id)
-
-    @property
-    def body(self) -> bytes:
-        return self.description.body
 
 
 class Negotiation:
@@ -93,16 +40,15 @@ class Negotiation:
     __slots__ = (
         "_applied",
         "_before",
+        "_codings",
+        "_ends",
         "_engine",
         "_holds",
-        "_keying",
         "_last",
         "_media",
         "_offer",
         "_offered",
-        "_parties",
         "_random",
-        "_sent",
         "_streams",
         "on_codec",
     )
@@ -118,26 +64,20 @@ class Negotiation:
     ) -> None:
         self._media = media
         self._engine = engine
-        self._parties = dict(parties)
         self._holds = holds
         self._random = random
-        self._keying = {side: self._new_keying(parties[side]) for side in SIDES}
-        self._sent = {
-            Side.CALLER: Description(session_id),
-            Side.CALLEE: Description(session_id + 1),
+        self._ends = {
+            side: End(parties[side], self._keying(parties[side]), session_id + side.value)
+            for side in SIDES
         }
         self._offer: tuple[Side, Stream] | None = None
         self._offered = b""  # the open offer as it came
-        self._before: tuple[Offer | None] | None = None  # what the other side was told before
+        self._before: tuple[Offer | None] | None = None  # what the other side had been told
         self._last: tuple[Side, bytes, bytes] | None = None  # offerer, its offer, its answer
         self._applied: dict[Side, LegMedia] = {}
         self._streams: dict[Side, Stream] = {}
+        self._codings: dict[Side, Coding | None] = {}
         self.on_codec: Callable[[str], None] | None = None  # told when the codec changes
-
-    def _new_keying(self, party: Party) -> Keying:
-        if party.security.mode == "dtls":
-            return Dtls(self._engine.fingerprint, self._random)
-        return Sdes(party.security, self._random)
 
     @property
     def open(self) -> bool:
@@ -154,77 +94,69 @@ class Negotiation:
 
         Raises MalformedSdp (400) or NotAcceptable (488); nothing has changed then.
         """
-        keying = self._keying[side]
+        keying = self._ends[side].keying
         stream = check_offer(Session.parse(body), keying.choose)
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
         self._check_address(side, stream)
         self._offer = (side, stream)
-        self._offered, self._before = body, (self._sent[side.other].said,)
+        self._offered, self._before = body, (self._ends[side.other].said,)
         keying.accept()
-        return self._tell(side.other, stream)
+        return self._tell(side.other, self._ends[side.other], stream)
 
     def answer(self, side: Side, body: bytes) -> bytes:
         """Take the answer from `side`; returns the offerer's. May repeat (18x, then 2xx).
 
-        Raises WrongAnswer (502), or NotAcceptable when there was no offer; nothing has
-        changed then.
+        Raises WrongAnswer (502), or NotAcceptable when there was no offer or no codec is
+        common; nothing has changed then.
         """
         if self._offer is None or self._offer[0] is side:
             raise NotAcceptable("an answer without an offer")
-        offered = self._offer[1]
-        answered = self._answered(side, self._keying[side], self._sent[side], body)
+        offered, offerer = self._offer[1], self._ends[side.other]
+        found = self._answered(side, self._ends[side], body, offered)
         local = self._media.local(side.other)
-        terms = self._keying[side.other].answer(local)
-        told = (
-            self._sent[side.other]
-            .build(lambda origin: relay_answer(offered, answered, local, origin, terms))
-            .body
-        )
+        terms = offerer.keying.answer(local)
+        told = offerer.tell(lambda origin: relay_answer(offered, found.told, local, origin, terms))
         self._before = None
         self._last = (side.other, self._offered, told)
-        self._apply(side, answered, offered)
+        self._apply(side, found, offered)
         return told
 
-    def propose(self, side: Side, party: Party, session_id: int) -> Proposal:
+    def propose(self, side: Side, party: Party, session_id: int) -> End:
         """Offer `side` to another party; nothing changes for the two that talk."""
-        stream = unheld(self._streams[side.other])
-        proposal = Proposal(stream, self._new_keying(party), party, session_id)
-        local = self._media.local(side)
-        terms = proposal.keying.offer(local)
-        proposal.description.build(lambda origin: relay_offer(stream, local, origin, terms))
-        return proposal
+        end = End(party, self._keying(party), session_id)
+        self._tell(side, end, unheld(self._streams[side.other]))
+        return end
 
-    def take_over(self, side: Side, proposal: Proposal, body: bytes) -> bytes:
-        """The party accepted the proposal with `body`, and has `side` from now on.
+    def take_over(self, side: Side, end: End, body: bytes) -> bytes:
+        """The party accepted what it was proposed with `body`, and has `side` from now on.
 
         Returns what the other side must be offered, empty when nothing changes for it; its
         answer goes to `reaffirm`. Raises WrongAnswer (502) or NotAcceptable (488); nothing
         has changed then.
         """
-        answered = self._answered(side, proposal.keying, proposal.description, body)
-        other, streams = side.other, self._streams
-        before = self._keying[side], self._parties[side]
-        self._keying[side], self._parties[side] = proposal.keying, proposal.party
+        other, streams, codings = side.other, self._streams, self._codings
+        found = self._answered(side, end, body, streams[other])
+        before, self._ends[side] = self._ends[side], end
         try:
-            self._apply(side, answered, streams[other])
+            self._apply(side, found, streams[other])
         except NotAcceptable:
-            self._keying[side], self._parties[side] = before
-            self._apply(side, streams[side], streams[other])
+            self._ends[side] = before
+            was = Match(streams[side], streams[side], codings[other], codings[side])
+            self._apply(side, was, streams[other])
             raise
-        self._sent[side] = proposal.description
         self._last = None
         said = self.current(other)
-        told = self._tell(other, answered)
+        told = self._tell(other, self._ends[other], found.answered)
         return told if told != said else b""
 
     def close(self) -> None:
         """The exchange is over, answered or failed: what was agreed before stays."""
         if self._offer is not None and self._before is not None:
-            (self._sent[self._offer[0].other].said,) = self._before
+            (self._ends[self._offer[0].other].said,) = self._before
         self._offer = self._before = None
-        for keying in self._keying.values():
-            keying.keep()
+        for end in self._ends.values():
+            end.keying.keep()
 
     def repeated(self, side: Side, body: bytes) -> bytes:
         """The answer to an offer that only repeats the one agreed last; empty for any other."""
@@ -234,19 +166,19 @@ class Negotiation:
 
     def current(self, side: Side) -> bytes:
         """What a side was told last: it may be said again, and changes nothing then."""
-        return self._sent[side].body
+        return self._ends[side].body
 
     def reaffirm(self, side: Side, body: bytes) -> None:
         """Take the answer to `current(side)` said again; a peer may move its address with it.
 
         Raises WrongAnswer (502); nothing has changed then.
         """
-        offered, said = self._streams[side.other], self._sent[side].said
-        assert said is not None
-        self._keying[side].repeat(Stream(Session.parse(said.body), said.position))
-        answered = self._answered(side, self._keying[side], self._sent[side], body)
+        offered, end = self._streams[side.other], self._ends[side]
+        assert end.said is not None
+        end.keying.repeat(Stream(Session.parse(end.body), end.said.position))
+        found = self._answered(side, end, body, offered)
         self._last = None
-        self._apply(side, answered, offered)
+        self._apply(side, found, offered)
 
     def forget(self) -> None:
         """Nobody is sent anything any more: what was agreed came from an address that is left."""
@@ -259,11 +191,23 @@ class Negotiation:
             self._media.update(side, leg)
 
     def codec(self) -> str:
-        """The first audio codec of the answer (or of the open offer), upper case, or ""."""
+        """The first audio codec of the answer (or of the open offer), upper case, or ""; of a
+        call that is transcoded the one that is not Opus."""
+        for coding in self._codings.values():
+            if coding is not None and coding.codec != "OPUS":
+                return coding.codec
         streams = list(self._streams.values())  # the answerer's comes first
         if not streams and self._offer is not None:
             streams = [self._offer[1]]
         return streams[0].section.voice_codec() if streams else ""
+
+    def lacks(self) -> str:
+        """Why a side may have found no codec in the open offer; "" when it is not ours to say."""
+        transcoding = self._transcoding(Side.CALLER, self._ends[Side.CALLER])
+        if self._offer is None or transcoding in (Transcoding.UNASKED, Transcoding.ON):
+            return ""
+        lacks = transcodable(self._offer[1])
+        return f"perhaps no common codec, and {transcoding.value}" if lacks else ""
 
     def suite(self, side: Side) -> str | None:
         """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet. With "DTLS"
@@ -274,26 +218,45 @@ class Negotiation:
             return "DTLS"
         return leg.srtp.send.suite if leg.srtp is not None else ""
 
-    def _tell(self, side: Side, stream: Stream) -> bytes:
-        """What a side is offered: its partner's stream, in our terms."""
-        local, description = self._media.local(side), self._sent[side]
-        terms, before = self._keying[side].offer(local), description.said
-        return description.build(
-            lambda origin: relay_offer(stream, local, origin, terms, before)
-        ).body
+    def _keying(self, party: Party) -> Keying:
+        if party.security.mode == "dtls":
+            return Dtls(self._engine.fingerprint, self._random)
+        return Sdes(party.security, self._random)
 
-    def _answered(self, side: Side, keying: Keying, told: Description, body: bytes) -> Stream:
-        """The stream of the answer to what we told, with its keys taken. Raises WrongAnswer."""
-        assert told.said is not None
+    def _transcoding(self, side: Side, end: End) -> Transcoding:
+        """Whether a call between `end`, at `side`, and the other side may be transcoded."""
+        one, other = end.party.transcode, self._ends[side.other].party.transcode
+        if one is None and other is None:
+            return Transcoding.UNASKED
+        if one is False or other is False:
+            return Transcoding.OFF
+        return Transcoding.ON if self._engine.transcodes else Transcoding.NOT_BUILT
+
+    def _tell(self, side: Side, end: End, stream: Stream) -> bytes:
+        """What a side is offered: its partner's stream, in our terms."""
+        if self._transcoding(side, end) is Transcoding.ON:
+            known = self._streams.get(side) if end is self._ends[side] else None
+            stream = extended(stream, {} if known is None else known.section.codecs())
+        local, before = self._media.local(side), end.said
+        terms = end.keying.offer(local)
+        return end.tell(lambda origin: relay_offer(stream, local, origin, terms, before))
+
+    def _answered(self, side: Side, end: End, body: bytes, offered: Stream) -> Match:
+        """The answer to what we told of an offer, with its keys taken.
+
+        Raises WrongAnswer (502) or NoCommonCodec (488).
+        """
+        assert end.said is not None
         try:
-            answered = check_answer(told.said.position, Session.parse(body))
+            answered = check_answer(end.said.position, Session.parse(body))
             self._check_address(side, answered)
         except WrongAnswer:
             raise
         except (MalformedSdp, NotAcceptable) as error:
             raise WrongAnswer(f"the answer: {error}") from None
-        keying.take_answer(answered)
-        return answered
+        found = match(offered, answered, self._transcoding(side, end))
+        end.keying.take_answer(answered)
+        return found
 
     def _check_address(self, side: Side, stream: Stream) -> None:
         """Whether audio may go where this description wants it. Raises NotAcceptable."""
@@ -304,13 +267,14 @@ class Negotiation:
             raise NotAcceptable("the media address (c=) is outside this region's networks")
         self._media.check(side, remote)
 
-    def _apply(self, side: Side, answered: Stream, offered: Stream) -> None:
+    def _apply(self, side: Side, found: Match, offered: Stream) -> None:
         before = self.codec() if self.on_codec is not None else ""
-        self._streams = {side: answered, side.other: offered}  # codec() asks for the first
+        self._streams = {side: found.answered, side.other: offered}  # codec() asks for the first
+        self._codings = {side: found.answerer, side.other: found.offerer}
         for each in SIDES:
             stream, other = self._streams[each], self._streams[each.other]
-            secrets = self._keying[each].agree()
-            leg = leg_media(stream, other, self._parties[each].symmetric, secrets)
+            end, coding = self._ends[each], self._codings[each]
+            leg = leg_media(stream, other, end.party.symmetric, end.keying.agree(), coding)
             if self._applied.get(each) != leg:
                 self._applied[each] = leg
                 self._media.update(each, leg)

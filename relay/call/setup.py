@@ -14,10 +14,11 @@ from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
 from relay.call.clients import Client
 from relay.call.devices import find
+from relay.call.end import Party
 from relay.call.fork import seek
 from relay.call.hunt import Target
 from relay.call.identity import Identity, proved
-from relay.call.negotiation import Negotiation, Party
+from relay.call.negotiation import Negotiation
 from relay.call.ports import Side
 from relay.call.refusal import ALLOW, RETRY_AFTER_S
 from relay.errors import IntervalTooSmall, MalformedMessage, NotAcceptable, Refused
@@ -171,7 +172,7 @@ def _speaks_ipv6(offer: bytes, source: Hop) -> bool:
 
 def party(peer: Trunk | Account) -> Party:
     """How its media are carried."""
-    return Party(peer.media_security, peer.symmetric_rtp)
+    return Party(peer.media_security, peer.symmetric_rtp, peer.transcode)
 
 
 class Invitation:

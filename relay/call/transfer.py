@@ -25,8 +25,8 @@ from relay.sip.uri import SipUri
 if TYPE_CHECKING:
     from relay.call.alarms import Alarm
     from relay.call.callee import CalleeLeg
+    from relay.call.end import End
     from relay.call.leg import Leg
-    from relay.call.negotiation import Proposal
 
 BYE_AFTER_S = 3.0  # a transferor that has what it wanted hangs up by itself, or is helped
 
@@ -66,7 +66,7 @@ class Transfer:
         first = targets[0]
         callee = calls.router.peer(self._trunk)
         self._secure = sips or callee.secure
-        self._proposal: Proposal | None = None
+        self._proposal: End | None = None
         self._invitation = invitation(self.transferee, leg, refer)
         self._failed = False
         self._subscription = Subscription(leg, refer, not leg.referred, calls.ring_timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -131,6 +131,8 @@ class Trunk(Peer):
     symmetric_rtp: Switch = False
     # It is of our RFC 3325 trust domain.
     trusted: Switch = False
+
+    transcode: ClassVar[None] = None  # its codecs are its own affair
 
     @property
     def media_security(self) -> Srtp:

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from relay.errors import NotAcceptable, RemoteProtocolError, WrongAnswer
-from relay.sdp.description import IceDtls, LegMedia, MediaAddress, Secrets, SrtpKeys, Way
+from relay.sdp.coding import edited
+from relay.sdp.description import (
+    Coding,
+    IceDtls,
+    LegMedia,
+    MediaAddress,
+    Secrets,
+    SrtpKeys,
+    Way,
+)
 from relay.sdp.keying import Terms
 from relay.sdp.session import DIRECTIONS, Codecs, MediaSection, Session, Stream, join, values
 from relay.sdp.way import answerable, receives, sends, way
@@ -180,7 +189,13 @@ def relay_answer(
     return Offer(join(lines), offer.position)
 
 
-def leg_media(stream: Stream, other: Stream, symmetric: bool, secrets: Secrets = None) -> LegMedia:
+def leg_media(
+    stream: Stream,
+    other: Stream,
+    symmetric: bool,
+    secrets: Secrets = None,
+    coding: Coding | None = None,
+) -> LegMedia:
     """What the engine must know of the peer that sent `stream`; `other` is its partner's.
 
     A peer sends by the numbers that its partner listed (RFC 3264 section 5.1), and those
@@ -193,7 +208,7 @@ def leg_media(stream: Stream, other: Stream, symmetric: bool, secrets: Secrets =
     clock_hz = voice[0] if voice else 8000
     remote, wanted, _ = way(stream.session, section)
     partner_wants = way(other.session, partner).direction
-    return LegMedia(
+    leg = LegMedia(
         remote=remote,
         payload_types=frozenset(partner.payload_types() + section.payload_types()),
         telephone_event=_events(own, theirs, clock_hz),
@@ -205,18 +220,28 @@ def leg_media(stream: Stream, other: Stream, symmetric: bool, secrets: Secrets =
         srtp=secrets if isinstance(secrets, SrtpKeys) else None,
         webrtc=secrets if isinstance(secrets, IceDtls) else None,
     )
+    return leg if coding is None else transcoded(leg, coding)
+
+
+def transcoded(leg: LegMedia, coding: Coding) -> LegMedia:
+    """A leg whose numbers are its own: nothing of its partner's crosses."""
+    numbers = (coding.payload_type, coding.telephone_event, coding.comfort_noise)
+    return leg._replace(
+        payload_types=frozenset(number for number in numbers if number is not None),
+        telephone_event=coding.telephone_event,
+        clock_hz=coding.clock_hz,
+        payload_map=(),
+        coding=coding,
+    )
 
 
 def unheld(stream: Stream) -> Stream:
     """The same audio without a hold: what its peer can do, for another partner."""
-    session, section = stream.session, stream.section
-    sections = list(session.sections)
-    copy = MediaSection(
-        section.media, section.port, section.protocol, section.formats, _undirected(section.lines)
-    )
-    copy.way = Way(way(session, section).remote, "sendrecv", "sendrecv")
-    sections[stream.position] = copy
-    return Stream(Session(_undirected(session.lines), sections), stream.position)
+    section = stream.section
+    remote = way(stream.session, section).remote
+    freed = edited(stream, section.formats, _undirected(section.lines))
+    freed.section.way = Way(remote, "sendrecv", "sendrecv")
+    return freed._replace(session=Session(_undirected(freed.session.lines), freed.session.sections))
 
 
 def _undirected(lines: list[str]) -> list[str]:

@@ -13,7 +13,8 @@ from base64 import b64encode
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.errors import MalformedSdp, NotAcceptable
+from relay.errors import MalformedSdp, NoCommonCodec, NotAcceptable
+from relay.sdp.coding import Transcoding, extended, match
 from relay.sdp.crypto import Srtp, parse_crypto
 from relay.sdp.description import SUITES, Fingerprint, MediaAddress
 from relay.sdp.dtls import Dtls
@@ -122,17 +123,23 @@ def _ours(sent: Offer, offer: Stream, local: MediaAddress, terms: Terms) -> None
 def _answer(
     offer: Stream, body: bytes, local: MediaAddress, caller: Keying, callee: Keying
 ) -> None:
-    told = relay_offer(offer, local, ORIGIN, callee.offer(local))
+    told = relay_offer(extended(offer, {}), local, ORIGIN, callee.offer(local))
     try:
         answer = check_answer(told.position, Session.parse(body))
         callee.take_answer(answer)
     except (MalformedSdp, NotAcceptable):
         return
-    terms = caller.answer(local)
-    sent = relay_answer(offer, answer, local, ORIGIN, terms)
-    _ours(sent, offer, local, terms)
-    leg_media(offer, answer, True, callee.agree())
-    leg_media(answer, offer, True, caller.agree())
+    for transcoding in Transcoding:
+        try:
+            found = match(offer, answer, transcoding)
+        except NoCommonCodec:
+            continue
+        terms = caller.answer(local)
+        sent = relay_answer(offer, found.told, local, ORIGIN, terms)
+        _ours(sent, offer, local, terms)
+        assert set(found.told.section.formats) or transcoding is Transcoding.UNASKED
+        leg_media(offer, found.answered, True, caller.agree(), found.offerer)
+        leg_media(found.answered, offer, True, callee.agree(), found.answerer)
 
 
 def _mutated(data: bytes, chance: random.Random) -> bytes:

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from relay.call.negotiation import Negotiation, Party
+from relay.call.end import Party
+from relay.call.negotiation import Negotiation
 from relay.call.ports import LegMedia, MediaAddress, Side
 from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
 from relay.sdp.crypto import OFF, Srtp, parse_crypto

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from relay.call.negotiation import Negotiation, Party
+from relay.call.end import Party
+from relay.call.negotiation import Negotiation
 from relay.call.ports import MediaAddress, Side
 from relay.errors import NotAcceptable, WrongAnswer
 from relay.sdp.crypto import OFF, Srtp
@@ -36,16 +37,23 @@ EVENTS = "a=rtpmap:101 telephone-event/8000"
 NEW = (NEW_UFRAG, NEW_PWD)
 
 
+def party(security: Srtp, wanted: bool = True) -> Party:
+    return Party(security, transcode=wanted if security.mode == "dtls" else None)
+
+
 class Pair:
     """A negotiation between two sides, one of them or both voice clients."""
 
-    def __init__(self, caller: Srtp = DTLS, callee: Srtp = OFF, first: int = 1) -> None:
+    def __init__(
+        self, caller: Srtp = DTLS, callee: Srtp = OFF, built: bool = False, wanted: bool = True
+    ) -> None:
+        """`built` and `wanted` say whether the engine and the account transcode."""
         self.media = Media()
-        octets = count(first)
+        octets = count(1)
         self.negotiation = Negotiation(
             self.media,  # type: ignore[arg-type]
-            SimpleNamespace(fingerprint=OURS, transcodes=False),  # type: ignore[arg-type]
-            {CALLER: Party(caller), CALLEE: Party(callee)},
+            SimpleNamespace(fingerprint=OURS, transcodes=built),  # type: ignore[arg-type]
+            {CALLER: party(caller, wanted), CALLEE: party(callee, wanted)},
             1000,
             lambda host: host.startswith("192.0.2."),
             lambda size: bytes([next(octets)]) * size,
@@ -90,7 +98,7 @@ def test_what_a_trunk_is_offered_has_nothing_of_the_browser_but_its_codecs(brows
     ]
 
 
-@pytest.mark.parametrize("browser", BROWSERS)
+@pytest.mark.parametrize("browser", ["chromium", "firefox", "safari"])
 def test_what_a_browser_is_answered(browser: str) -> None:
     call = Pair()
     call.offer(describe(browser))
@@ -420,7 +428,7 @@ def test_m_lines_keep_their_places_on_each_leg() -> None:
     back = call.answer(
         describe(setup="active", before=(VIDEO[0].replace(" 9 ", " 0 "), "a=mid:1")), CALLER
     )
-    assert sections(back) == ["m=audio 20002 RTP/AVP 111 63 9 0 8 13 110 126"]
+    assert sections(back) == ["m=audio 20002 RTP/AVP 0 8"]
 
 
 def test_a_client_that_adds_video_later() -> None:
@@ -469,7 +477,7 @@ def test_a_transfer_from_a_client_to_a_trunk_and_to_another_client() -> None:
     """Who stays keeps its credentials; who comes has its own."""
     call = connected(OFF, DTLS)
     first = call.ice(CALLEE)
-    proposal = call.negotiation.propose(CALLER, Party(DTLS), 2000)
+    proposal = call.negotiation.propose(CALLER, party(DTLS), 2000)
     assert sections(proposal.body) == ["m=audio 20000 UDP/TLS/RTP/SAVPF 0 8 126"]
     told = call.negotiation.take_over(
         CALLER, proposal, describe(setup="active", credentials=NEW, formats="0 126")
@@ -478,7 +486,7 @@ def test_a_transfer_from_a_client_to_a_trunk_and_to_another_client() -> None:
     assert attributes(told, "ice-ufrag") == [first.local_ufrag]
     call.negotiation.reaffirm(CALLEE, describe(setup="active", formats="0 126"))
     assert call.ice(CALLEE) == first
-    proposal = call.negotiation.propose(CALLER, Party(OFF), 3000)
+    proposal = call.negotiation.propose(CALLER, party(OFF), 3000)
     assert sections(proposal.body) == ["m=audio 20000 RTP/AVP 0 126"]
     call.negotiation.take_over(CALLER, proposal, sdp("m=audio 4000 RTP/AVP 0"))
     assert call.media.last(CALLER).webrtc is None
