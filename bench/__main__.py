@@ -22,6 +22,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("recording_cost",),
     ("srtp_ops",),
     ("srtp_cost",),
+    ("dtls_cost",),
 )
 
 

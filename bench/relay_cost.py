@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import ipaddress
 import json
 import os
 import platform
@@ -92,13 +93,18 @@ def resident_kib(pid: int) -> int:
     return 0
 
 
-def serve(calls: int, record: bool, nap_us: int, secure_sides: int) -> None:
-    """Our engine in this process: prints the legs, relays until stdin ends."""
-    from bench.srtp_keys import fresh_keys, session_text
+def serve(calls: int, record: bool, nap_us: int, secure_sides: int, webrtc: str) -> None:
+    """Our engine in this process: prints the legs, relays until stdin ends.
+
+    `webrtc` is a suite: then the callers are voice clients whose ICE and DTLS are done.
+    """
+    from bench.srtp_keys import SUITE, fresh_keys, session_text
     from relay.call.ports import LegMedia, MediaAddress, Side
     from relay.media.engine import Engine
+    from relay.sdp.description import IceDtls
 
-    engine = Engine(OURS, None, PORTS, 1, 60.0, nap_us=nap_us)
+    region = [ipaddress.ip_network("127.0.0.0/8")]
+    engine = Engine(OURS, None, PORTS, 1, 60.0, nap_us=nap_us, latch_networks=region)
     engine.start()
     legs: Legs = []
     open_calls = []
@@ -107,8 +113,14 @@ def serve(calls: int, record: bool, nap_us: int, secure_sides: int) -> None:
         for side in (Side.CALLER, Side.CALLEE):
             port = FIRST_PEER_PORT + 2 * index + side.value
             remote = MediaAddress(PEER, port, port + 1)
-            keys = fresh_keys() if side.value < secure_sides else None
-            call.update(side, LegMedia(remote, frozenset({0}), srtp=keys))
+            keys = fresh_keys(webrtc or SUITE) if side.value < secure_sides else None
+            if webrtc and side is Side.CALLER:
+                ice = IceDtls("ours", "p" * 24, "theirs", "q" * 24, ())
+                call.update(side, LegMedia(None, frozenset({0}), webrtc=ice))
+                call.select(side, (PEER, port))
+                call.secure(side, keys)
+            else:
+                call.update(side, LegMedia(remote, frozenset({0}), srtp=keys))
             legs.append((port, call.local(side).port, session_text(keys)))
         if record:
             call.record(True)
@@ -242,9 +254,16 @@ def main() -> None:
     parser.add_argument("--nap-us", type=int, default=1000)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--secure-sides", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--webrtc", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.calls, arguments.record, arguments.nap_us, arguments.secure_sides)
+        serve(
+            arguments.calls,
+            arguments.record,
+            arguments.nap_us,
+            arguments.secure_sides,
+            arguments.webrtc,
+        )
     else:
         print(json.dumps(compare(arguments)))
 

@@ -4,11 +4,11 @@
  *
  * Each line of stdin is "LOCAL_PORT REMOTE_HOST REMOTE_PORT SEND RECEIVE": one leg that sends
  * 50 packets/s of 172 octets, evenly spread over 20 ms, and counts what comes back. SEND and
- * RECEIVE are "-" for plain RTP, or session keys of AES_CM_128_HMAC_SHA1_80 in hex (key,
- * authentication key, salt): then packets are closed and opened, and only authentic ones with
- * roll-over counter 0 count. Prints "begin" and
- * "end" around the measured time, then one JSON line. Latency is from just before sendto to
- * the kernel's receive time stamp, so the receiver here may be lazy without spoiling it.
+ * RECEIVE are "-" for plain RTP, or session keys in hex: of AES_CM_128_HMAC_SHA1_80 (key,
+ * authentication key, salt) or of AEAD_AES_128_GCM (key, salt). Then packets are closed and
+ * opened, and only authentic ones with roll-over counter 0 count. Prints "begin" and "end"
+ * around the measured time, then one JSON line. Latency is from just before sendto to the
+ * kernel's receive time stamp, so the receiver here may be lazy without spoiling it.
  * Whether this program kept up itself is said by "late" (packets sent over 5 ms late) and
  * "unread" (packets that came back and found its own socket full).
  */
@@ -31,10 +31,12 @@
 #include <unistd.h>
 
 enum { LEGS = 8192, OCTETS = 172, FRAME_NS = 20000000, TICK_NS = 100000, BUCKETS = 200001,
-       LATE_NS = 5000000, TAG = 10, SESSION = 16 + 20 + 14 };
+       LATE_NS = 5000000, TAG = 10, SESSION = 16 + 20 + 14, GCM_TAG = 16,
+       GCM_SESSION = 16 + 12 };
 
 struct srtp {
     EVP_CIPHER_CTX *cipher; /* NULL: plain RTP */
+    int tag;                /* GCM_TAG: AES-GCM */
     SHA_CTX inner, outer;
     uint8_t salt[14];
 };
@@ -56,12 +58,20 @@ static uint64_t clock_ns(clockid_t id) {
     return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
-static void srtp_set(struct srtp *s, const char *hex) {
+static void srtp_set(struct srtp *s, const char *hex, int sends) {
     uint8_t session[SESSION], pad[64] = {0};
-    if (strlen(hex) != 2 * SESSION)
+    size_t octets = strlen(hex) / 2;
+    if (octets != SESSION && octets != GCM_SESSION)
         return;
-    for (int i = 0; i < SESSION; i++)
+    for (size_t i = 0; i < octets; i++)
         sscanf(hex + 2 * i, "%2hhx", &session[i]);
+    s->cipher = EVP_CIPHER_CTX_new();
+    s->tag = octets == SESSION ? TAG : GCM_TAG;
+    if (s->tag == GCM_TAG) {
+        EVP_CipherInit_ex(s->cipher, EVP_aes_128_gcm(), NULL, session, NULL, sends);
+        memcpy(s->salt, session + 16, 12);
+        return;
+    }
     memcpy(pad, session + 16, 20);
     for (int i = 0; i < 64; i++)
         pad[i] ^= 0x36;
@@ -72,7 +82,6 @@ static void srtp_set(struct srtp *s, const char *hex) {
     SHA1_Init(&s->outer);
     SHA1_Update(&s->outer, pad, 64);
     memcpy(s->salt, session + 36, 14);
-    s->cipher = EVP_CIPHER_CTX_new();
     EVP_EncryptInit_ex(s->cipher, EVP_aes_128_ctr(), NULL, session, NULL);
 }
 
@@ -99,6 +108,47 @@ static void srtp_tag(struct srtp *s, const uint8_t *p, uint8_t *digest) {
     SHA1_Final(digest, &c);
 }
 
+/* RFC 7714 section 8.1; the packet lies at p, its tag behind it. 1 when it is authentic. */
+static int srtp_gcm(struct srtp *s, uint8_t *p, int sends) {
+    uint8_t iv[12];
+    int n;
+    memcpy(iv, s->salt, 12);
+    for (int i = 0; i < 4; i++)
+        iv[2 + i] ^= p[8 + i];
+    iv[10] ^= p[2];
+    iv[11] ^= p[3];
+    EVP_CipherInit_ex(s->cipher, NULL, NULL, NULL, iv, sends);
+    EVP_CipherUpdate(s->cipher, NULL, &n, p, 12);
+    EVP_CipherUpdate(s->cipher, p + 12, &n, p + 12, OCTETS - 12);
+    if (!sends)
+        EVP_CIPHER_CTX_ctrl(s->cipher, EVP_CTRL_GCM_SET_TAG, GCM_TAG, p + OCTETS);
+    if (EVP_CipherFinal_ex(s->cipher, p + OCTETS, &n) != 1)
+        return 0;
+    if (sends)
+        EVP_CIPHER_CTX_ctrl(s->cipher, EVP_CTRL_GCM_GET_TAG, GCM_TAG, p + OCTETS);
+    return 1;
+}
+
+static void srtp_close(struct srtp *s, uint8_t *p) {
+    if (s->tag == GCM_TAG) {
+        srtp_gcm(s, p, 1);
+        return;
+    }
+    srtp_crypt(s, p);
+    srtp_tag(s, p, p + OCTETS);
+}
+
+static int srtp_open(struct srtp *s, uint8_t *p) {
+    uint8_t digest[20];
+    if (s->tag == GCM_TAG)
+        return srtp_gcm(s, p, 0);
+    srtp_tag(s, p, digest);
+    if (memcmp(digest, p + OCTETS, TAG))
+        return 0;
+    srtp_crypt(s, p);
+    return 1;
+}
+
 static void send_one(struct leg *leg, int number, uint64_t due) {
     uint8_t p[OCTETS + 20] = {0x80, 0};
     int octets = OCTETS;
@@ -112,9 +162,8 @@ static void send_one(struct leg *leg, int number, uint64_t due) {
     memcpy(p + 12, &now, 8);
     p[20] = counted;
     if (leg->send.cipher) {
-        srtp_crypt(&leg->send, p);
-        srtp_tag(&leg->send, p, p + OCTETS);
-        octets += TAG;
+        srtp_close(&leg->send, p);
+        octets += leg->send.tag;
     }
     if (sendto(leg->fd, p, octets, 0, (struct sockaddr *)&leg->to, sizeof leg->to) == octets)
         sent += counted;
@@ -144,22 +193,15 @@ static void *send_all(void *unused) {
 }
 
 static void receive_one(struct leg *leg) {
-    uint8_t p[2048], control[256], digest[20];
+    uint8_t p[2048], control[256];
     struct iovec data = {p, sizeof p};
     struct msghdr m = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = control,
                        .msg_controllen = sizeof control};
     ssize_t n = recvmsg(leg->fd, &m, MSG_DONTWAIT);
     struct timespec at;
     uint64_t then;
-    if (leg->receive.cipher && n == OCTETS + TAG) {
-        srtp_tag(&leg->receive, p, digest);
-        if (memcmp(digest, p + OCTETS, TAG) == 0) {
-            srtp_crypt(&leg->receive, p);
-            n = OCTETS;
-        }
-    } else if (leg->receive.cipher) {
-        n = 0;
-    }
+    if (leg->receive.cipher)
+        n = n == OCTETS + leg->receive.tag && srtp_open(&leg->receive, p) ? OCTETS : 0;
     if (n != OCTETS || !p[20])
         return;
     received++;
@@ -194,8 +236,8 @@ static void add_leg(const char *address, int local, const char *host, int remote
     struct leg *leg = &legs[leg_count++];
     struct sockaddr_in here = {.sin_family = AF_INET, .sin_port = htons((uint16_t)local)};
     int one = 1;
-    srtp_set(&leg->send, send);
-    srtp_set(&leg->receive, receive);
+    srtp_set(&leg->send, send, 1);
+    srtp_set(&leg->receive, receive, 0);
     inet_pton(AF_INET, address, &here.sin_addr);
     leg->fd = socket(AF_INET, SOCK_DGRAM, 0);
     leg->to.sin_family = AF_INET;
