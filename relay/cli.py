@@ -16,6 +16,7 @@ from relay.config import EXAMPLE, Config, Route, Trunk, example, load, notes
 from relay.config.trunk import WEB_TRANSPORTS
 from relay.control.demo_clients import add_demo_clients, links
 from relay.errors import ConfigError
+from relay.probe import command as probe_command
 
 MISTAKEN = 2
 # Calls that the embedded example takes as it is.
@@ -147,6 +148,9 @@ def demo(
         )
         raise typer.Exit(1) from None
     raise typer.Exit(run_demo(secure=secure))
+
+
+app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
 
 def _load(path: Path | None) -> Config:

@@ -56,9 +56,9 @@ class Client:
     async def __aenter__(self) -> Client:
         source = None if isinstance(self._token, str) else self._token
         token = self._token if isinstance(self._token, str) else await self._token()
-        trust = self._trust
-        if trust is None and self._url.scheme == "wss":
-            trust = ssl.create_default_context()
+        trust = None
+        if self._url.scheme == "wss":
+            trust = self._trust or ssl.create_default_context()
         self._line = Line(
             self._url,
             token,

@@ -21,7 +21,7 @@ BEHIND_S = 0.5  # later than this, what was missed is left out rather than sent 
 class Playback:
     """A file being played; `await` it to wait for its end.
 
-    `started_at` is when its first frame was handed to the encoder (`time.monotonic`).
+    `started_at` is when its first frame was due at the encoder (`time.monotonic`).
     """
 
     def __init__(self, path: Path, loop: bool = False) -> None:
@@ -44,11 +44,11 @@ class Playback:
         if not self._done.done():
             self._done.set_result(None)
 
-    def frame(self, rate_hz: int) -> bytes | None:
+    def frame(self, rate_hz: int, due: float) -> bytes | None:
         """The next 20 ms as 16-bit samples; None at the end."""
         octets = round(FRAME_S * rate_hz) * 2
         if self.started_at is None:
-            self.started_at = time.monotonic()
+            self.started_at = due
         try:
             while len(self._buffer) < octets:
                 if self._sound is None:
@@ -131,8 +131,9 @@ class Playout(MediaStreamTrack):
             await asyncio.sleep(due - now)
         elif now > due + BEHIND_S:
             self._frames += int((now - due) / FRAME_S)
+            due = now
         samples = round(FRAME_S * self.rate_hz)
-        data = self._next() or bytes(2 * samples)
+        data = self._next(due) or bytes(2 * samples)
         frame = av.AudioFrame(format="s16", layout="mono", samples=samples)
         frame.planes[0].update(bytes(2 * samples) if self.muted else data)
         frame.pts = self._frames * samples
@@ -141,10 +142,10 @@ class Playout(MediaStreamTrack):
         self._frames += 1
         return frame
 
-    def _next(self) -> bytes | None:
+    def _next(self, due: float) -> bytes | None:
         while self._playing:
             playback = self._playing[0]
-            frame = None if playback.done else playback.frame(self.rate_hz)
+            frame = None if playback.done else playback.frame(self.rate_hz, due)
             if frame is not None:
                 return frame
             self._playing.popleft()

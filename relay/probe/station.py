@@ -87,6 +87,7 @@ class Call(pj.Call):  # type: ignore[misc]
             lost=rtcp.rxStat.loss,
             jitter_ms=rtcp.rxStat.jitterUsec.last / 1000,
             sent=rtcp.txStat.pkt,
+            round_trip_ms=rtcp.rttUsec.mean / 1000 if rtcp.rttUsec.n else None,
         )
 
 

@@ -13,13 +13,14 @@ _FRAME_MS = 20.0  # packetisation of G.711 as nearly everybody uses it
 _LOSS_ROBUSTNESS = 25.1  # Bpl of G.711 with packet loss concealment, ITU-T G.113 appendix I
 
 
-def mos(lost: int, expected: int, jitter_ms: float) -> float:
+def mos(lost: int, expected: int, jitter_ms: float, network_ms: float = 0.0) -> float:
     """Mean opinion score of G.711 after ITU-T G.107, from loss and delay.
 
     The delay that is ours to know is one frame and a playout buffer of twice the jitter
-    (at least one frame); the network's own is not measured. Loss counts as random.
+    (at least one frame); the network's own is added where it was measured. Loss counts as
+    random.
     """
-    delay_ms = _FRAME_MS + max(2 * jitter_ms, _FRAME_MS)
+    delay_ms = _FRAME_MS + max(2 * jitter_ms, _FRAME_MS) + network_ms
     delay_impairment = 0.024 * delay_ms + max(0.0, 0.11 * (delay_ms - 177.3))
     loss_percent = 100.0 * lost / expected if expected else 0.0
     loss_impairment = 95.0 * loss_percent / (loss_percent + _LOSS_ROBUSTNESS)
