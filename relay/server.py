@@ -310,7 +310,8 @@ def run(config: Config) -> int:
     """Serve; returns the exit code: 0 stopped by a signal, 1 could not start."""
     log.configure(config.log)
     logger = structlog.get_logger()
-    problems = check_limits(config.media.ports, config.concurrent_calls)
+    clients = sum(account.clients for account in config.account)
+    problems = check_limits(config.media.ports, config.concurrent_calls, clients)
     for problem in problems:
         logger.warning("limit_too_small", problem=problem)
 

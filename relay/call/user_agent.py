@@ -250,6 +250,7 @@ class UserAgent:
             found((), "it is outside the region", self._now)
 
     def move(self, old: Hop, new: Hop) -> None:
+        self._layer.follow(old, new)
         self._addresses.move(old, new)
 
     def leads_to(self, name: str, host: str) -> bool:

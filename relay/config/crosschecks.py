@@ -138,6 +138,9 @@ def _outside(
     single: list[tuple[str, str]] = []
     if sip is not None:
         single += [(f"sip.listen[{i}]", listen.host) for i, listen in enumerate(sip.listen)]
+        for at, network in enumerate(sip.websocket.proxies):
+            if not _inside(network, region.networks):
+                yield _leaves(f"sip.websocket.proxies[{at}]", str(network), region)
     if media is not None:
         single += [("media.address", media.address)]
         single += [("media.address_ipv6", media.address_ipv6 or "")]

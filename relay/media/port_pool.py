@@ -69,8 +69,9 @@ class PortPool:
         return port - port % 2 in self._taken
 
 
-def check_limits(ports: tuple[int, int], max_calls: int) -> list[str]:
-    """What would stop this machine from carrying `max_calls`: a sentence each, for the start."""
+def check_limits(ports: tuple[int, int], max_calls: int, max_clients: int = 0) -> list[str]:
+    """What would stop this machine from carrying `max_calls`, and from having `max_clients`
+    connected: a sentence each, for the start."""
     problems = []
     first, last = ports
     pairs = len(range(first + first % 2, last, 2))
@@ -80,10 +81,11 @@ def check_limits(ports: tuple[int, int], max_calls: int) -> list[str]:
             f"not for the {max_calls} that are configured: widen media.ports"
         )
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    needed = _SOCKETS_PER_CALL * max_calls + _OTHER_FILES
+    needed = _SOCKETS_PER_CALL * max_calls + max_clients + _OTHER_FILES
     if files != resource.RLIM_INFINITY and files < needed:
+        clients = f" and {max_clients} voice clients" if max_clients else ""
         problems.append(
-            f"the open-file limit is {files}, but {max_calls} calls need {needed}: "
+            f"the open-file limit is {files}, but {max_calls} calls{clients} need {needed}: "
             f"raise it (ulimit -n, LimitNOFILE=)"
         )
     overlap = _ephemeral_overlap(first, last)

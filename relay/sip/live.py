@@ -47,6 +47,21 @@ class Live:
         tx.hop = hop
         self._hops.setdefault(hop[:3], set()).add(tx)
 
+    def follow(self, old: Hop, new: Hop) -> None:
+        """Who was at the other end of `old` is at that of `new` now, maybe at another address: a
+        CANCEL or an ACK comes from there."""
+        for tx in self.at(old):
+            if tx.hop.link != old.link:
+                continue
+            if isinstance(tx, ServerTransaction) and self.servers.get(tx.key) is tx:
+                self.room.give_back(old.host, tx.octets)
+                self.room.take(new.host, tx.octets)
+                key = (*tx.key[:-1], new.host)
+                if key not in self.servers:  # else it has been repeated from there already
+                    self.servers[key] = self.servers.pop(tx.key)
+                    tx.key = key
+            self.move(tx, new)
+
     def is_merged(self, tx: ServerTransaction, key: Key) -> bool:
         """Whether a request of this `matching.merge_key` is alive already; else it is `tx`'s."""
         tx.merged = key

@@ -148,6 +148,10 @@ class TransactionLayer:
             ):
                 self._feed(other, Event.TRANSPORT_ERROR, now)
 
+    def follow(self, old: Hop, new: Hop) -> None:
+        """A client that was reached over the connection of `old` is over that of `new` now."""
+        self._live.follow(old, new)
+
     def __len__(self) -> int:
         """Live transactions."""
         return len(self._live)

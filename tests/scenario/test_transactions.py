@@ -685,6 +685,30 @@ def test_an_answered_invite_survives_its_connection() -> None:
     assert received.tx.state is State.ACCEPTED
 
 
+def test_a_client_cancels_over_the_connection_that_it_came_back_on() -> None:
+    """Its address is another one then: a phone that left the house."""
+    old, new = Hop("wss", "127.2.0.1", 4000, 3), Hop("wss", "127.2.0.9", 5000, 4)
+    value = "SIP/2.0/WSS df7jal23ls0d.invalid;branch=z9hG4bKmoved"
+    layer, received = _server(request(via=value), old)
+    again = layer.request(request("BYE"), old, "127.2.0.1", 0.0)
+    other = layer.request(request("BYE"), old._replace(link=5), "127.2.0.1", 0.0)
+    layer.drain()
+    layer.follow(old, new)
+    assert (received.tx.hop, again.hop, other.hop.link) == (new, new, 5)
+    cancel = request("CANCEL", via=value)
+    assert layer.knows(cancel, new) and not layer.knows(cancel, old)
+    layer.receive(cancel, new, 1.0)
+    assert any(isinstance(output, CancelReceived) for output in layer.drain())
+    layer.respond(received.tx, received.request.response(487, to_tag="b"), 1.0)
+    (answer,) = layer.drain()
+    assert isinstance(answer, Send) and answer.hop == new
+    layer.transport_failed(new, 2.0)
+    assert not other.terminated and again.terminated
+    layer.transport_failed(other.hop, 2.0)
+    layer.on_timer(40.0)
+    assert len(layer) == 0
+
+
 @pytest.mark.parametrize(
     ("source", "via", "listens"),
     [

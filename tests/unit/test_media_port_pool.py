@@ -65,3 +65,5 @@ def test_too_few_open_files_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(problems) == 1
     assert "open-file limit is 1024" in problems[0]
     assert "2256" in problems[0]
+    (problem,) = check_limits((20000, 24000), 100, 1000)
+    assert "100 calls and 1000 voice clients need 1656" in problem

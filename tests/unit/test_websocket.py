@@ -496,6 +496,18 @@ def test_a_quiet_client_is_pinged_and_one_that_is_gone_is_noticed(
     assert run(main, keepalive_s=0.05).counted == {"ws_cut_no_pong": 1}
 
 
+def test_a_client_that_does_not_read_is_cut_off() -> None:
+    async def main(rig: Rig) -> None:
+        client = await rig.client()
+        client.transport.pause_reading()
+        for number in range(400):
+            rig.streams.send(b"%d" % number + b"x" * 50_000, rig.hop)
+        await rig.until(lambda: rig.failed == [rig.hop])
+        client.transport.abort()
+
+    assert run(main).counted == {"ws_cut_not_reading": 1}
+
+
 def test_the_end_of_the_node_is_told() -> None:
     async def main(rig: Rig) -> None:
         async with rig.connect() as client:
