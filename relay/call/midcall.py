@@ -77,7 +77,7 @@ class MidCall:
         elif (in_the_way := exchange._glare()) != 0:
             retry_after_s = int(11 * asked.call.calls.chance()) if in_the_way == 500 else None
             asked.respond(tx, refuse(request, in_the_way, asked.local_tag, "", retry_after_s))
-        elif said := asked.call.negotiation.repeated(asked.side, request.body):
+        elif said := exchange._known():
             exchange._refreshed(said, now)
         else:
             exchange._pass_on()
@@ -93,6 +93,11 @@ class MidCall:
         if call.exchange is not None or call.negotiation.open:
             return 491
         return 491 if any(leg.waits_for_ack for leg in call.legs) else 0
+
+    def _known(self) -> bytes:
+        """The answer to an offer that is nothing new to the other side, or empty."""
+        negotiation, side, body = self.asked.call.negotiation, self.asked.side, self._request.body
+        return negotiation.repeated(side, body) or negotiation.restarted(side, body)
 
     def _refreshed(self, said: bytes, now: float) -> None:
         """Nothing changes but the peer's Contact and the time of its session timer."""

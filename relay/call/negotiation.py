@@ -11,9 +11,9 @@ from os import urandom
 
 from relay.call.end import End, Party
 from relay.call.ports import SIDES, CallMedia, LegMedia, Media, Side
-from relay.errors import MalformedSdp, NotAcceptable, WrongAnswer
-from relay.sdp.coding import Match, Transcoding, extended, match, transcodable
-from relay.sdp.description import Coding
+from relay.errors import MalformedSdp, NotAcceptable, RelayError, WrongAnswer
+from relay.sdp.coding import Match, Transcoding, extended, match, narrowed, transcodable
+from relay.sdp.description import Coding, IceDtls
 from relay.sdp.dtls import Dtls
 from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
@@ -61,7 +61,10 @@ class Negotiation:
         session_id: int,
         holds: Callable[[str], bool],
         random: Callable[[int], bytes] = urandom,
+        former: Negotiation | None = None,
     ) -> None:
+        """`former` was with a callee at another address: to a voice client that calls, its
+        early media are a path and keys that it goes on with."""
         self._media = media
         self._engine = engine
         self._holds = holds
@@ -70,6 +73,8 @@ class Negotiation:
             side: End(parties[side], self._keying(parties[side]), session_id + side.value)
             for side in SIDES
         }
+        if former is not None and parties[Side.CALLER].security.mode == "dtls":
+            self._ends[Side.CALLER] = former._ends[Side.CALLER]
         self._offer: tuple[Side, Stream] | None = None
         self._offered = b""  # the open offer as it came
         self._before: tuple[Offer | None] | None = None  # what the other side had been told
@@ -164,6 +169,35 @@ class Negotiation:
             return self._last[2]
         return b""
 
+    def restarted(self, side: Side, body: bytes) -> bytes:
+        """The answer to an offer that only restarts a voice client's ICE or DTLS, as after its
+        network changed; empty for any other, and nothing has changed then.
+
+        The other side is not asked: it could be slow or refuse, and would hear nothing new.
+        """
+        leg, end = self._applied.get(side), self._ends[side]
+        if self._offer is not None or leg is None or leg.webrtc is None:
+            return b""
+        try:
+            stream = check_offer(Session.parse(body), end.keying.choose)
+            found = self._as_before(side, stream)
+        except RelayError:
+            return b""  # said when it is taken as an offer
+        if found is None:
+            return b""
+        end.keying.accept()
+        secrets = end.keying.agree()
+        if secrets == leg.webrtc:
+            return b""
+        assert isinstance(secrets, IceDtls)
+        local = self._media.local(side)
+        terms = end.keying.answer(local)
+        told = end.tell(lambda origin: relay_answer(stream, found.told, local, origin, terms))
+        self._last = side, body, told
+        self._applied[side] = leg._replace(webrtc=secrets)
+        self._media.update(side, self._applied[side])
+        return told
+
     def current(self, side: Side) -> bytes:
         """What a side was told last: it may be said again, and changes nothing then."""
         return self._ends[side].body
@@ -257,6 +291,15 @@ class Negotiation:
         found = match(offered, answered, self._transcoding(side, end))
         end.keying.take_answer(answered)
         return found
+
+    def _as_before(self, side: Side, stream: Stream) -> Match | None:
+        """The other side's answer to an offer from `side` if that needs no new one."""
+        was, partner, coding = self._streams[side], self._streams[side.other], self._codings[side]
+        if coding is None:  # what both have agreed on
+            partner = narrowed(partner, was.section.codecs())
+        found = match(stream, partner, self._transcoding(side, self._ends[side]))
+        directions = [way(each.session, each.section).direction for each in (stream, was)]
+        return found if found.offerer == coding and directions[0] == directions[1] else None
 
     def _check_address(self, side: Side, stream: Stream) -> None:
         """Whether audio may go where this description wants it. Raises NotAcceptable."""

@@ -232,10 +232,10 @@ class Invitation:
             self._move(ipv6)
         elif self._written:
             self._call.negotiation.forget()
-            self._negotiate()
+            self._negotiate(self._call.negotiation)
         self._written = True
 
-    def _negotiate(self) -> None:
+    def _negotiate(self, former: Negotiation | None = None) -> None:
         calls, trunks = self._call.calls, self._trunks
         negotiation = Negotiation(
             self._call.media,
@@ -243,6 +243,7 @@ class Invitation:
             {side: party(trunk) for side, trunk in trunks.items()},
             calls.session_id(),
             calls.boundary.holds,
+            former=former,
         )
         body = self._request.body
         self._offer = negotiation.offer(Side.CALLER, body) if body else b""

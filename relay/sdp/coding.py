@@ -73,7 +73,7 @@ def match(offered: Stream, answer: Stream, transcoding: Transcoding) -> Match:
     voices = [codec for codec in answer.section.codecs().values() if _is_voice(codec)]
     common = [codec for codec in voices if codec in has.values()]
     if common and (common[0] == voices[0] or transcoding is not Transcoding.ON):
-        answer = _narrowed(answer, has)
+        answer = narrowed(answer, has)
         return Match(answer, answer)
     for codec in voices if transcoding is Transcoding.ON else ():
         partners = G711 if codec == OPUS else (OPUS,) if codec in G711 else ()
@@ -122,8 +122,8 @@ def _added(section: MediaSection, known: Codecs) -> Iterator[tuple[int, str, str
             yield number, encoding, parameters
 
 
-def _narrowed(answer: Stream, has: Codecs) -> Stream:
-    """Without the codecs that the offerer does not have: we had offered them."""
+def narrowed(answer: Stream, has: Codecs) -> Stream:
+    """Without the codecs that are not among `has`: the offerer's, where ours were beside them."""
     section = answer.section
     codecs = section.codecs()
     strange = {str(n) for n, codec in codecs.items() if codec not in has.values()}

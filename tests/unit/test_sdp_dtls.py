@@ -492,3 +492,61 @@ def test_a_transfer_from_a_client_to_a_trunk_and_to_another_client() -> None:
     assert call.media.last(CALLER).webrtc is None
     assert call.media.last(CALLER).remote == MediaAddress("192.0.2.1", 4000, 4001)
     assert call.ice(CALLEE) == first
+
+
+# --- a client's network changes
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("calling", [True, False])
+def test_an_ice_restart_is_answered_without_the_other_side(calling: bool, built: bool) -> None:
+    """Whoever called, and whether the call is transcoded or not."""
+    side, formats = (CALLER, "111 110" if built else "0 8 126") if calling else (CALLEE, "0 126")
+    call = Pair(DTLS, OFF, built) if calling else Pair(OFF, DTLS, built)
+    if calling:
+        call.exchange(describe(formats=formats), sdp(TRUNK, EVENTS))
+    else:
+        call.exchange(sdp(TRUNK, EVENTS), describe(setup="active", formats=formats))
+    first, updates = call.media.last(side), len(call.media.updates[side.other])
+    # Chromium lists all that it can do again, and first what is used.
+    restart = describe(credentials=NEW, formats=formats if built else "0 126 111 9 8")
+    back = call.negotiation.restarted(side, restart)
+    second = call.media.last(side)
+    assert second._replace(webrtc=first.webrtc) == first
+    assert (second.webrtc.remote_ufrag, second.webrtc.remote_pwd) == NEW
+    assert second.webrtc.local_ufrag != first.webrtc.local_ufrag
+    assert attributes(back, "ice-ufrag") == [second.webrtc.local_ufrag]
+    assert attributes(back, "setup") == ["passive"]
+    assert sections(back)[0].split()[3] == formats.split()[0]
+    assert len(call.media.updates[side.other]) == updates
+    assert call.negotiation.repeated(side, restart) == back
+    assert call.negotiation.restarted(side, restart) == b""
+    assert call.negotiation.current(side) == back
+    assert not call.negotiation.open
+
+
+def test_what_is_more_than_a_restart_is_the_other_sides_affair_too() -> None:
+    call = connected()
+    before = {side: list(call.media.updates[side]) for side in Side}
+    for body in (
+        describe(credentials=NEW, direction="sendonly"),
+        describe(credentials=NEW, formats="9"),
+        describe(formats="0 8 126"),
+        describe(credentials=NEW, without=("a=rtcp-mux",)),
+        b"v=0",
+    ):
+        assert call.negotiation.restarted(CALLER, body) == b""
+    assert call.negotiation.restarted(CALLEE, sdp(TRUNK)) == b""
+    assert call.media.updates == before
+    call.offer(sdp(TRUNK), CALLEE)
+    assert call.negotiation.restarted(CALLER, describe(credentials=NEW)) == b""
+    call.answer(describe(setup="active"), CALLER)
+    assert call.ice(CALLER).remote_ufrag == UFRAG
+
+
+def test_a_new_certificate_begins_a_new_association() -> None:
+    call = connected()
+    first = call.ice(CALLER)
+    body = describe(credentials=NEW, fingerprint=OTHER_SHA256)
+    assert call.negotiation.restarted(CALLER, body)
+    assert call.ice(CALLER).fingerprints != first.fingerprints
