@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -126,6 +127,61 @@ def serve(
     if demo_clients:
         _print_links(links(loaded))
     raise typer.Exit(run(loaded))
+
+
+@app.command(
+    epilog="Examples:  relay token -c region.toml --account app --identity alice  ·  "
+    "relay token -c region.toml --account app --identity bob --ttl 15m --no-out  ·  "
+    "relay token --key app.key.pem --kid k2 --region ie1 --account app --identity alice"
+)
+def token(
+    account: Annotated[str, typer.Option("--account", help="Whose client it is.")],
+    identity: Annotated[str, typer.Option("--identity", help="Who the client is.")],
+    ttl: Annotated[str, typer.Option("--ttl", help="How long: 90s, 15m, 1h … up to 24h.")] = "1h",
+    out: Annotated[bool, typer.Option("--out/--no-out", help="It may call.")] = True,
+    called: Annotated[bool, typer.Option("--in/--no-in", help="It may be called.")] = True,
+    number: Annotated[
+        str | None, typer.Option("--number", help="Who it is to a trunk, as +35315550111.")
+    ] = None,
+    config: ConfigOption = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="FILE", help="A private key (PEM), or an HS256 secret."),
+    ] = None,
+    kid: Annotated[
+        str | None, typer.Option("--kid", help="The key's id; the account's first by default.")
+    ] = None,
+    region: Annotated[
+        str | None, typer.Option("--region", help="For which region, without --config.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object with the token and its claims.")
+    ] = False,
+) -> None:
+    """Make an access token for a voice client, on standard output.
+
+    With --config the account's own key signs; ES256 needs its private key (--key) beside it.
+    With --key alone nothing else is read.
+
+    Exit code 0: done; 2: a mistake, which it explains.
+    """
+    from relay.access_token import Wish, by_config, by_file
+
+    try:
+        if key is not None and config is None:
+            signer = by_file(key, account, kid, region)
+        else:
+            name = str(config) if config is not None else EXAMPLE
+            signer = by_config(_load(config), account, name, kid, key)
+        claims = Wish(identity, ttl, out, called, number).claims(signer, time.time())
+    except ConfigError as error:
+        _print_mistakes(error)
+        raise typer.Exit(MISTAKEN) from None
+    made = signer.token(claims)
+    if as_json:
+        _print_json(token=made, claims=claims)
+    else:
+        typer.echo(made)
 
 
 @app.command(epilog="Examples:  relay demo  ·  relay demo --secure")

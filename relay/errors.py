@@ -101,6 +101,16 @@ class Challenged(RemoteProtocolError):
         self.fields = fields
 
 
+class TokenRefused(RemoteProtocolError):
+    """An access token that proves nobody; `reason` counts it, the text tells its client."""
+
+    status_hint = 401
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class IntervalTooSmall(RelayError):
     """A session timer shorter than we take (RFC 4028 section 6); the answer says `least_s`."""
 
@@ -109,6 +119,17 @@ class IntervalTooSmall(RelayError):
 
     def __init__(self, least_s: int) -> None:
         super().__init__(f"the shortest session interval here is {least_s} s")
+        self.least_s = least_s
+
+
+class IntervalTooBrief(RelayError):
+    """A registration shorter than we keep (RFC 3261 section 10.3); the answer says `least_s`."""
+
+    fault = "peer"
+    status_hint = 423
+
+    def __init__(self, least_s: int) -> None:
+        super().__init__(f"the shortest registration here is {least_s} s")
         self.least_s = least_s
 
 

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +26,11 @@ from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.health import Health
 from relay.call.ports import MediaEvent, RecordingEnded
+from relay.call.registrar import Registrar
 from relay.call.registration import Registration
 from relay.call.router import Router
+from relay.call.token_check import TokenCheck
+from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
 from relay.errors import ListenError, RelayError
 from relay.media.engine import Engine
@@ -36,12 +39,14 @@ from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
 from relay.recording.store import check_writable, directory_of, repair_all
 from relay.signalling.endpoint import Endpoint
+from relay.signalling.revocation import Revocation
 from relay.signalling.tls import Credentials
 
 if TYPE_CHECKING:
     from relay.control.http import HttpServer
 
 STATUS_EVERY_S = 60.0
+FLOW_KEEPALIVES = 2  # keep-alives after which a connection is dead: what Flow-Timer tells
 JOURNAL_S = 0.1
 LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
 
@@ -123,8 +128,13 @@ class Server:
                 os.urandom(32),
                 config.sip.digest_algorithms,
             ),
+            token_check=_token_check(config),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
+        flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
+        self.calls.registrar = Registrar(self.calls, flow_timer_s)
+        files = {each.name: each.revoked for each in config.account if each.revoked is not None}
+        self._revocation = Revocation(files, self._on_revoked)
         self._credentials = Credentials(
             config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
         )
@@ -141,6 +151,7 @@ class Server:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
         _check_media_addresses(self._config.media)
         self.engine.start(self._loop)
+        self._revocation.watch()
         await self.endpoint.start()
         if self._http is not None:
             await self._http.start()
@@ -218,6 +229,7 @@ class Server:
                 continue
 
     def _close(self) -> None:
+        self._revocation.close()
         self.endpoint.close()
         self.recorder.close()
         self.engine.close()
@@ -231,6 +243,7 @@ class Server:
             "guard": dict(self.calls.guard.counters),
             "media": {name: value for name, value in self.engine.counters().items() if value},
             "targets": self.calls.health.figures(),
+            "clients": self.calls.registrar.figures(),
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations
@@ -257,6 +270,9 @@ class Server:
     def _on_media(self, call_id: str, event: MediaEvent) -> None:
         self.endpoint.on_media(call_id, event)
 
+    def _on_revoked(self, account: str, ids: Collection[str]) -> None:
+        self.calls.revoke(account, ids, self._loop.time())
+
     def _on_recording_ended(self, ended: RecordingEnded) -> None:
         """Called by the writer's thread."""
         if not self._loop.is_closed():
@@ -272,6 +288,15 @@ class Server:
 
     def _on_signal(self) -> None:
         self._stop.set()
+
+
+def _token_check(config: Config) -> TokenCheck | None:
+    """Raises CertificateError for a public key that cannot be read any more."""
+    if not config.account:
+        return None
+    keys = {(each.name, key.id): key.read() for each in config.account for key in each.keys}
+    tokens = Tokens(config.region.id, config.account, keys, lambda: datetime.now(UTC))
+    return TokenCheck(tokens, config.sip.realm or config.region.id, os.urandom(32))
 
 
 def _own_addresses(config: Config) -> tuple[str, ...]:

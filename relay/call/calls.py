@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import random
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from relay.call.registrar import Binding
     from relay.call.registration import Registration
     from relay.call.router import Router
+    from relay.call.token_check import TokenCheck
     from relay.config import Credential, Trunk
 
 
@@ -92,6 +93,7 @@ class Calls:
         limits: Limits | None = None,
         own: tuple[str, ...] = (),
         authentication: Authentication | None = None,
+        token_check: TokenCheck | None = None,
         ours: Mapping[str, Credential] | None = None,
         min_session_expires_s: int = SMALLEST_S,
         chance: Callable[[], float] = random.random,
@@ -100,6 +102,7 @@ class Calls:
         addresses, which are never banned. `chance` gives 0 ≤ x < 1 for random waits."""
         self.router = router
         self.authentication = authentication
+        self.token_check = token_check
         self.admission = admission
         self.media = media
         self.recorder = recorder
@@ -143,14 +146,16 @@ class Calls:
         return self.router.identify(source.host, self.signalling.peer_names(source))
 
     def uses(self, connection: Hop) -> bool:
-        """Whether a call would miss this connection."""
+        """Whether a call, or a registered voice client, would miss this connection."""
         link = connection.link
-        return any(leg.reuse is not None and leg.reuse.link == link for leg in self._legs.values())
+        return self.registrar.is_on(connection) or any(
+            leg.reuse is not None and leg.reuse.link == link for leg in self._legs.values()
+        )
 
     def keeps(self, connection: Hop) -> float:
         """For how long what is for a connection that was lost waits, in seconds."""
         client = self.clients.of(connection)
-        return client.account.reconnect_s if client is not None else 0.0
+        return client.account.reconnect_s if client and self.uses(connection) else 0.0
 
     def on_flow_lost(self, connection: Hop, now: float) -> None:
         """A voice client's connection is gone, and it has not come back on another one."""
@@ -166,6 +171,7 @@ class Calls:
         for leg in self._on(old):
             leg.reuse = new
         self.signalling.move(old, new)
+        self.clients.lost(old)
 
     def on_registered(self, binding: Binding, now: float) -> None:
         """Another device of a client: a call that rings on the others rings there, too."""
@@ -177,6 +183,14 @@ class Calls:
         """The legs whose peer is at the other end of a connection."""
         link = connection.link
         return [leg for leg in {*self._legs.values()} if leg.reuse and leg.reuse.link == link]
+
+    def revoke(self, account: str, ids: Collection[str], now: float) -> None:
+        """Tokens with these ids, and no others of `account`, are not taken any more."""
+        over = frozenset(ids)
+        if self.token_check is not None:
+            self.token_check.tokens.revoke(account, over)
+        self.clients.end(over, account, now)
+        self.registrar.revoke(account, over)
 
     def has_dialog(self, request: Request) -> bool:
         """Whether a request is in a dialog of ours, whoever sent it."""
@@ -367,7 +381,9 @@ class Calls:
     def _of_client(
         self, tx: Transaction, request: Request, source: Hop, client: Client, now: float
     ) -> None:
-        if request.method == "INVITE":
+        if request.method == "REGISTER":
+            self.registrar.on_register(tx, request, source, client, now)
+        elif request.method == "INVITE":
             if not client.may_call_out:
                 raise Refused(403, "this access token does not allow calls (out)")
             set_up(self, tx, request, source, client, now)

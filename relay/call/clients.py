@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,20 +40,37 @@ class Clients:
 
     def __init__(self) -> None:
         self._by_link: dict[int, Client] = {}
+        self._tries: dict[int, int] = {}  # requests of connections that have proved nothing
 
     def at(self, hop: Hop, now: float) -> Client | None:
-        """Whose connection this is; None once the token that proved it has expired."""
+        """Who may begin something on this connection; None once its token has expired."""
         client = self._by_link.get(hop.link)
         return client if client is not None and now < client.until else None
 
     def of(self, hop: Hop) -> Client | None:
-        """Whose connection this was at last, be the token expired or not."""
+        """Whose connection this is, be its token expired or not: what has begun may go on."""
         return self._by_link.get(hop.link)
 
     def prove(self, hop: Hop, client: Client) -> None:
         """A token was presented on this connection; the newest one counts."""
         self._by_link[hop.link] = client
+        self._tries.pop(hop.link, None)
+
+    def may_try(self, hop: Hop, most: int) -> bool:
+        """Whether one more request of a connection that has proved nothing is looked at."""
+        tries = self._tries[hop.link] = self._tries.get(hop.link, 0) + 1
+        return tries <= most
+
+    def end(self, is_over: frozenset[str], account: str, now: float) -> None:
+        """These tokens of an account are revoked: nothing more begins with them."""
+        for link, client in self._by_link.items():
+            if client.account.name == account and client.token_id in is_over:
+                self._by_link[link] = replace(client, until=min(client.until, now))
 
     def lost(self, hop: Hop) -> None:
         """The connection is gone."""
+        self._tries.pop(hop.link, None)
         self._by_link.pop(hop.link, None)
+
+    def __len__(self) -> int:
+        return len(self._by_link)

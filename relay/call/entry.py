@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from relay.call.client_entry import NO_SUCH_CALL, ClientEntry
 from relay.call.guard import Offence
 from relay.errors import Challenged, MalformedMessage, Refused
 from relay.sip.message import Request, Response
@@ -18,9 +19,6 @@ from relay.sip.transaction import Hop, TransactionLayer
 if TYPE_CHECKING:
     from relay.call.calls import Calls
     from relay.config import Trunk
-
-
-NO_SUCH_CALL = (("Warning", '399 relay "no such call"'),)
 
 
 class Entry:
@@ -38,13 +36,16 @@ class Entry:
         self._layer = layer
         self._counters = counters
         self._trust = trust
+        self._clients = ClientEntry(calls, layer, counters, trust)
         self._now = 0.0
         self._told_wrong = -1.0
 
     def receive(self, message: Request | Response | MalformedMessage, hop: Hop, now: float) -> None:
         """A parsed message, or what is wrong with it."""
         self._now = now
-        if self._is_known(message, hop):
+        if hop.is_websocket:
+            self._clients.receive(message, hop, now)
+        elif self._is_known(message, hop):
             if isinstance(message, MalformedMessage):
                 self._malformed(message, hop)
             elif isinstance(message, Request):

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from relay.errors import IntervalTooSmall, MalformedSdp, NoMediaPorts, Refused, RelayError
+from relay.errors import (
+    IntervalTooBrief,
+    IntervalTooSmall,
+    MalformedSdp,
+    NoMediaPorts,
+    Refused,
+    RelayError,
+)
 from relay.sip.message import Request, Response
 
 ALLOWED = (
@@ -24,6 +31,8 @@ def refusal(request: Request, error: RelayError, to_tag: str) -> Response:
     response = refuse(request, status, to_tag, str(error), retry)
     if isinstance(error, IntervalTooSmall):
         response.headers.add("Min-SE", str(error.least_s))
+    elif isinstance(error, IntervalTooBrief):
+        response.headers.add("Min-Expires", str(error.least_s))
     return response
 
 

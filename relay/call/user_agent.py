@@ -28,7 +28,7 @@ from relay.sip.uri import SipUri, transport_to
 CARRIED = ("udp", "tcp", "tls")
 KEPT_NAMES = 1024
 UDP_ONLY_S = 600.0
-SUPPORTED = frozenset(("100rel", "timer", "norefersub"))
+SUPPORTED = frozenset(("100rel", "timer", "norefersub", "outbound", "gruu"))
 
 
 class Addresses(Protocol):

@@ -1,6 +1,6 @@
 """The TOML file of a region as frozen models."""
 
-from relay.config.account import Account, TokenKey
+from relay.config.account import NUMBER, Account, TokenKey, VerifyingKey
 from relay.config.models import (
     Config,
     Database,
@@ -25,10 +25,12 @@ from relay.config.trunk import (
     Route,
     Trunk,
 )
-from relay.config.values import Network, RecordingMode, server_address
+from relay.config.values import IDENTITY, Network, RecordingMode, server_address
 
 __all__ = [
     "EXAMPLE",
+    "IDENTITY",
+    "NUMBER",
     "Account",
     "Config",
     "Credential",
@@ -52,6 +54,7 @@ __all__ = [
     "Tls",
     "TokenKey",
     "Trunk",
+    "VerifyingKey",
     "WebSocket",
     "example",
     "load",

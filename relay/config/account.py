@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar, Literal
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from pydantic import Field, field_validator, model_validator
 
+from relay.config.certificate import read_public_key
 from relay.config.peer import Peer
 from relay.config.values import Count, Name, Secret, Section, Switch
 from relay.sdp.crypto import Srtp
 
 SECRET_OCTETS = 32  # RFC 7518 section 3.2: a key of HS256 is as long as its hash
-_NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
+NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
+
+VerifyingKey = bytes | EllipticCurvePublicKey
 
 
 class TokenKey(Section):
@@ -34,7 +38,16 @@ class TokenKey(Section):
             raise ValueError(f"{self.algorithm} has a {wanted} and no {other}")
         if self.secret is not None and len(self.secret.get_secret_value()) < SECRET_OCTETS:
             raise ValueError(f"secret: HS256 needs at least {SECRET_OCTETS} characters")
+        if self.secret is not None and self.secret.get_secret_value().startswith("-----BEGIN"):
+            raise ValueError("secret: is a PEM file; keys of that kind are for ES256")
         return self
+
+    def read(self) -> VerifyingKey:
+        """What verifies its signatures. Raises CertificateError for a file that cannot be used."""
+        if self.secret is not None:
+            return self.secret.get_secret_value().encode()
+        assert self.public_key is not None
+        return read_public_key(self.public_key)
 
 
 class Account(Peer):
@@ -70,7 +83,7 @@ class Account(Peer):
     @field_validator("caller_number")
     @classmethod
     def _check_number(cls, value: str | None) -> str | None:
-        if value is not None and _NUMBER.fullmatch(value) is None:
+        if value is not None and NUMBER.fullmatch(value) is None:
             raise ValueError(f"{value!r} is not an E.164 number such as +35315550100")
         return value
 

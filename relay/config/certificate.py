@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
     load_pem_private_key,
+    load_pem_public_key,
 )
 
 from relay.errors import CertificateError
@@ -74,6 +76,20 @@ def check_authorities(path: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=octets.decode("ascii"))
     except (ssl.SSLError, ValueError):
         raise CertificateError(f"{path}: holds no certificates in PEM") from None
+
+
+def read_public_key(path: str) -> EllipticCurvePublicKey:
+    """The key that verifies tokens of ES256 (RFC 7518 section 3.4). Raises CertificateError."""
+    octets = _octets(path)
+    if b"PRIVATE KEY" in octets:
+        raise CertificateError(f"{path}: is the private key, which stays with the account")
+    try:
+        found = load_pem_public_key(octets)
+    except Exception:  # cryptography has several of its own
+        raise CertificateError(f"{path}: is not a public key in PEM") from None
+    if not isinstance(found, EllipticCurvePublicKey) or not isinstance(found.curve, SECP256R1):
+        raise CertificateError(f"{path}: is not a key of P-256, which ES256 needs")
+    return found
 
 
 def _octets(path: str) -> bytes:

@@ -283,10 +283,13 @@ def _accounts(
         if account.name in trunk_names or account.name in names:
             yield f"{where}.name: {account.name!r} is there already"
         names.append(account.name)
-        files = [(f"keys[{at}].public_key", key.public_key) for at, key in enumerate(account.keys)]
-        for key, path in (*files, ("revoked", account.revoked)):
-            if path is not None and not os.access(path, os.R_OK):
-                yield f"{where}.{key}: {path} cannot be read"
+        for at, key in enumerate(account.keys):
+            try:
+                key.read()
+            except CertificateError as error:
+                yield f"{where}.keys[{at}].public_key: {error}"
+        if account.revoked is not None and not os.access(account.revoked, os.R_OK):
+            yield f"{where}.revoked: {account.revoked} cannot be read"
         if sip is not None and not any(each.transport in WEB_TRANSPORTS for each in sip.listen):
             yield f"{where}: nothing in sip.listen is ws: or wss:, so its clients cannot connect"
 

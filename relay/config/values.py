@@ -98,7 +98,8 @@ Seconds = Annotated[float, Field(strict=True, gt=0, le=86400)]
 Switch = Annotated[bool, Field(strict=True)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 # A voice client within its account: the user part of its SIP address.
-Identity = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+IDENTITY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+Identity = Annotated[str, Field(pattern=rf"^{IDENTITY.pattern}$")]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), Field(min_length=1)]
 RecordingMode = Literal[
     "do-not-record",

@@ -434,10 +434,7 @@ class World:
         while self._flying and self._flying[0][0] <= self.now:
             _, _, to, data, source = heapq.heappop(self._flying)
             hop = source if isinstance(source, Hop) else Hop("udp", source, 5060)
-            if to == RELAY and hop.is_websocket:  # TEMPORARY
-                self.relay._now = self.now
-                self.relay._layer.receive(parse(data), hop, self.now, self.calls.clients.of(hop))
-            elif to == RELAY:
+            if to == RELAY:
                 self.relay.receive(parse(data), hop, self.now)
             elif isinstance(to, int):
                 if to in self.links:
@@ -675,9 +672,9 @@ class Device(Phone):
         binding = Binding(
             self.client, contact, self.instance, self.connection, 1.0, "", self.client.until
         )
-        key = (self.client.account.name, self.client.identity)
-        devices = self.world.calls.registrar._devices.setdefault(key, {})
-        is_new = binding.instance not in devices
-        devices[binding.instance] = binding
-        if is_new:
+        registrar = self.world.calls.registrar
+        account, identity = self.client.account.name, self.client.identity
+        known = registrar.bindings(account, identity, self.world.now, self.instance)
+        registrar.bind(binding, self.world.now)
+        if not known:
             self.world.calls.on_registered(binding, self.world.now)

@@ -56,7 +56,7 @@ def test_the_version_is_printed_alone() -> None:
     assert (result.exit_code, result.stdout) == (0, f"relay {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["", "check", "serve", "demo", "probe"])
+@pytest.mark.parametrize("command", ["", "check", "serve", "demo", "probe", "token"])
 def test_help_has_an_example(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0
