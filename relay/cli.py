@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay import __version__
-from relay.config import EXAMPLE, Config, Route, Trunk, example, load, notes
+from relay.config import EXAMPLE, Account, Config, Route, Trunk, example, load, notes
 from relay.config.trunk import WEB_TRANSPORTS
 from relay.control.demo_clients import add_demo_clients, links
 from relay.errors import ConfigError
@@ -286,6 +286,7 @@ def _summary(config: Config) -> dict[str, Any]:
         "concurrent_calls": config.concurrent_calls,
         "http": config.http.listen if config.http else None,
         "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
+        "accounts": [_account_summary(account) for account in config.account],
         "routes": [
             {"from": route.from_, "number": route.number, "to": route.to} for route in config.route
         ],
@@ -304,6 +305,18 @@ def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
     }
 
 
+def _account_summary(account: Account) -> dict[str, Any]:
+    return {
+        "name": account.name,
+        "keys": [f"{key.id} ({key.algorithm})" for key in account.keys],
+        "clients": account.clients,
+        "contacts": account.contacts,
+        "recording": account.recording,
+        "calls_per_second": account.calls_per_second,
+        "concurrent_calls": account.concurrent_calls,
+    }
+
+
 def _print_summary(name: str, config: Config) -> None:
     console = Console(highlight=False)
     summary = _summary(config)
@@ -319,6 +332,8 @@ def _print_summary(name: str, config: Config) -> None:
     if summary["http"]:
         console.print(f"tells http://{summary['http']}/health how it is")
     console.print(_trunk_table(summary["trunks"]))
+    if summary["accounts"]:
+        console.print(_account_table(summary["accounts"]))
     routes = Table("from", "number", "to", title="Routes", title_justify="left")
     for route in summary["routes"]:
         routes.add_row(*(escape(text) for text in route.values()))
@@ -339,5 +354,25 @@ def _trunk_table(trunks: list[dict[str, Any]]) -> Table:
             trunk["recording"],
             f"{trunk['calls_per_second']:g}",
             str(trunk["concurrent_calls"]),
+        )
+    return table
+
+
+def _account_table(accounts: list[dict[str, Any]]) -> Table:
+    table = Table(title="Accounts of voice clients", title_justify="left")
+    for heading in (
+        *("account", "keys", "devices", "of one client"),
+        *("recording", "calls/s", "calls at once"),
+    ):
+        table.add_column(heading, overflow="fold")
+    for account in accounts:
+        table.add_row(
+            account["name"],
+            escape("\n".join(account["keys"])),
+            str(account["clients"]),
+            str(account["contacts"]),
+            account["recording"],
+            f"{account['calls_per_second']:g}",
+            str(account["concurrent_calls"]),
         )
     return table

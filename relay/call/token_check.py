@@ -2,8 +2,8 @@
 
 Libraries that know nothing but digest give the token as user name and as password. It then
 proves no more than Bearer would; what it adds is the nonce, made for this connection: an answer
-that was overheard is good for nothing. That hash protects no password, so MD5 is offered first:
-JsSIP and SIP.js look at the first challenge only, and know no other.
+that was overheard is good for nothing. That hash protects no password, so MD5 will do, and comes
+last: JsSIP and SIP.js know no other, and of several challenges keep the last one only.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from relay.sip.message import Request
     from relay.sip.transaction import Hop
 
-ALGORITHMS = ("MD5", "SHA-256")
+ALGORITHMS = ("SHA-256", "MD5")
 ANSWERS = (REGISTRAR.answer, PROXY.answer)
 Fields = tuple[tuple[str, str], ...]
 
@@ -52,7 +52,7 @@ class TokenCheck:
         return self._by_digest(request, source, now)
 
     def challenge(self, request: Request, source: Hop, now: float, refused: str = "") -> Fields:
-        """The challenges to a request, digest first; `refused` is what was wrong with its token."""
+        """The challenges to a request; `refused` is what was wrong with its token."""
         return self._fields(_scheme(request), source, now, False, refused)
 
     def status(self, request: Request) -> int:
@@ -109,7 +109,7 @@ class TokenCheck:
             for algorithm in ALGORITHMS
         ]
         error = f', error="invalid_token", error_description="{refused}"' if refused else ""
-        fields = [*challenges, f'Bearer realm="{self._realm}"{error}']
+        fields = [f'Bearer realm="{self._realm}"{error}', *challenges]
         warning = [("Warning", f'399 relay "{refused}"')] if refused else []
         return (*((scheme.challenge, value) for value in fields), *warning)
 

@@ -1,6 +1,6 @@
 """The TOML file of a region as frozen models."""
 
-from relay.config.account import NUMBER, Account, TokenKey, VerifyingKey
+from relay.config.account import NUMBER, Account, TokenKey, VerifyingKey, read_revoked
 from relay.config.models import (
     Config,
     Database,
@@ -60,5 +60,6 @@ __all__ = [
     "load",
     "notes",
     "read",
+    "read_revoked",
     "server_address",
 ]

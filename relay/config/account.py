@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -17,6 +18,8 @@ SECRET_OCTETS = 32  # RFC 7518 section 3.2: a key of HS256 is as long as its has
 NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
 
 VerifyingKey = bytes | EllipticCurvePublicKey
+
+MOST_OCTETS = 8 << 20  # some 200,000 revoked tokens; they live for a day at most
 
 
 class TokenKey(Section):
@@ -94,3 +97,19 @@ class Account(Peer):
             if key.id in [other.id for other in value[:at]]:
                 raise ValueError(f"id {key.id!r} is there twice")
         return value
+
+
+def read_revoked(path: str) -> frozenset[str]:
+    """The token ids (`jti`) of a file, one a line; empty lines and those with a # before them
+    say nothing. Raises ValueError, with what is wrong with the file."""
+    try:
+        octets = Path(path).read_bytes()
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    if len(octets) > MOST_OCTETS:
+        raise ValueError(f"{path} has more than {MOST_OCTETS} octets")
+    try:
+        lines = [line.strip() for line in octets.decode("utf-8").splitlines()]
+    except UnicodeDecodeError:
+        raise ValueError(f"{path} is not UTF-8 text") from None
+    return frozenset(line for line in lines if line and not line.startswith("#"))

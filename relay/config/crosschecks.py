@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from relay.config.account import Account
+from relay.config.account import Account, read_revoked
 from relay.config.certificate import check_authorities, read_certificate
 from relay.config.models import Http, Media, Region, Sip
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
@@ -288,8 +287,11 @@ def _accounts(
                 key.read()
             except CertificateError as error:
                 yield f"{where}.keys[{at}].public_key: {error}"
-        if account.revoked is not None and not os.access(account.revoked, os.R_OK):
-            yield f"{where}.revoked: {account.revoked} cannot be read"
+        try:
+            if account.revoked is not None:
+                read_revoked(account.revoked)
+        except ValueError as error:
+            yield f"{where}.revoked: {error}"
         if sip is not None and not any(each.transport in WEB_TRANSPORTS for each in sip.listen):
             yield f"{where}: nothing in sip.listen is ws: or wss:, so its clients cannot connect"
 

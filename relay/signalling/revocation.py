@@ -1,7 +1,7 @@
 """The files of revoked access tokens, read again when they change.
 
-One token id (`jti`) a line; empty lines and those that begin with # say nothing. A file that
-cannot be read leaves what was read before.
+A file that cannot be read any more leaves what was read before; at the start it is a mistake of
+the configuration, like all else that cannot be read then.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
 
 import structlog
 
+from relay.config import read_revoked
+
 EVERY_S = 2.0
-MOST_OCTETS = 8 << 20  # some 200,000 ids; tokens live for a day at most
 
 
 class Revocation:
@@ -48,25 +48,12 @@ class Revocation:
                 continue
             self._seen[account] = stamp
             try:
-                ids = read(path)
-            except (OSError, ValueError) as error:
-                why = error.strerror if isinstance(error, OSError) else str(error)
-                self._log.warning("revoked_tokens_refused", account=account, problem=why)
+                ids = read_revoked(path)
+            except ValueError as error:
+                self._log.warning("revoked_tokens_refused", account=account, problem=str(error))
                 continue
             self._told(account, ids)
             self._log.info("revoked_tokens_loaded", account=account, count=len(ids))
-
-
-def read(path: str) -> frozenset[str]:
-    """The ids of a file. Raises OSError, or ValueError for what is no such file."""
-    octets = Path(path).read_bytes()
-    if len(octets) > MOST_OCTETS:
-        raise ValueError(f"it has more than {MOST_OCTETS} octets")
-    try:
-        lines = octets.decode("utf-8").splitlines()
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8 text") from None
-    return frozenset(line.strip() for line in lines if line.strip() and line.strip()[0] != "#")
 
 
 def _stamp(path: str) -> object:

@@ -228,10 +228,10 @@ class Page:
         count_: int = 1,
         password: str | None = None,
     ) -> tuple[str, str]:
-        """To the first challenge, the only one that JsSIP and SIP.js look at."""
+        """To the last challenge, the only one that JsSIP and SIP.js look at."""
         register = response.status == 401
         name = "WWW-Authenticate" if register else "Proxy-Authenticate"
-        (challenge,) = Challenge.parse(response.headers.fields(name)[0])
+        (challenge,) = Challenge.parse(response.headers.fields(name)[-1])
         assert challenge.algorithm == "MD5"
         key = ha1("MD5", self.token, challenge.realm, password or self.token)
         given = challenge.answer(self.token, key, method, uri, count_, "c0")

@@ -53,6 +53,15 @@ keys = [
     return path
 
 
+def test_check_sums_up_accounts(region: Path) -> None:
+    result = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
+        app, ["check", "-c", str(region)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "Accounts of voice clients" in result.stdout and "k2 (ES256)" in result.stdout
+    assert SECRET not in result.output
+
+
 def run(*arguments: str) -> Result:
     return CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}).invoke(
         app, ["token", *arguments]
