@@ -242,6 +242,7 @@ class Server:
             "calls": dict(self.calls.counters),
             "guard": dict(self.calls.guard.counters),
             "media": {name: value for name, value in self.engine.counters().items() if value},
+            "webrtc": dict(self.engine.webrtc.counters),
             "targets": self.calls.health.figures(),
             "clients": self.calls.registrar.figures(),
             "registrations": {

@@ -23,21 +23,22 @@ from relay.errors import NoMediaPorts, NotAcceptable
 from relay.media.engine_call import EngineCall
 from relay.media.port_pool import PortPool
 from relay.media.report import media_event
+from relay.media.webrtc import WebRtcLegs
 from relay.sdp.description import Fingerprint
 from relay.webrtc.certificate import make_certificate
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 OnPacket = Callable[[EngineCall, Side, bytes, tuple[str, int]], None]
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _BIND_TRIES = 50  # ports that other programs hold are passed over
 _SIDES = (Side.CALLER, Side.CALLEE)
-_PACKETS = 32  # STUN and DTLS that are dealt with before the loop goes on: some are dear
+_PACKETS = 8  # STUN and DTLS that are dealt with before the loop goes on: 3 ms at most
 
 
 class Engine:
     """Native workers, the port pool, and the way back for events.
 
     `latch_networks`, none by default, are where a symmetric leg's source may be learned and
-    where a WebRTC leg's STUN and DTLS may come from; those go to `on_packet`.
+    where a WebRTC leg's STUN and DTLS may come from; those go to `webrtc`.
     """
 
     def __init__(
@@ -54,13 +55,14 @@ class Engine:
         record: bool = True,
         nap_us: int = 1000,
         advertise_ipv6: str | None = None,
-        on_packet: OnPacket = lambda call, side, data, source: None,
+        on_packet: OnPacket = EngineCall.on_packet,
         report_s: float = 5.0,
     ) -> None:
         self._bind_hosts = {False: address, True: address_ipv6}  # by family: is it IPv6?
         self._told = {False: advertise or address, True: advertise_ipv6 or address_ipv6 or ""}
-        self._certificate = make_certificate(datetime.now(UTC))
-        self.fingerprint = Fingerprint("sha-256", self._certificate.digest)
+        certificate = make_certificate(datetime.now(UTC))
+        self.fingerprint = Fingerprint("sha-256", certificate.digest)
+        self.webrtc = WebRtcLegs(certificate, on_event)
         self.transcodes = False
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
@@ -94,6 +96,7 @@ class Engine:
         if loop is not None:
             self._loop = loop
             loop.add_reader(self._wake, self.drain)
+            self.webrtc.start(loop)
 
     def open(self, call_id: str, caller_ipv6: bool, callee_ipv6: bool) -> EngineCall:
         """Reserve ports for both legs. Raises NoMediaPorts."""
@@ -197,6 +200,7 @@ class Engine:
 
     def close(self) -> None:
         """Stop the workers and close all sockets. Waits for the threads; idempotent."""
+        self.webrtc.close()
         for worker in self._workers:
             worker.stop()
         if self._wake >= 0:

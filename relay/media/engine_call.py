@@ -8,8 +8,9 @@ from relay import _native
 from relay.call.ports import LegMedia, MediaAddress, Side, StreamFigures
 from relay.errors import NotAcceptable
 from relay.media.silence import reason_for_silence
+from relay.media.webrtc import WebRtcLeg
 from relay.rtp.stats import mos
-from relay.sdp.description import SrtpKey, SrtpKeys
+from relay.sdp.description import IceDtls, SrtpKey, SrtpKeys
 
 if TYPE_CHECKING:
     from relay.media.engine import Engine
@@ -35,6 +36,7 @@ class EngineCall:
         self._worker = worker
         self._ports = ports
         self._hosts = hosts
+        self._webrtc: dict[Side, WebRtcLeg] = {}
         self._tap = 0
         self._open = True
 
@@ -83,6 +85,21 @@ class EngineCall:
             )
         except ValueError as problem:
             raise NotAcceptable(f"media of the {side.name.lower()}: {problem}") from problem
+        self._describe(side, leg.webrtc)
+
+    def _describe(self, side: Side, agreed: IceDtls | None) -> None:
+        if agreed is None:
+            if (gone := self._webrtc.pop(side, None)) is not None:
+                gone.close()
+        elif self._open:
+            if side not in self._webrtc:
+                self._webrtc[side] = WebRtcLeg(self._engine.webrtc, self, side)
+            self._webrtc[side].describe(agreed)
+
+    def on_packet(self, side: Side, data: bytes, source: tuple[str, int]) -> None:
+        """STUN or DTLS that came to a WebRTC leg."""
+        if (leg := self._webrtc.get(side)) is not None:
+            leg.feed(data, source)
 
     def send(self, side: Side, data: bytes, host: str, port: int) -> bool:
         """Send STUN or DTLS from a leg's RTP port; False when the kernel refuses.
@@ -141,6 +158,9 @@ class EngineCall:
         """Stop both flows and put the ports into quarantine. Idempotent."""
         if self._open:
             self._open = False
+            for leg in self._webrtc.values():
+                leg.close()
+            self._webrtc.clear()
             self._flows.close()
             self._engine.closed(self._number, self._worker, self._ports)
 

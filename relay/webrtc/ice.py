@@ -78,11 +78,15 @@ class Agent:
     def describe(self, credentials: Credentials) -> None:
         """Other credentials than before are an ICE restart: the path stays, and may be checked
         with the old ones, until one is nominated with the new ones (RFC 8445 section 2.4)."""
-        if self._sessions and self._sessions[-1] == credentials:
+        if self.has(credentials):
             return
         if self._sessions:
             self._counters["ice_restarts"] += 1
         self._sessions = [*self._sessions[:1], credentials]
+
+    def has(self, credentials: Credentials) -> bool:
+        """Whether it was described with these last."""
+        return self._sessions[-1:] == [credentials]
 
     def feed(self, data: bytes, source: Address, now: float) -> None:
         """One datagram from `source`; only a good check changes anything."""

@@ -14,7 +14,7 @@ from relay.webrtc.dtls import Association, Dtls, FingerprintOf, Keys, State
 from relay.webrtc.ice import Agent, ConsentEnded, Credentials, PathChosen
 from relay.webrtc.stun import Address
 
-__all__ = ["Address", "ConsentEnded", "Failed", "PathChosen", "Secured", "Send", "Transport"]
+__all__ = ["Address", "ConsentEnded", "PathChosen"]  # with the outputs and `Transport`
 
 
 class Send(NamedTuple):
@@ -30,13 +30,17 @@ class Secured(NamedTuple):
     keys: Keys
 
 
+class Replaced(NamedTuple):
+    """Another peer than before was described: neither the path nor the keys are its."""
+
+
 class Failed(NamedTuple):
     """There will be no keys from this association."""
 
     why: str
 
 
-Output = Send | PathChosen | ConsentEnded | Secured | Failed
+Output = Send | PathChosen | ConsentEnded | Secured | Failed | Replaced
 
 
 class Transport:
@@ -58,9 +62,13 @@ class Transport:
         now: float,
     ) -> None:
         """New credentials are an ICE restart, on which DTLS goes on. Another certificate of the
-        peer, or another role, is another association (RFC 8842 section 3.1)."""
-        self._ice.describe(credentials)
+        peer, or another role, is another association (RFC 8842 section 3.1). With both new it is
+        somebody else, as after a transfer: nothing of the old peer's is good any more."""
         agreed = frozenset(fingerprints), is_client
+        if self._agreed not in (None, agreed) and not self._ice.has(credentials):
+            self._ice = Agent(self._shared.counters)
+            self._outputs.append(Replaced())
+        self._ice.describe(credentials)
         if agreed == self._agreed:
             return
         self._agreed = agreed
@@ -104,6 +112,7 @@ class Transport:
         """The leg has ended."""
         if self._dtls is not None:
             self._dtls.close()
+        self._dtls, self._ice = None, Agent(self._shared.counters)
 
     def _after(self, now: float) -> None:
         for output in self._ice.drain():
@@ -116,8 +125,11 @@ class Transport:
             return
         if path is not None:
             dtls.start(now)
-        if not self._told and dtls.state in (State.SECURED, State.FAILED):
+        if dtls.state is State.SECURED and not self._told:
             self._told = True
-            self._outputs.append(Secured(dtls.keys) if dtls.keys else Failed(dtls.why))
-        # Keys first: the peer's audio follows our last flight.
+            assert dtls.keys is not None
+            self._outputs.append(Secured(dtls.keys))  # first: audio follows our last flight
         self._outputs += [Send(data, path) for data in dtls.drain() if path is not None]
+        if dtls.state is State.FAILED and not self._told:
+            self._told = True
+            self._outputs.append(Failed(dtls.why))

@@ -302,4 +302,4 @@ def test_packets_reach_the_loop_a_few_at_a_time() -> None:
         in_step(r, r.caller, check(), 40)
         asyncio.run(scenario(r))
         assert seen == [("call-1", Side.CALLER, check(), at(r.caller))] * 40
-        assert lots == [32, 8]
+        assert lots[:5] == [8] * 5

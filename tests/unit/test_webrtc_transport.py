@@ -17,6 +17,7 @@ from relay.webrtc.transport import (
     ConsentEnded,
     Failed,
     PathChosen,
+    Replaced,
     Secured,
     Send,
     Transport,
@@ -220,6 +221,32 @@ def test_an_ice_restart_keeps_the_association_and_another_certificate_does_not()
     transport.describe(SECOND, named(OURS), False, 4.0)
     assert transport._dtls is not before
     assert transport._shared.half_open._began == {}
+
+
+def test_somebody_else_gets_neither_the_path_nor_the_keys_of_the_one_before() -> None:
+    """New credentials and another certificate at once, as after a transfer."""
+    transport = leg()
+    transport.feed(check(True), WIFI, 2.0)
+    transport.drain()
+    transport.describe(SECOND, named(OURS), False, 3.0)
+    assert transport.drain() == [Replaced()]
+    assert transport.path is None
+    transport.feed(check(True), WIFI, 3.0)  # with the old credentials
+    assert transport.drain() == []
+    transport.feed(check(True, SECOND), CELL, 3.0)
+    assert transport.drain()[0] == PathChosen(CELL)
+
+
+def test_a_leg_that_has_ended_is_deaf() -> None:
+    transport = leg()
+    transport.feed(check(True), WIFI, 2.0)
+    transport.drain()
+    transport.close()
+    transport.feed(check(True), WIFI, 2.0)
+    transport.feed(first_flight(), WIFI, 2.0)
+    transport.on_timer(100.0)
+    assert transport.drain() == []
+    assert transport.next_timer() is None
 
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.sampled_from([WIFI, CELL, EVIL]))))
