@@ -229,24 +229,29 @@ class Calls:
 
     def on_late_answer(self, response: Response, source: Hop, now: float) -> None:
         """A 2xx to an INVITE whose transaction is gone: ACK, and BYE unless its call is up
-        (RFC 3261 section 13.2.2.4). Only between addresses of one trunk: nobody is to aim
-        these at another."""
+        (RFC 3261 section 13.2.2.4). Only between addresses of one trunk, or over a client's own
+        connection: nobody is to aim these at another."""
         try:
             dialog = Dialog.of_late_answer(response)
             target = dialog.next_hop_uri()
         except MalformedMessage:
             return
+        reuse, client = None, self.clients.of(source)
         trunk = self.identify(source)
-        if trunk is None or self.router.at(target.host) is not trunk:
+        if source.is_websocket and client is not None:
+            reuse, name = source, client.account.name
+        elif trunk is not None and self.router.at(target.host) is trunk:
+            name = trunk.name
+        else:
             return
-        if not self.guard.answers_late(trunk.name, now):
+        if not self.guard.answers_late(name, now):
             return
         self.counters["late_answers"] += 1
-        self.signalling.send(dialog.ack(response.cseq.number), target, None)
+        self.signalling.send(dialog.ack(response.cseq.number), target, reuse)
         leg = self._legs.get((dialog.call_id, dialog.local_tag or ""))
         known = leg.dialog if leg is not None else None
         if known is None or known.remote_tag != dialog.remote_tag:
-            self.signalling.request(dialog.request("BYE"), target, None, Discarded())
+            self.signalling.request(dialog.request("BYE"), target, reuse, Discarded())
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         """What the engine saw on a call."""

@@ -58,16 +58,10 @@ class ClientEntry:
                 self._request(message, hop, known)
             except MalformedMessage:
                 self._layer.reject(message, 400, hop, now)
-        elif known is not None and self._expects(message):
+        elif known is not None:
             self._layer.receive(message, hop, now)
         else:
             self._counters["stray_responses"] += 1
-
-    def _expects(self, response: Response) -> bool:
-        try:
-            return self._layer.expects(response)
-        except MalformedMessage:
-            return False
 
     def _malformed(self, error: MalformedMessage, hop: Hop, known: Client | None) -> None:
         self._counters["malformed"] += 1

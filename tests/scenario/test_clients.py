@@ -8,7 +8,7 @@ from relay.call.fork import ELSEWHERE
 from relay.call.ports import ConsentLost, PathSelected, Secured, SecuringFailed, Side
 from relay.sip.message import Request
 from tests.scenario.test_attack import assert_clean
-from tests.scenario.world import CLIENT_NUMBER, NUMBER, RELAY, Device, Phone, World
+from tests.scenario.world import CLIENT_NUMBER, NUMBER, RELAY, Device, Phone, World, webrtc
 
 
 def rings(phone: Phone) -> None:
@@ -448,4 +448,85 @@ def test_a_call_whose_keys_are_refused_ends() -> None:
     world.run_until(lambda: bool(alice.got("BYE")) and bool(world.carrier.got("BYE")))
     reason = alice.got("BYE")[0].headers.get("Reason") or ""
     assert "not secured: another certificate" in reason
+    assert_clean(world)
+
+
+# --- inside a call
+
+
+def talking(world: World) -> Device:
+    """Alice has called the carrier."""
+    alice = world.device("alice")
+    alice.call()
+    world.run_until(lambda: bool(world.carrier.acks) and bool(alice.dialog))
+    world.run(1.0)
+    return alice
+
+
+def test_an_ice_restart_changes_nothing_for_the_other_side() -> None:
+    """RFC 8839 section 4.4.1: a new ufrag of theirs gets a new one of ours; the trunk hears
+    nothing of it."""
+    world = World()
+    alice = talking(world)
+    (media,) = world.media.calls
+    before = media.updates[Side.CALLER][-1].webrtc
+    alice.in_dialog("INVITE", webrtc("actpass", "zZ9/"))
+    world.run_until(lambda: alice.statuses().count(200) == 2)
+    after = media.updates[Side.CALLER][-1].webrtc
+    assert before is not None and after is not None
+    assert after.remote_ufrag == "zZ9/"
+    assert after.local_ufrag != before.local_ufrag
+    assert after.fingerprints == before.fingerprints
+    assert len(world.carrier.got("INVITE")) == 1
+    assert len(media.updates[Side.CALLEE]) == 1
+    alice.bye()
+    world.run_until(lambda: bool(world.carrier.got("BYE")))
+    assert_clean(world)
+
+
+@pytest.mark.parametrize("by", ["client", "trunk"])
+def test_a_call_is_held_and_resumed(by: str) -> None:
+    world = World()
+    alice = talking(world)
+    (media,) = world.media.calls
+    holder, held = (alice, world.carrier) if by == "client" else (world.carrier, alice)
+    side = Side.CALLER if by == "client" else Side.CALLEE
+    offer = holder.describe(4000, offer=True)
+    for direction, flows in (("sendonly", False), ("sendrecv", True)):
+        done = holder.statuses().count(200)
+        seen = len(held.got("INVITE"))
+        extra = f"a={direction}\r\n".encode()
+        holder.in_dialog("INVITE", offer + extra)
+        world.run_until(lambda n=done: holder.statuses().count(200) > n)
+        assert len(held.got("INVITE")) == seen + 1
+        assert extra in held.got("INVITE")[-1].body
+        assert media.updates[side][-1].may_receive is flows
+        world.run(1.0)
+    alice.bye()
+    world.run_until(lambda: bool(world.carrier.got("BYE")))
+    assert_clean(world)
+
+
+def test_a_browser_that_hears_a_first_address_can_hear_the_second() -> None:
+    """Its one offer has one ICE and DTLS of ours, whoever answers in the end."""
+    world = World()
+    first, second = world.carrier_at("192.0.2.7", "192.0.2.8")
+
+    def fails_late(tx: object, request: Request) -> None:
+        if request.method == "INVITE":
+            first.ring(tx, request, body=first.describe(5000))
+            world.at(world.now + 1.0, lambda: first.reply(tx, request, 503))
+
+    first.on_request = fails_late
+    alice = world.device("alice")
+    alice.call()
+    world.run_until(lambda: bool(second.acks) and bool(alice.dialog))
+    early, answer = (r.body for r in alice.responses if r.body)
+    ufrags = [line for body in (early, answer) for line in body.split(b"\r\n") if b"ufrag" in line]
+    assert ufrags[0] == ufrags[1]
+    (media,) = world.media.calls
+    legs = {leg.webrtc for leg in media.updates[Side.CALLER]}
+    assert len(legs) == 1
+    alice.bye()
+    world.run_until(lambda: bool(second.got("BYE")))
     assert_clean(world)

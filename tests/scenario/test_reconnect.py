@@ -154,10 +154,10 @@ def test_a_re_invite_waits_for_the_client() -> None:
 def test_a_call_outlives_the_token_of_its_client() -> None:
     """What has begun goes on; only another call would need another token."""
     world = World()
-    alice = world.device("alice", until=world.now + 10.0)
+    alice = world.device("alice", until=world.now + 70.0)
     world.pbx.call(CLIENT_NUMBER)
     world.run_until(lambda: bool(alice.acks) and bool(world.pbx.dialog))
-    world.run(20.0)
+    world.run(80.0)
     alice.in_dialog("INFO", b"Signal=5\r\n")
     world.run_until(lambda: bool(world.pbx.got("INFO")))
     alice.bye()
@@ -295,6 +295,21 @@ def test_a_calling_client_does_not_come_back() -> None:
     world.run_until(lambda: bool(world.carrier.cancelled), KEPT_S + 1.0)
     cause = world.journal.last("call_ended")["cause"]
     assert cause == "the caller's connection was lost"
+    assert_clean(world)
+
+
+def test_a_device_answers_a_call_that_was_given_up() -> None:
+    """It was away for too long, and its person picks up all the same: ACK, and BYE."""
+    world = World()
+    alice = world.device("alice")
+    world.pbx.call(CLIENT_NUMBER)
+    ringing(world, alice)
+    alice.lose()
+    world.run_until(lambda: 480 in world.pbx.statuses(), KEPT_S + 1.0)
+    alice.reconnect()
+    pick_up(alice)
+    world.run_until(lambda: bool(alice.acks) and bool(alice.got("BYE")), 5.0)
+    assert world.calls.counters["late_answers"] == 1
     assert_clean(world)
 
 

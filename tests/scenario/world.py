@@ -29,7 +29,8 @@ from relay.call.ports import (
     Side,
     StreamFigures,
 )
-from relay.call.registrar import Binding
+from relay.call.token_check import TokenCheck
+from relay.call.tokens import Tokens
 from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Account, TokenKey, Trunk
 from relay.errors import NoMediaPorts, Refused
@@ -37,7 +38,6 @@ from relay.sdp.description import Fingerprint
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
 from relay.sip.fields import Headers
-from relay.sip.headers import NameAddr
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop, Timers, TransactionLayer
@@ -211,6 +211,11 @@ class FakeRouter:
         return self.recording
 
 
+def tokens_of(region: str, account: Account) -> Tokens:
+    """Devices need none: their connections are proved when they are made."""
+    return Tokens(region, (account,), {}, lambda: datetime(2026, 1, 1, tzinfo=UTC))
+
+
 class FakeAdmission:
     def __init__(self) -> None:
         self.live: dict[str, int] = {}
@@ -274,6 +279,7 @@ class World:
             pass_headers=pass_headers,
             min_session_expires_s=min_session_expires_s,
             chance=lambda: self.chance,
+            token_check=TokenCheck(tokens_of("t1", self.router.account), "t1", b"secret"),
         )
         self.relay = UserAgent(self.calls, self, self.bugs.append)
         self.pbx = Phone(self, PBX)
@@ -324,6 +330,8 @@ class World:
         """A registered device of a voice client."""
         found = Device(self, identity, **rights)
         found.register()
+        self.run(0.05)
+        assert [response.status for response in found.registered] == [200]
         return found
 
     def connect(self, device: Device) -> Hop:
@@ -342,7 +350,11 @@ class World:
 
     def _give_up(self, hop: Hop) -> None:
         if self._waiting.pop(hop.link, None) is not None:
-            self.relay.transport_failed(hop, self.now)
+            former = [
+                link for link in self._moved if self._link(hop._replace(link=link)) == hop.link
+            ]
+            for link in (*former, hop.link):  # what began on an earlier one fails, too
+                self.relay.transport_failed(hop._replace(link=link), self.now)
 
     def at(self, when: float, action: Callable[[], None]) -> None:
         """Do `action` at that time."""
@@ -647,6 +659,8 @@ class Device(Phone):
         }
         self.client = Client(world.router.account, identity, **(said | rights))
         self.connection = world.connect(self)
+        self.registrations = 0
+        self.registered: list[Response] = []  # the answers
 
     def describe(self, port: int, offer: bool = False) -> bytes:
         return webrtc("actpass" if offer else "active")
@@ -655,26 +669,33 @@ class Device(Phone):
         if self.connection.link in self.world.links:
             self.world.to_relay(output.data, self.connection)
 
+    def _one(self, output: object) -> None:
+        ours = f"register-{self.number}"
+        if isinstance(output, layer.ResponseReceived) and output.response.call_id == ours:
+            self.registered.append(output.response)
+        else:
+            super()._one(output)
+
     def lose(self) -> None:
         """Its network is gone."""
         self.world.lose(self.connection)
 
     def reconnect(self) -> None:
         """It is back on another connection, and registers as the same device."""
-        old, self.connection = self.connection, self.world.connect(self)
+        self.connection = self.world.connect(self)
         self.register()
-        self.world.calls.move(old, self.connection)
-        self.world.settle()
 
     def register(self) -> None:
-        contact = NameAddr.parse(self.contact).uri
-        assert isinstance(contact, SipUri)
-        binding = Binding(
-            self.client, contact, self.instance, self.connection, 1.0, "", self.client.until
-        )
-        registrar = self.world.calls.registrar
-        account, identity = self.client.account.name, self.client.identity
-        known = registrar.bindings(account, identity, self.world.now, self.instance)
-        registrar.bind(binding, self.world.now)
-        if not known:
-            self.world.calls.on_registered(binding, self.world.now)
+        """What it sends before anything else comes first, too."""
+        self.registrations += 1
+        name = f"<sip:{self.client.identity}@{RELAY}>"
+        fields = [
+            ("Max-Forwards", "70"),
+            ("From", f"{name};tag=r{self.registrations}"),
+            ("To", name),
+            ("Call-ID", f"register-{self.number}"),
+            ("CSeq", f"{self.registrations} REGISTER"),
+            ("Contact", f'{self.contact};+sip.instance="<{self.instance}>"'),
+            ("Expires", str(min(600, int(self.client.until - self.world.now) - 1))),
+        ]
+        self.send(Request("REGISTER", f"sip:{RELAY}", Headers(fields)))

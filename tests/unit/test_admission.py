@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import SecretStr
 
 from relay.call.admission import REGION, Admission
-from relay.config import Config, Limits, Trunk, example
+from relay.config import Account, Config, Limits, TokenKey, Trunk, example
 from relay.errors import Refused
 
 
@@ -173,3 +174,13 @@ def test_the_lowest_limit_on_duration_counts(
 ) -> None:
     limits = regional(Limits(call_duration_s=region_s), call_duration_s=trunk_s)
     assert limits.longest(BOTH) == expected
+
+
+def test_an_account_has_limits_as_a_trunk_has() -> None:
+    """Its clients share them, whoever calls."""
+    key = TokenKey(id="k1", secret=SecretStr("0123456789abcdef" * 2))
+    account = Account(name="app", keys=(key,), concurrent_calls=1, call_duration_s=60.0)
+    limits = Admission(example().model_copy(update={"account": (account,)}))
+    limits.admit(("app", REGION), 0.0)
+    assert refused(limits, 0.0, "app").text == "concurrent_calls of account app is 1"
+    assert limits.longest(("app", REGION)) == (60.0, "call_duration_s of account app is 60")

@@ -179,3 +179,44 @@ def test_recording_follows_the_trunk_that_records_more() -> None:
     assert router.recording_mode("one", "wide") == "record-from-ringing"
     assert router.recording_mode("narrow", "one") == "record-from-answer-dual"
     assert router.recording_mode("narrow", "wide") == "record-from-ringing-dual"
+
+
+ACCOUNT = """
+[[account]]
+name = "app"
+keys = [{ id = "k1", secret = "0123456789abcdef0123456789abcdef" }]
+recording = "record-from-answer"
+[[route]]
+from = "wide"
+number = "+35315550111"
+to = "app"
+identity = "alice"
+[[route]]
+from = "app"
+number = "*"
+to = "app"
+[[route]]
+from = "app"
+number = "+*"
+to = "wide"
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "called", "peer", "user"),
+    [
+        ("wide", "+35315550111", "app", "alice"),
+        ("app", "bob", "app", "bob"),
+        ("app", "+35315550177", "wide", "+35315550177"),
+    ],
+)
+def test_a_route_leads_to_a_client_or_from_one(
+    source: str, called: str, peer: str, user: str
+) -> None:
+    """`identity` comes before the name that was called."""
+    head = HEAD.replace("udp:127.0.0.1:5060", "ws:127.0.0.1:5060")
+    router = Router(read(head + ACCOUNT, "test"))
+    route, targets = router.route(router.peer(source), called)
+    assert route.to == peer
+    assert targets[0].uri.user == user
+    assert router.recording_mode("wide", "app") == "record-from-ringing"

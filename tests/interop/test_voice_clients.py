@@ -1,0 +1,144 @@
+"""Calls of and to voice clients through a running relay: signalling over real WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from relay.sip.message import Request
+from tests.interop.region import DEADLINE_S, Party, Region, free_port, need, parties, region
+from tests.interop.sipp_run import Sipp, answering, assert_all
+from tests.interop.web_phone import SECRET, WebPhone
+
+ALICE, CARRIERS = "+35315550111", "+35315550199"
+ROUTES = (("app", "+*", "carrier", ""), ("app", "*", "app", ""), ("pbx", ALICE, "app", "alice"))
+
+
+def account(reconnect_s: float) -> str:
+    lines = ["[[account]]", 'name = "app"', f"reconnect_s = {reconnect_s}"]
+    lines += [f'keys = [{{ id = "k1", secret = "{SECRET}" }}]', f'caller_number = "{ALICE}"']
+    for source, number, to, identity in ROUTES:
+        lines += ["[[route]]", f'from = "{source}"', f'number = "{number}"', f'to = "{to}"']
+        lines += [f'identity = "{identity}"'] if identity else []
+    return "\n".join(lines)
+
+
+@contextmanager
+def voice(tmp_path: Path, reconnect_s: float = 30.0) -> Iterator[tuple[Region, str]]:
+    """A region with voice clients, and where they connect."""
+    everyone = parties()
+    at = Party(everyone[0].host, free_port(everyone[0].host))
+    more = account(reconnect_s)
+    with region(tmp_path, everyone=everyone, listen=(f"ws:{at}",), more=more) as r:
+        yield r, f"ws://{at}"
+
+
+def rings(phone: WebPhone) -> None:
+    def on_request(tx: object, request: Request) -> None:
+        if request.method == "INVITE":
+            phone.invite, phone.invite_tx = request, tx
+            phone.ring(tx, request)
+        else:
+            phone.reply(tx, request, 200)
+
+    phone.on_request = on_request
+
+
+def pick_up(phone: WebPhone) -> None:
+    phone.answer(phone.invite_tx, phone.invite)
+    phone.settle()
+
+
+def test_two_devices_ring_and_one_answers(tmp_path: Path) -> None:
+    """… and the other one misses no call."""
+
+    async def calls(url: str) -> None:
+        async with (
+            WebPhone(url, "alice") as alice,
+            WebPhone(url, "bob") as first,
+            WebPhone(url, "bob") as second,
+        ):
+            rings(first)
+            rings(second)
+            alice.call("bob")
+            await first.until(lambda: bool(first.got("INVITE")))
+            await second.until(lambda: bool(second.got("INVITE")))
+            await alice.until(lambda: 180 in alice.statuses())
+            assert first.requests[0].from_.uri.user == "alice"
+            pick_up(second)
+            await first.until(lambda: bool(first.cancelled))
+            assert "Call completed elsewhere" in (first.cancelled[0].headers.get("Reason") or "")
+            await second.until(lambda: bool(second.acks))
+            alice.bye()
+            await second.until(lambda: bool(second.got("BYE")))
+
+    with voice(tmp_path) as (r, url):
+        asyncio.run(calls(url))
+        ended = r.ended()
+        assert ended["cause"] == "caller hung up"
+        log = r.process.log.read_text()
+        assert '"alice"' not in log
+        assert '"bob"' not in log
+
+
+def test_a_client_calls_a_trunk_and_is_called_by_one(tmp_path: Path) -> None:
+    need("sipp")
+
+    async def calls_out(url: str) -> None:
+        async with WebPhone(url, "alice") as alice:
+            alice.call(CARRIERS)
+            await alice.until(lambda: alice.dialog is not None)
+            alice.bye()
+            await alice.until(lambda: 200 in alice.statuses("BYE"))
+
+    async def is_called(url: str, sipp: Sipp) -> None:
+        async with WebPhone(url, "alice") as alice:
+            sipp.start()
+            await alice.until(lambda: bool(alice.got("BYE")))
+
+    with voice(tmp_path) as (r, url):
+        with answering("uas", r.carrier):
+            asyncio.run(calls_out(url))
+        sipp = Sipp("uac", r.pbx, ("-m", "1", "-d", "300", "-s", ALICE, str(r.relay)))
+        asyncio.run(is_called(url, sipp))
+        assert_all(sipp.wait())
+        r.ended(2)
+
+
+def test_a_call_goes_on_over_another_connection(tmp_path: Path) -> None:
+    """What was sent meanwhile has waited, and both sides reach each other."""
+
+    async def calls(url: str, r: Region) -> None:
+        async with WebPhone(url, "alice") as alice, WebPhone(url, "bob") as bob:
+            alice.call("bob")
+            await bob.until(lambda: bool(bob.acks))
+            bob.cut()
+            alice.in_dialog("INFO", b"Signal=5\r\nDuration=160\r\n")
+            await asyncio.to_thread(r.process.wait, "dtmf", DEADLINE_S)
+            await bob.connect()
+            await bob.register()
+            await bob.until(lambda: bool(bob.got("INFO")))
+            await alice.until(lambda: 200 in alice.statuses("INFO"))
+            bob.bye()
+            await alice.until(lambda: bool(alice.got("BYE")))
+
+    with voice(tmp_path) as (r, url):
+        asyncio.run(calls(url, r))
+        assert r.ended()["cause"] == "callee hung up"
+
+
+def test_a_client_that_does_not_come_back_has_left_the_call(tmp_path: Path) -> None:
+    async def calls(url: str) -> None:
+        async with WebPhone(url, "alice") as alice, WebPhone(url, "bob") as bob:
+            alice.call("bob")
+            await bob.until(lambda: bool(bob.acks))
+            bob.cut()
+            await alice.until(lambda: bool(alice.got("BYE")))
+            reason = alice.got("BYE")[0].headers.get("Reason") or ""
+            assert "the callee's connection was lost and did not come back" in reason
+
+    with voice(tmp_path, reconnect_s=1.0) as (r, url):
+        asyncio.run(calls(url))
+        assert r.ended()["cause"] == "the callee's connection was lost and did not come back"
