@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 MOST_INFOS = 32  # of one side at a time; each is a transaction towards the other
 PASSED_ON = ("Content-Type", "Info-Package")
+DESCRIPTIONS = ("application/sdp", "application/trickle-ice-sdpfrag")
 PASSED_BACK = ("Retry-After", "Warning")
 # What concerns our own dialog with the told side and would mislead the asking one.
 OURS = {401: 500, 407: 500, 408: 504, 420: 500, 422: 500, 481: 500}
@@ -349,7 +350,8 @@ class MidCall:
 
 
 def _describes(message: Message) -> bool:
-    """Whether a body is a session description, or has one among its parts."""
-    name = "application/sdp"
+    """Whether a body is a session description or a fragment of one (trickled candidates,
+    RFC 8840), or has one among its parts."""
     kind = (message.content_type or "").lower()
-    return bool(message.body) and (name in kind or name.encode() in message.body.lower())
+    body = message.body.lower()
+    return bool(body) and any(name in kind or name.encode() in body for name in DESCRIPTIONS)

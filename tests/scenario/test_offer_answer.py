@@ -408,3 +408,17 @@ def test_what_is_missing_is_said(line: bytes, text: str) -> None:
     assert text in (alice.responses[-1].headers.get("Warning") or "")
     assert world.calls.counters["refused_488"] == 1
     assert not world.carrier.requests
+
+
+def test_candidates_that_trickle_in_do_not_cross() -> None:
+    """RFC 8840: they are the client's addresses, and the relay has no use for them."""
+    call = Call("client", "plain").connected()
+    phone = call.caller.phone
+    assert phone.dialog is not None
+    info = phone.dialog.request("INFO", contact=phone.contact)
+    info.headers.add("Content-Type", "application/trickle-ice-sdpfrag")
+    info.body = b"a=candidate:1 1 udp 2113937151 192.0.2.50 33693 typ host\r\n"
+    phone.send(info)
+    call.world.run_until(lambda: 488 in phone.statuses("INFO"))
+    assert not call.callee.phone.got("INFO")
+    call.end()
