@@ -259,6 +259,7 @@ class Call:
             codec=self.negotiation.codec(),
             caller_srtp=self.negotiation.suite(Side.CALLER),
             callee_srtp=self.negotiation.suite(Side.CALLEE),
+            **({"transcoded": True} if self.negotiation.transcoded else {}),
         )
 
     def _acknowledge_callee(self, event: e.Acknowledged, now: float) -> None:

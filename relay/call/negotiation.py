@@ -224,6 +224,11 @@ class Negotiation:
         for side, leg in self._applied.items():
             self._media.update(side, leg)
 
+    @property
+    def transcoded(self) -> bool:
+        """One side has Opus, the other G.711."""
+        return any(self._codings.values())
+
     def codec(self) -> str:
         """The first audio codec of the answer (or of the open offer), upper case, or ""; of a
         call that is transcoded the one that is not Opus."""

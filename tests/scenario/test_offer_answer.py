@@ -366,7 +366,9 @@ def test_opus_against_g711_is_transcoded(side: Side, other: str) -> None:
     assert plain and (plain.codec, plain.payload_type, plain.telephone_event) == ("PCMU", 0, 101)
     for body in described(call.party(side.other).phone)[-1:]:
         assert b" 0 " in body or b" 0\r\n" in body
-    assert call.world.journal.last("call_answered")["codec"] == "PCMU"
+    answered = call.world.journal.last("call_answered")
+    assert (answered["codec"], answered["transcoded"]) == ("PCMU", True)
+    assert answered[f"{'caller' if side is Side.CALLER else 'callee'}_srtp"] == "DTLS"
     call.end()
 
 
