@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+from relay.sdp.coding import Transcoding
 from relay.sdp.crypto import OFF, Srtp
+from relay.sdp.description import Fingerprint
+from relay.sdp.dtls import Dtls
 from relay.sdp.keying import Keying
 from relay.sdp.negotiation import Offer, Origin
+from relay.sdp.sdes import Sdes
 
 
 class Party(NamedTuple):
@@ -19,6 +23,22 @@ class Party(NamedTuple):
     security: Srtp = OFF
     symmetric: bool = False
     transcode: bool | None = None
+
+
+def keying(party: Party, fingerprint: Fingerprint, random: Callable[[int], bytes]) -> Keying:
+    """What secures its leg; `fingerprint` is that of our certificate."""
+    if party.security.mode == "dtls":
+        return Dtls(fingerprint, random)
+    return Sdes(party.security, random)
+
+
+def transcoding(one: Party, other: Party, built: bool) -> Transcoding:
+    """Whether a call between these two may be transcoded."""
+    if one.transcode is None and other.transcode is None:
+        return Transcoding.UNASKED
+    if one.transcode is False or other.transcode is False:
+        return Transcoding.OFF
+    return Transcoding.ON if built else Transcoding.NOT_BUILT
 
 
 class End:

@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from os import urandom
 
-from relay.call.end import End, Party
+from relay.call.end import End, Party, keying, transcoding
 from relay.call.ports import SIDES, CallMedia, LegMedia, Media, Side
 from relay.errors import MalformedSdp, NotAcceptable, RelayError, WrongAnswer
 from relay.sdp.coding import Match, Transcoding, extended, match, narrowed, transcodable
 from relay.sdp.description import Coding, IceDtls
-from relay.sdp.dtls import Dtls
-from relay.sdp.keying import Keying
 from relay.sdp.negotiation import (
     Offer,
     check_answer,
@@ -25,7 +23,6 @@ from relay.sdp.negotiation import (
     relay_offer,
     unheld,
 )
-from relay.sdp.sdes import Sdes
 from relay.sdp.session import Session, Stream
 from relay.sdp.way import way
 
@@ -69,10 +66,7 @@ class Negotiation:
         self._engine = engine
         self._holds = holds
         self._random = random
-        self._ends = {
-            side: End(parties[side], self._keying(parties[side]), session_id + side.value)
-            for side in SIDES
-        }
+        self._ends = {s: self._new_end(parties[s], session_id + s.value) for s in SIDES}
         if former is not None and parties[Side.CALLER].security.mode == "dtls":
             self._ends[Side.CALLER] = former._ends[Side.CALLER]
         self._offer: tuple[Side, Stream] | None = None
@@ -99,14 +93,14 @@ class Negotiation:
 
         Raises MalformedSdp (400) or NotAcceptable (488); nothing has changed then.
         """
-        keying = self._ends[side].keying
-        stream = check_offer(Session.parse(body), keying.choose)
+        end = self._ends[side]
+        stream = check_offer(Session.parse(body), end.keying.choose)
         if self._offer is not None:
             raise NotAcceptable("another offer is still open")
         self._check_address(side, stream)
         self._offer = (side, stream)
         self._offered, self._before = body, (self._ends[side.other].said,)
-        keying.accept()
+        end.keying.accept()
         return self._tell(side.other, self._ends[side.other], stream)
 
     def answer(self, side: Side, body: bytes) -> bytes:
@@ -129,7 +123,7 @@ class Negotiation:
 
     def propose(self, side: Side, party: Party, session_id: int) -> End:
         """Offer `side` to another party; nothing changes for the two that talk."""
-        end = End(party, self._keying(party), session_id)
+        end = self._new_end(party, session_id)
         self._tell(side, end, unheld(self._streams[side.other]))
         return end
 
@@ -242,11 +236,11 @@ class Negotiation:
 
     def lacks(self) -> str:
         """Why a side may have found no codec in the open offer; "" when it is not ours to say."""
-        transcoding = self._transcoding(Side.CALLER, self._ends[Side.CALLER])
-        if self._offer is None or transcoding in (Transcoding.UNASKED, Transcoding.ON):
+        why = self._transcoding(Side.CALLER, self._ends[Side.CALLER])
+        if self._offer is None or why in (Transcoding.UNASKED, Transcoding.ON):
             return ""
         lacks = transcodable(self._offer[1])
-        return f"perhaps no common codec, and {transcoding.value}" if lacks else ""
+        return f"perhaps no common codec, and {why.value}" if lacks else ""
 
     def suite(self, side: Side) -> str | None:
         """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet. With "DTLS"
@@ -257,19 +251,12 @@ class Negotiation:
             return "DTLS"
         return leg.srtp.send.suite if leg.srtp is not None else ""
 
-    def _keying(self, party: Party) -> Keying:
-        if party.security.mode == "dtls":
-            return Dtls(self._engine.fingerprint, self._random)
-        return Sdes(party.security, self._random)
+    def _new_end(self, party: Party, session_id: int) -> End:
+        return End(party, keying(party, self._engine.fingerprint, self._random), session_id)
 
     def _transcoding(self, side: Side, end: End) -> Transcoding:
         """Whether a call between `end`, at `side`, and the other side may be transcoded."""
-        one, other = end.party.transcode, self._ends[side.other].party.transcode
-        if one is None and other is None:
-            return Transcoding.UNASKED
-        if one is False or other is False:
-            return Transcoding.OFF
-        return Transcoding.ON if self._engine.transcodes else Transcoding.NOT_BUILT
+        return transcoding(end.party, self._ends[side.other].party, self._engine.transcodes)
 
     def _tell(self, side: Side, end: End, stream: Stream) -> bytes:
         """What a side is offered: its partner's stream, in our terms."""
