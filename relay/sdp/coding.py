@@ -70,16 +70,17 @@ def match(offered: Stream, answer: Stream, transcoding: Transcoding) -> Match:
     if transcoding is Transcoding.UNASKED:
         return Match(answer, answer)
     has = offered.section.codecs()
-    voices = [codec for codec in answer.section.codecs().values() if _is_voice(codec)]
-    common = [codec for codec in voices if codec in has.values()]
-    if common and (common[0] == voices[0] or transcoding is not Transcoding.ON):
-        answer = narrowed(answer, has)
-        return Match(answer, answer)
-    for codec in voices if transcoding is Transcoding.ON else ():
-        partners = G711 if codec == OPUS else (OPUS,) if codec in G711 else ()
-        for number, own in has.items():
-            if own in partners:
-                return _transcoded(offered, number, answer, codec)
+    for codec in answer.section.codecs().values():  # the preferred one first
+        if codec[0] in NOT_VOICE:
+            continue
+        if codec in has.values():
+            answer = narrowed(answer, has)
+            return Match(answer, answer)
+        if transcoding is Transcoding.ON:
+            partners = G711 if codec == OPUS else (OPUS,) if codec in G711 else ()
+            for number, own in has.items():
+                if own in partners:
+                    return _transcoded(offered, number, answer, codec)
     raise NoCommonCodec(f"no common codec, and {transcoding.value}")
 
 
@@ -96,10 +97,6 @@ def edited(stream: Stream, formats: tuple[str, ...], lines: list[str]) -> Stream
     sections = list(stream.session.sections)
     sections[stream.position] = copy
     return Stream(Session(stream.session.lines, sections), stream.position)
-
-
-def _is_voice(codec: tuple[str, int]) -> bool:
-    return codec[0] not in NOT_VOICE
 
 
 def _added(section: MediaSection, known: Codecs) -> Iterator[tuple[int, str, str]]:

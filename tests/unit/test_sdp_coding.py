@@ -144,6 +144,14 @@ def test_an_answer_that_prefers_ours_is_transcoded() -> None:
     assert call.media.last(CALLEE).coding == Coding("OPUS", 109, 48000, fec=True)
 
 
+def test_a_codec_that_is_nobodys_is_passed_over() -> None:
+    call = built()
+    answer = sdp("m=audio 5000 RTP/AVP 97 0", "a=rtpmap:97 G722/16000")  # it is 8000, by name
+    _, back = call.exchange(describe(), answer)
+    assert formats(back) == "0"
+    assert call.media.last(CALLER).coding is None
+
+
 def test_two_clients_without_a_common_codec() -> None:
     call = built(DTLS, DTLS)
     told, back = call.exchange(
