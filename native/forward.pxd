@@ -236,10 +236,11 @@ cdef inline Drop hand_up(
     return DROP_NONE
 
 
-cdef inline void relay_datagram(
+cdef inline bint relay_datagram(
     Rules *rules, Port *port, uint8_t *data, int size, const relay_address *source,
     uint64_t now_ns
 ) noexcept nogil:
+    # False: it was dropped.
     cdef Leg *leg = &port.call.legs[port.side]
     cdef Kind kind = KIND_RTP
     cdef Drop drop = demux(data, <size_t>size, &kind)
@@ -261,7 +262,7 @@ cdef inline void relay_datagram(
                 rules, port.call, port.side, data, size, drop == DROP_DTLS, source, now_ns
             )
     if drop == DROP_NONE:
-        return
+        return True
     leg.drops[<int>drop] += 1
     rules.totals.drops[<int>drop] += 1
     if bursts_feed(&leg.bursts, leg.drops, drop, now_ns):
@@ -275,3 +276,4 @@ cdef inline void relay_datagram(
         leg.last_drop = drop
         # Last: who reads when it was finds why and from where, too.
         relay_store64(&leg.dropped_ns, now_ns)
+    return False

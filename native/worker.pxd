@@ -27,6 +27,7 @@ from sys cimport (
 cdef enum:
     BATCH = 512
     BUFFER_OCTETS = 2048
+    TURNS = 64                  # packets of one socket in one batch, while they are dropped
     RATE_WINDOW_NS = 10000000
     FULL_RATE = 20              # packets per millisecond from which a short nap serves many
     SCAN_NS = 200000000
@@ -52,6 +53,9 @@ cdef struct Worker:
     uint8_t busy                # enough packets to nap between polls
     uint8_t naps_long
     uint64_t scan_at_ns
+    Port *held                  # whose packet waits in `buffer` until the commands have run
+    int held_octets
+    relay_address held_source
     epoll_event events[BATCH]
     uint8_t buffer[BUFFER_OCTETS]
 
@@ -89,6 +93,8 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
         relay_forget(w.poll, call.legs[i >> 1].fd[i & 1])
     for i in range(2):
         srtp_clear(&call.legs[i].srtp)
+    if w.held != NULL and w.held.call == call:
+        w.held = NULL
     w.call_count -= 1
     call.closed_ns = relay_now_ns()
     relay_store_int(&call.closed, 1)
@@ -214,12 +220,40 @@ cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
         call = call.next
 
 
+cdef inline bint take_turn(Worker *w, Port *port) noexcept nogil:
+    # The next packet of a socket. What is dropped does not use up the turn: audio may wait
+    # behind a flood. False: a command came meanwhile, perhaps before the packet in hand.
+    cdef int turn, octets
+    cdef relay_address source
+    for turn in range(TURNS):
+        octets = relay_receive(
+            port.call.legs[port.side].fd[port.component], w.buffer, BUFFER_OCTETS, &source
+        )
+        if octets < 0:
+            return True
+        w.rate_packets += 1
+        if turn and relay_load_pointer(&w.commands) != NULL:
+            w.held = port
+            w.held_octets = octets
+            w.held_source = source
+            return False
+        if relay_datagram(&w.rules, port, w.buffer, octets, &source, relay_now_ns()):
+            return True
+    return True
+
+
+cdef inline void take_held(Worker *w) noexcept nogil:
+    cdef Port *port = w.held
+    if port != NULL:
+        w.held = NULL
+        relay_datagram(&w.rules, port, w.buffer, w.held_octets, &w.held_source, relay_now_ns())
+
+
 cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
     # One batch; the number of sockets that were ready, or -1 when commands come first.
-    cdef int i, size
+    cdef int i
     cdef uint64_t value
     cdef Port *port
-    cdef relay_address source
     cdef int ready = epoll_wait(w.poll, w.events, BATCH, timeout_ms)
     if relay_load_pointer(&w.commands) != NULL:
         # What was asked for before these packets came applies to them. Nothing is lost:
@@ -229,14 +263,8 @@ cdef inline int poll_once(Worker *w, int timeout_ms) noexcept nogil:
         port = <Port *>w.events[i].data.ptr
         if port == NULL:
             eventfd_read(w.wake, &value)
-            continue
-        size = relay_receive(
-            port.call.legs[port.side].fd[port.component], w.buffer, BUFFER_OCTETS, &source
-        )
-        if size < 0:
-            continue
-        w.rate_packets += 1
-        relay_datagram(&w.rules, port, w.buffer, size, &source, relay_now_ns())
+        elif not take_turn(w, port):
+            return -1
     return ready
 
 
@@ -266,6 +294,7 @@ cdef inline void worker_run(Worker *w) noexcept nogil:
         scan_ns = w.rules.report_ns
     while not relay_load_int(&w.stopping):
         run_commands(w)
+        take_held(w)
         now_ns = relay_now_ns()
         if now_ns >= w.scan_at_ns:
             scan(w, now_ns)

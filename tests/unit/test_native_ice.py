@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import subprocess
+import sys
 import threading
+import time
+from collections.abc import Iterator
 
 import pytest
 from aioice import stun as aioice
@@ -262,6 +267,66 @@ def test_live_audio_is_unharmed_by_floods() -> None:
         assert figures.reason_for_silence is None
         assert r.engine.counters()["handed_up"] <= 256  # nobody took one
         stranger.close()
+
+
+FLOOD = """
+import socket, sys, time
+flood = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+flood.bind((sys.argv[1], 0))
+data = bytes.fromhex(sys.argv[3])
+print("begun", flush=True)
+while True:
+    for _ in range(20):
+        flood.sendto(data, (sys.argv[1], int(sys.argv[2])))
+    time.sleep(0.001)
+"""
+
+
+@contextlib.contextmanager
+def flood(r: Rig, data: bytes) -> Iterator[None]:
+    """Some 15,000 packets a second at the caller's port, from another process."""
+    command = [sys.executable, "-c", FLOOD, r.at_caller.host, str(r.at_caller.port), data.hex()]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("data", [check("x"), DTLS, bytes(40)], ids=["stun", "dtls", "noise"])
+def test_audio_is_not_stuck_behind_a_flood_at_its_own_port(data: bytes) -> None:
+    """A third of it was lost when a socket had one packet a turn."""
+    with rig(LOOPBACK) as r:
+        browser = secured_caller(r)
+        with flood(r, data):
+            begun = time.monotonic()
+            for number in range(100):
+                until(lambda at=begun + 0.01 * number: time.monotonic() >= at)
+                browser.send(r.at_caller)
+        until(lambda: r.call.figures(Side.CALLER).relayed >= 90)
+        assert sum(r.call.figures(Side.CALLER).drops.values()) > 1000
+
+
+def test_commands_come_before_the_packets_after_them_in_a_flood_too() -> None:
+    with rig(LOOPBACK) as r:
+        browser = secured_caller(r)
+        with flood(r, check("x")):
+            for _ in range(300):
+                r.call.secure(Side.CALLER, None)
+                r.call.secure(Side.CALLER, browser.keys())
+                browser.send(r.at_caller)
+                before = dropped(r)
+                until(lambda least=before: dropped(r) > least)
+            r.call.close()
+        figures = r.call.figures(Side.CALLER)
+        assert figures.relayed > 200
+        assert set(figures.drops) == {"stun_unknown_user"}
+
+
+def dropped(r: Rig) -> int:
+    return sum(r.call.figures(Side.CALLER).drops.values())
 
 
 def test_packets_of_a_closed_call_are_nobodys() -> None:
