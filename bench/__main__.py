@@ -23,6 +23,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("srtp_ops",),
     ("srtp_cost",),
     ("dtls_cost",),
+    ("dtls_handshakes",),
 )
 
 

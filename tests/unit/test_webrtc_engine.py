@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import os
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +28,11 @@ from relay.probe.audio import Samples, decode_g711, similarity
 from relay.rtp import packet
 from relay.rtp.g711 import PCMU, compress
 from relay.sdp.description import Fingerprint, IceDtls, MediaAddress
+from relay.webrtc.half_open import HalfOpen
 from tests.unit.aiortc_browser import PACKET, RATE_HZ, Browser, agreed, description, sound
 from tests.unit.aiortc_rig import until
 from tests.unit.media_rig import fresh_host
+from tests.unit.test_webrtc_dtls import first_flight
 from tests.unit.test_webrtc_ice import check as stun_check
 
 UFRAG, PWD = "relay1", "r" * 24
@@ -150,6 +154,33 @@ async def world(ipv6: bool = False) -> AsyncIterator[World]:
         engine.close()
 
 
+async def half_open_client(w: World) -> EngineCall:
+    """A call of its own, whose client begins a handshake and never goes on."""
+    call = w.engine.open("flood", False, False)
+    ice = IceDtls("ours", "p" * 24, "theirs", "q" * 24, (Fingerprint("sha-256", bytes(32)),))
+    call.update(Side.CALLER, LegMedia(None, frozenset({PCMU}), webrtc=ice))
+    local = call.local(Side.CALLER)
+    selected, begun = len(w.of(PathSelected)), hellos(w)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as peer:
+        peer.bind((local.host, 0))
+        peer.sendto(stun_check(True), (local.host, local.port))
+        await until(lambda: len(w.of(PathSelected)) > selected)
+        peer.sendto(first_flight(), (local.host, local.port))
+        await until(lambda: hellos(w) > begun)
+    return call
+
+
+def hellos(w: World) -> int:
+    """Handshakes that were begun, and those that found no place."""
+    counters = w.engine.webrtc.counters
+    going = len(w.engine.webrtc.shared.half_open)
+    return going + counters["dtls_gave_way"] + counters["dtls_no_place"]
+
+
+def _resident_octets() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 @pytest.mark.parametrize(
     ("setup", "ipv6"), [("passive", False), ("active", False), ("passive", True)]
 )
@@ -228,6 +259,42 @@ def test_a_client_with_another_certificate_is_heard_by_nobody() -> None:
             assert w.phone.heard.size == 0
             assert w.browser.heard.size == 0
             assert not w.of(Secured)
+
+    asyncio.run(run())
+
+
+def test_a_flood_of_half_open_handshakes_harms_no_live_call() -> None:
+    """Clients that check, send a ClientHello and fall silent: what they cost is bounded."""
+
+    async def run() -> None:
+        async with world() as w:
+            await w.connect()
+            await until(lambda: w.of(Secured))
+            shared = w.engine.webrtc.shared
+            half_open = shared.half_open = HalfOpen(shared.counters, 16)
+            before = _resident_octets()
+            flood = [await half_open_client(w) for _ in range(22)]
+            assert len(half_open) == 16
+            assert shared.counters["dtls_no_place"] + shared.counters["dtls_gave_way"] == 6
+            assert _resident_octets() - before < 22 * 256 * 1024
+            w.phone.forget()
+            await w.both_talk()
+            assert similarity(w.phone.heard, CLIENT) > 0.95
+            assert similarity(w.browser.heard, PHONE) > 0.95
+            # An honest one gets the place of who has had his for long.
+            call = w.engine.open("call-2", False, False)
+            honest = Browser(OTHER, w.browser._host)
+            offer = await honest.offer()
+            leg = LegMedia(None, frozenset({PCMU}), webrtc=agreed(offer, UFRAG, PWD))
+            call.update(Side.CALLER, leg)
+            local = call.local(Side.CALLER)
+            await honest.answered(description(local, w.engine.fingerprint, "passive", UFRAG, PWD))
+            await until(lambda: len(w.of(Secured)) == 2)
+            assert len(half_open) <= 16
+            await honest.close()
+            for each in (*flood, call):
+                each.close()
+            assert len(half_open) == 0
 
     asyncio.run(run())
 
