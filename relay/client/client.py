@@ -13,7 +13,7 @@ from relay.client.description import Codec
 from relay.client.errors import ConnectionFailed
 from relay.client.events import ClientEvent, IncomingCall
 from relay.client.feed import Feed
-from relay.client.line import Line
+from relay.client.line import MOST_CALLS, Line
 from relay.client.session import Session, State
 from relay.client.token import TokenSource
 
@@ -51,7 +51,7 @@ class Client:
         self._reconnect_s = reconnect_s
         self._line: Line | None = None
         self._events: Feed[ClientEvent] = Feed()
-        self._incoming: asyncio.Queue[Call] = asyncio.Queue()
+        self._incoming: asyncio.Queue[Call] = asyncio.Queue(MOST_CALLS)
 
     async def __aenter__(self) -> Client:
         source = None if isinstance(self._token, str) else self._token
@@ -129,6 +129,8 @@ class Client:
 
     def _called(self, session: Session) -> None:
         call = Call(session)
+        if self._incoming.full():
+            self._incoming.get_nowait()  # an old one, of a program that listens to events
         self._incoming.put_nowait(call)
         self._events.publish(IncomingCall(call))
 

@@ -17,9 +17,10 @@ from secrets import token_hex
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request as HttpRequest
+from websockets.http11 import Response as HttpResponse
 from websockets.typing import Subprotocol
 
-from relay.sip.headers import NameAddr
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.uri import SipUri
@@ -37,12 +38,17 @@ def token(identity: str, lives_s: float = 3600.0) -> str:
 
 @dataclass
 class Switchboard:
-    """`seen` has each request as it came; `refuse` may answer one in the peers' place."""
+    """`seen` has each request as it came; `refuse` may answer one in the peers' place.
+
+    While it is not `reachable` it lets nobody connect.
+    """
 
     port: int = 0
     seen: list[Request] = field(default_factory=list)
     refuse: Callable[[Request], Response | None] = lambda request: None
     expires_s: int = 600
+    reachable: bool = True
+    attempts: int = 0
     _sockets: dict[str, ServerConnection] = field(default_factory=dict)
     _branches: dict[str, ServerConnection] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -61,6 +67,21 @@ class Switchboard:
                 await self._changed.wait()
         return self.of(method)[count - 1]
 
+    async def attempted(self, count: int, deadline_s: float = 15.0) -> None:
+        """Until so many connections were asked for."""
+        async with asyncio.timeout(deadline_s):
+            while self.attempts < count:
+                await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def admit(self, socket: ServerConnection, request: HttpRequest) -> HttpResponse | None:
+        self.attempts += 1
+        self._wake()
+        return None if self.reachable else socket.respond(503, "not now\n")
+
     async def serve(self, socket: ServerConnection) -> None:
         try:
             async for data in socket:
@@ -74,8 +95,7 @@ class Switchboard:
 
     async def _request(self, request: Request, source: ServerConnection) -> None:
         self.seen.append(request)
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._wake()
         response = self.refuse(request)
         if response is None and request.method == "REGISTER":
             response = self._register(request, source)
@@ -122,10 +142,12 @@ async def switchboard() -> AsyncIterator[Switchboard]:
     """One that listens."""
     board = Switchboard()
     async with serve(
-        board.serve, "127.0.0.1", 0, subprotocols=[Subprotocol("sip")], compression=None
+        board.serve,
+        "127.0.0.1",
+        0,
+        subprotocols=[Subprotocol("sip")],
+        compression=None,
+        process_request=board.admit,
     ) as server:
         board.port = next(iter(server.sockets)).getsockname()[1]
         yield board
-
-
-__all__ = ["NameAddr", "Switchboard", "switchboard", "token"]

@@ -20,6 +20,7 @@ from relay.client import (
     ClientError,
     Codec,
     ConnectionFailed,
+    Disconnected,
     Ended,
     Held,
     KeyPressed,
@@ -154,6 +155,47 @@ def test_a_lost_connection_keeps_the_call() -> None:
             assert call.state is State.ANSWERED
             await theirs.hang_up()
             assert (await call.finished()).by == "peer"
+
+    asyncio.run(run())
+
+
+def test_a_relay_that_is_away_for_a_while_finds_the_call_as_it_was() -> None:
+    async def run() -> None:
+        async with switchboard() as board, two(board) as (alice, bob):
+            call, theirs = await talking(alice, bob)
+            board.reachable = False
+            seen = board.attempts
+            alice.drop_connection()
+            holding = asyncio.create_task(call.hold())
+            events = alice.events()
+            async for event in events:
+                if isinstance(event, Disconnected):
+                    break
+            await board.attempted(seen + 2)
+            assert call.state is State.ANSWERED
+            assert not alice.connected
+            board.reachable = True
+            await asyncio.wait_for(holding, 10)
+            assert alice.connected
+            assert theirs.held_by_peer
+
+    asyncio.run(run())
+
+
+def test_a_relay_that_does_not_come_back_ends_the_calls() -> None:
+    async def run() -> None:
+        async with (
+            switchboard() as board,
+            Client(board.url, token("alice"), codecs=G711, reconnect_s=0.3) as alice,
+            Client(board.url, token("bob")) as bob,
+        ):
+            call, _ = await talking(alice, bob)
+            board.reachable = False
+            alice.drop_connection()
+            ended = await asyncio.wait_for(call.finished(), 10)
+            assert (ended.by, ended.status) == ("relay", 408)
+            board.reachable = True
+            await board.wait("REGISTER", 3)  # the client itself goes on
 
     asyncio.run(run())
 
