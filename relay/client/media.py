@@ -90,6 +90,7 @@ class Media:
         self.ours: Description | None = None
         self.theirs: Description | None = None
         self.sending: Codec | None = None
+        self._agreed = codecs[0]
         self.direction = "inactive"
         self.sent = 0
         self._setup = ""  # of DTLS, once it is agreed: it stays (RFC 8842 section 5.5)
@@ -123,7 +124,7 @@ class Media:
             self._describe(codecs, keys, setup, direction), mid=offer.mid, bundled=offer.bundled
         )
         answer = self._write(ours, body)
-        self._agree(offer, setup)
+        self._agree(offer, setup, ours.codec)
         return answer
 
     def take_answer(self, body: bytes) -> None:
@@ -134,7 +135,8 @@ class Media:
             raise NotAcceptable("the answer has no codec of the offer")
         if self.theirs is not None and self.theirs.fingerprints != answer.fingerprints:
             raise NotAcceptable("the DTLS association cannot change during a call")
-        self._agree(answer, self._setup or ("passive" if answer.setup == "active" else "active"))
+        setup = self._setup or ("passive" if answer.setup == "active" else "active")
+        self._agree(answer, setup, answer.codec)
 
     def _describe(
         self, codecs: dict[int, Codec], keys: dict[int, int], setup: str, direction: str
@@ -153,19 +155,21 @@ class Media:
         self.ours = ours
         return write(ours, self._sender._ssrc, self._origin, offer)
 
-    def _agree(self, theirs: Description, setup: str) -> None:
-        """Both descriptions are known: start, or carry out what has changed."""
+    def _agree(self, theirs: Description, setup: str, codec: Codec) -> None:
+        """Both descriptions are known: start, or carry out what has changed. `codec` is the
+        first one of the answer, whoever gave it."""
         assert self.ours is not None, "there is a description of ours"
         self._setup = setup
         self.theirs = theirs
+        self._agreed = codec
         self.direction = common(MIRRORED.get(theirs.direction, "inactive"), self.ours.direction)
         self._sender._enabled = self.direction in ("sendrecv", "sendonly")
         if self._starting is None:
             self._starting = asyncio.create_task(self._start(theirs, setup))
         elif self._path.awaits(theirs.ice):
             self._starting = asyncio.create_task(self._path.connect(theirs.ice))
-        elif theirs.codec is not self.sending and self._starting.done():
-            self._starting = asyncio.create_task(self._send_as(theirs.codec))
+        elif codec is not self.sending and self._starting.done():
+            self._starting = asyncio.create_task(self._send_as(codec))
 
     # --- start and end --------------------------------------------------------------------
 
@@ -188,7 +192,7 @@ class Media:
         self._receiver._handle_rtp_packet = self._received
         self._listening = asyncio.create_task(self._listen())
         await self._receiver.receive(self._parameters(RTCRtpReceiveParameters))
-        await self._send_as((self.theirs or theirs).codec)
+        await self._send_as(self._agreed)
 
     async def _send_as(self, codec: Codec) -> None:
         """Send in this codec; another one than before needs another RTP sender of aiortc's."""

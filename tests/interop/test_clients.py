@@ -34,7 +34,7 @@ from tests.interop.region import need, need_pjsua2
 from tests.interop.voice_clients import NUMBERS, SECRET, VoiceRegion, token, voice_region
 
 OUTSIDE = "+35315550199"  # a number of the carrier's
-SAME = 0.85
+SAME = 0.8  # another voice gives about 0.1; a phone on a busy machine drops a frame now and then
 DEADLINE_S = 60.0
 
 
