@@ -71,6 +71,7 @@ def test_two_devices_ring_and_one_answers(tmp_path: Path) -> None:
             await first.until(lambda: bool(first.cancelled))
             assert "Call completed elsewhere" in (first.cancelled[0].headers.get("Reason") or "")
             await second.until(lambda: bool(second.acks))
+            await alice.until(lambda: alice.dialog is not None)
             alice.bye()
             await second.until(lambda: bool(second.got("BYE")))
 
@@ -114,6 +115,7 @@ def test_a_call_goes_on_over_another_connection(tmp_path: Path) -> None:
         async with WebPhone(url, "alice") as alice, WebPhone(url, "bob") as bob:
             alice.call("bob")
             await bob.until(lambda: bool(bob.acks))
+            await alice.until(lambda: alice.dialog is not None)
             bob.cut()
             alice.in_dialog("INFO", b"Signal=5\r\nDuration=160\r\n")
             await asyncio.to_thread(r.process.wait, "dtmf", DEADLINE_S)
