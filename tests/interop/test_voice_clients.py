@@ -7,13 +7,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from relay.client import Client, Codec
+from relay.probe.audio import similarity, speak
+from relay.probe.remote import Endpoint, Setup
 from relay.sip.message import Request
-from tests.interop.region import DEADLINE_S, Party, Region, free_port, need, parties, region
+from tests.interop.phones import SAME
+from tests.interop.region import (
+    DEADLINE_S,
+    Party,
+    Region,
+    free_port,
+    need,
+    need_pjsua2,
+    parties,
+    region,
+)
 from tests.interop.sipp_run import Sipp, answering, assert_all
-from tests.interop.web_phone import SECRET, WebPhone
+from tests.interop.web_phone import SECRET, WebPhone, token
 
 ALICE, CARRIERS = "+35315550111", "+35315550199"
-ROUTES = (("app", "+*", "carrier", ""), ("app", "*", "app", ""), ("pbx", ALICE, "app", "alice"))
+ROUTES = (
+    ("app", "+*", "carrier", ""),
+    ("app", "*", "app", ""),
+    ("pbx", ALICE, "app", "alice"),
+    ("carrier", ALICE, "app", "alice"),
+)
+G711 = (Codec.PCMU, Codec.PCMA)
 
 
 def account(reconnect_s: float) -> str:
@@ -31,7 +50,8 @@ def voice(tmp_path: Path, reconnect_s: float = 30.0) -> Iterator[tuple[Region, s
     everyone = parties()
     at = Party(everyone[0].host, free_port(everyone[0].host))
     more = account(reconnect_s)
-    with region(tmp_path, everyone=everyone, listen=(f"ws:{at}",), more=more) as r:
+    carrier = {"transfer": "enable-all"}
+    with region(tmp_path, everyone=everyone, listen=(f"ws:{at}",), more=more, carrier=carrier) as r:
         yield r, f"ws://{at}"
 
 
@@ -144,3 +164,47 @@ def test_a_client_that_does_not_come_back_has_left_the_call(tmp_path: Path) -> N
     with voice(tmp_path, reconnect_s=1.0) as (r, url):
         asyncio.run(calls(url))
         assert r.ended()["cause"] == "the callee's connection was lost and did not come back"
+
+
+def test_a_call_is_transferred_to_the_device_that_answers(tmp_path: Path) -> None:
+    """Speech between a plain phone and a voice client that came into the call later; of its two
+    devices only the one that answered is heard."""
+    need("espeak-ng")
+    need_pjsua2()
+    said = {name: tmp_path / f"{name}.wav" for name in ("caller", "alice")}
+    speak("One two three, four five six. I was transferred to you.", "en-gb", said["caller"])
+    speak("Hello? This is Alice, who takes the call now.", "en-us+f3", said["alice"])
+    heard = {name: tmp_path / f"{name}-heard.wav" for name in said}
+
+    async def calls(r: Region, url: str) -> None:
+        phone = Setup("caller", r.pbx.host, r.pbx.port, play=said["caller"], record=heard["caller"])
+        caller = await Endpoint.start(phone)
+        desk = await Endpoint.start(Setup("desk", r.carrier.host, r.carrier.port))
+        try:
+            async with (
+                Client(url, token("alice"), codecs=G711) as first,
+                Client(url, token("alice"), codecs=G711) as second,
+            ):
+                await caller.send("call", uri=f"sip:{CARRIERS}@{r.relay}")
+                await caller.wait("played", 30)
+                await desk.send("transfer", uri=f"sip:{ALICE}@{r.relay}")
+                missed, call = await first.incoming(), await second.incoming()
+                await call.answer()
+                assert (await missed.finished()).status == 487
+                await desk.wait("bye")
+                call.record(heard["alice"])
+                caller.events.clear()
+                await caller.send("play")
+                await asyncio.gather(call.play(said["alice"]), caller.wait("played", 30))
+                await asyncio.sleep(0.5)  # what is in the jitter buffers
+                await call.hang_up()
+                await caller.wait("bye")
+        finally:
+            await caller.stop()
+            await desk.stop()
+
+    with voice(tmp_path) as (r, url):
+        asyncio.run(asyncio.wait_for(calls(r, url), 60))
+        r.ended()
+    assert similarity(heard["alice"], said["caller"]) > SAME
+    assert similarity(heard["caller"], said["alice"]) > SAME
