@@ -296,7 +296,7 @@ class Call:
     def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
         cause = event.cause if isinstance(event, e.Cancelled) else ""
         self._cause = self._cause or cause or type(event).__name__
-        self.hunt.cancel(now)
+        self.hunt.cancel(now, event.reason if isinstance(event, e.Cancelled) else "")
 
     def _hang_up_other(self, event: e.HungUp, now: float) -> None:
         self._cause = f"{event.side.name.lower()} hung up"

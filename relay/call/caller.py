@@ -171,9 +171,9 @@ class CallerLeg(Leg):
         self.respond(tx, request.response(200, to_tag=self.local_tag))
         self.on_cancel(now)
 
-    def on_cancel(self, now: float) -> None:
+    def on_cancel(self, now: float, reason: str = "") -> None:
         """CANCEL (already answered 200), or a caller whom no response can reach any more: too
-        late once we have answered the INVITE."""
+        late once we have answered the INVITE. `reason` says whether a call was missed."""
         if self._held is not None:
             self._give_up(487)
             self.call.feed(HungUp(self.side), now)
@@ -181,7 +181,7 @@ class CallerLeg(Leg):
         if self.dialog is None and not self.gone:
             lost = "the caller's connection was lost" if self.invite.tx.terminated else ""
             self.refuse(self.invite.tx, self.invite.request, 487)
-            self.call.feed(Cancelled(lost), now)
+            self.call.feed(Cancelled(lost, reason), now)
             self.leave()
 
     def on_bye(self, tx: Transaction, request: Request, now: float) -> None:

@@ -18,6 +18,7 @@ from relay.call.devices import device
 from relay.call.events import Lost, Referred
 from relay.call.guard import Guard
 from relay.call.health import Health
+from relay.call.hiding import reasons
 from relay.call.invite import Discarded, IncomingInvite
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
@@ -222,10 +223,10 @@ class Calls:
         if leg is not None and self._may_use(leg, source):
             leg.receive_ack(request, now)
 
-    def on_cancel(self, invite: Transaction, now: float) -> None:
+    def on_cancel(self, invite: Transaction, cancel: Request, now: float) -> None:
         """A CANCEL, already answered, of an INVITE that still waits for its final response."""
         if isinstance(invite.user, IncomingInvite):
-            invite.user.on_cancel(now)
+            invite.user.on_cancel(now, reasons(cancel))
 
     def on_late_answer(self, response: Response, source: Hop, now: float) -> None:
         """A 2xx to an INVITE whose transaction is gone: ACK, and BYE unless its call is up

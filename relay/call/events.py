@@ -50,9 +50,11 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The caller gave up before an answer, or (`cause`) cannot be reached any more."""
+    """The caller gave up before an answer, or (`cause`) cannot be reached any more. `reason` is
+    its Reason header (RFC 3326) or empty."""
 
     cause: str = ""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,7 @@ class Fork:
         "_invitation",
         "_legs",
         "_name",
+        "_reason",
         "_said",
         "_side",
         "_targets",
@@ -112,6 +113,7 @@ class Fork:
         self._delayed_offer = delayed_offer
         self._side = side
         self._best: Rejected | None = None
+        self._reason = ""
         self._said: dict[CalleeLeg, bytes] = {}  # in an 18x that the caller did not hear
         self._legs = [self._new_leg(target) for target in targets]
         self.state = State.RINGING
@@ -136,8 +138,9 @@ class Fork:
         self._legs.append(leg)
         self._ring(leg, target, now)
 
-    def cancel(self, now: float) -> None:
-        """Nobody wants an answer any more."""
+    def cancel(self, now: float, reason: str = "") -> None:
+        """Nobody wants an answer any more; `reason` is told."""
+        self._reason = reason
         self._feed(Event.CANCELLED, now)
 
     def let_go(self) -> None:
@@ -198,8 +201,8 @@ class Fork:
     def _cancel_all(self, now: float) -> None:
         for leg in self._legs:
             if leg is not self.leg:
-                self._leave(leg, "")
-        self.leg.cancel()
+                self._leave(leg, self._reason)
+        self.leg.cancel(self._reason)
 
     def _report(self, now: float) -> None:
         assert self._best is not None

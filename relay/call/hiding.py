@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from relay.sip.message import Request
 
 _QUAD = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 _IPV6 = r"\[?[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}\]?"
@@ -40,6 +44,11 @@ def header(name: str, value: str) -> str:
         return ""
     text = _text(value)
     return f"{reason[1]};cause={reason[2]}" + (f';text="{text}"' if text else "")
+
+
+def reasons(request: Request) -> str:
+    """Why a BYE or CANCEL comes, as the other leg may have it; "" when it does not say."""
+    return ", ".join(filter(None, (header("Reason", v) for v in request.headers.all("Reason"))))
 
 
 def _text(value: str) -> str:

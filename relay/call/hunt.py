@@ -127,6 +127,7 @@ class Hunt:
         "_delayed_offer",
         "_hops",
         "_invitation",
+        "_reason",
         "_redirected",
         "_side",
         "_target",
@@ -163,6 +164,7 @@ class Hunt:
         self._best: Rejected | None = None
         self._alarm: Alarm | None = None
         self._redirected = False
+        self._reason = ""
         self._tried = 0
         self.state = State.SEEKING
         self.leg = CalleeLeg(call, trunk, self, side)
@@ -172,8 +174,10 @@ class Hunt:
         """Try the first target."""
         self._next(now)
 
-    def cancel(self, now: float) -> None:
-        """Nobody wants an answer any more; one that crosses is acknowledged and ended."""
+    def cancel(self, now: float, reason: str = "") -> None:
+        """Nobody wants an answer any more; one that crosses is acknowledged and ended. `reason`
+        is told."""
+        self._reason = reason
         self._feed(Event.CANCELLED, now)
 
     def let_go(self) -> None:
@@ -293,7 +297,7 @@ class Hunt:
             self._alarm = None
 
     def _abandon(self, now: float) -> None:
-        self.leg.cancel()
+        self.leg.cancel(self._reason)
 
     def _report(self, now: float) -> None:
         best = self._best

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Inviter(Protocol):
     """Who deals with a peer's INVITE: it may be cancelled, and its 2xx acknowledged."""
 
-    def on_cancel(self, now: float) -> None: ...
+    def on_cancel(self, now: float, reason: str = "") -> None: ...
 
     def on_ack(self, body: bytes, now: float) -> None: ...
 
@@ -66,8 +66,8 @@ class IncomingInvite:
     def reject(self, response: Response) -> None:
         self._leg.respond(self.tx, response)
 
-    def on_cancel(self, now: float) -> None:
-        self.listener.on_cancel(now)
+    def on_cancel(self, now: float, reason: str) -> None:
+        self.listener.on_cancel(now, reason)
 
     def on_no_response(self, status: int, now: float) -> None:
         """The peer's connection is gone and no other can be made: nobody waits for an answer."""

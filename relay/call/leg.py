@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from relay.call.hiding import header
+from relay.call.hiding import reasons
 from relay.call.invite import IncomingInvite
 from relay.call.midcall import MidCall
 from relay.call.ports import Side, Signalling
@@ -232,9 +232,8 @@ class Leg:
         self.respond(tx, request.response(200, to_tag=self.local_tag))
         if self.incoming is not None and self.incoming.waits_for_ack:
             self.incoming.give_up()
-        reasons = (header("Reason", value) for value in request.headers.all("Reason"))
         if self.call.has(self):
-            self.call.hung_up(self, ", ".join(filter(None, reasons)), now)
+            self.call.hung_up(self, reasons(request), now)
         self.leave()
 
     def receive_ack(self, request: Request, now: float) -> None:

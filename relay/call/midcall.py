@@ -171,7 +171,7 @@ class MidCall:
                 self._out.cancel()
         self._close()
 
-    def on_cancel(self, now: float) -> None:
+    def on_cancel(self, now: float, reason: str = "") -> None:
         """The asking side cancelled its re-INVITE: the call goes on as it was."""
         if self._out is not None and not self._answered:
             self._answered = True

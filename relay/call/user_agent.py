@@ -212,7 +212,7 @@ class UserAgent:
         elif isinstance(output, layer.AckReceived):
             calls.on_ack(output.request, output.source, now)
         elif isinstance(output, layer.CancelReceived):
-            calls.on_cancel(output.invite_tx, now)
+            calls.on_cancel(output.invite_tx, output.request, now)
         elif isinstance(output, layer.StrayResponse):
             calls.on_late_answer(output.response, output.source, now)
         elif isinstance(output, layer.TimedOut):

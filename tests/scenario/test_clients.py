@@ -231,6 +231,22 @@ def test_a_cancel_that_crosses_an_answer() -> None:
     assert_clean(world)
 
 
+@pytest.mark.parametrize("to", [CLIENT_NUMBER, NUMBER])
+def test_who_calls_knows_that_no_call_was_missed(to: str) -> None:
+    """A PBX that rings a desk phone, too: the Reason of its CANCEL crosses, without addresses."""
+    world = World()
+    alice = world.device("alice")
+    called = alice if to == CLIENT_NUMBER else world.carrier
+    rings(called)
+    world.pbx.call(to)
+    world.run_until(lambda: 180 in world.pbx.statuses())
+    world.pbx.cancel('SIP;cause=200;text="Call completed elsewhere by 192.0.2.2"')
+    world.run_until(lambda: bool(called.cancelled))
+    told = called.cancelled[0].headers.get("Reason")
+    assert told == 'SIP;cause=200;text="Call completed elsewhere by ..."'
+    assert_clean(world)
+
+
 def test_one_device_is_busy_and_the_other_rings_on() -> None:
     world = World()
     first, second = world.device("alice"), world.device("alice")

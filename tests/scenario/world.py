@@ -560,8 +560,8 @@ class Phone:
         self.world.settle()
         return tx
 
-    def cancel(self) -> None:
-        self.layer.cancel(self.invite_tx, self.world.now)
+    def cancel(self, reason: str = "") -> None:
+        self.layer.cancel(self.invite_tx, self.world.now, reason)
         self.world.settle()
 
     def _response(self, response: Response) -> None:
