@@ -30,6 +30,14 @@ def libcrypto(option: str) -> list[str]:
         sys.exit("OpenSSL 3 is needed: install pkg-config and libssl-dev")
 
 
+def opus(option: str) -> list[str]:
+    """What pkg-config says of libopus; nothing when it is not there: no transcoding then."""
+    try:
+        return shlex.split(subprocess.check_output(["pkg-config", option, "opus"], text=True))
+    except (OSError, subprocess.CalledProcessError):
+        return []
+
+
 def compile_native() -> list[Extension]:
     """Cython to C. A function on the packet path that would take the GIL fails the build."""
     said = io.StringIO()
@@ -44,10 +52,13 @@ def compile_native() -> list[Extension]:
                         extra_compile_args=[
                             *("-std=gnu11", "-Wall", *flags),
                             *libcrypto("--cflags"),
+                            *(["-DRELAY_OPUS"] if opus("--libs") else []),
+                            *opus("--cflags"),
                         ],
                         extra_link_args=[
                             *(["-fsanitize=address,undefined"] if debug else []),
                             *libcrypto("--libs"),
+                            *opus("--libs"),
                         ],
                     )
                 ],

@@ -17,6 +17,7 @@ from bursts cimport Bursts as BurstsState, bursts_feed
 from dtmf cimport Dtmf as DtmfState, DtmfPress, dtmf_feed, dtmf_silent
 from flow cimport CNAME_OCTETS, RTP, Call, Leg, Settings
 from ice cimport UFRAG_OCTETS, LegIce, ice_rename, stun_wanted as stun_filter
+from opus cimport RELAY_HAS_OPUS
 from openssl cimport OPENSSL_cleanse
 from packet cimport (
     DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView,
@@ -40,6 +41,10 @@ from sys cimport (
     relay_bind, relay_is_ipv6, relay_load64, relay_load_int, relay_now_ns, relay_send,
     relay_store64, relay_store_int, relay_thread_start, relay_watch,
 )
+from voice cimport (
+    MOST_FRAMES, VOICE_NONE, VOICE_OPUS, VOICE_PCMA, VOICE_PCMU, Coding, Voice, voice_free,
+    voice_new,
+)
 from worker cimport Worker as WorkerState, call_release, worker_main
 
 include "address.pxi"
@@ -49,6 +54,8 @@ include "call.pxi"
 include "worker.pxi"
 include "hooks.pxi"
 
+HAS_OPUS = bool(RELAY_HAS_OPUS)
+_VOICE_CODECS = {"PCMU": VOICE_PCMU, "PCMA": VOICE_PCMA, "OPUS": VOICE_OPUS}
 DROP_NAMES = (
     "none", "short", "oversized", "not_rtp", "bad_version", "malformed", "stun", "dtls",
     "not_rtcp", "rtcp_mux_not_negotiated", "not_described", "wrong_source", "latch_refused",
@@ -57,7 +64,7 @@ DROP_NAMES = (
     "srtp_replayed", "srtp_too_many_streams", "srtp_number_repeated", "srtp_key_exhausted",
     "outside_region", "stun_not_a_request", "stun_unknown_user", "stun_too_many",
     "dtls_wrong_source", "dtls_too_many", "packets_waiting", "no_path_selected", "not_secured",
-    "receiver_not_secured",
+    "receiver_not_secured", "too_late_to_transcode",
 )
 if len(DROP_NAMES) != DROP_COUNT:
     raise ImportError("every drop code has one name")

@@ -18,6 +18,25 @@ cdef int bind_pair(int32_t *fds, str host, int port) except -1:
     return 0
 
 
+cdef Voice *voice_of(coding) except NULL:
+    cdef Coding c
+    cdef Voice *voice
+    codec, c.payload_type, c.clock_hz, c.telephone_event, c.comfort_noise, c.frames, c.fec = coding
+    c.codec = _VOICE_CODECS.get(codec, 0)
+    if c.codec == VOICE_NONE or c.clock_hz != (48000 if c.codec == VOICE_OPUS else 8000):
+        raise ValueError(f"{codec} at {c.clock_hz} Hz is not transcoded")
+    if c.codec == VOICE_OPUS and not RELAY_HAS_OPUS:
+        raise ValueError("Opus was not built in: install libopus-dev and build again")
+    if not 1 <= c.frames <= MOST_FRAMES or not 0 <= c.payload_type < 128:
+        raise ValueError("frames or payload type out of range")
+    voice = voice_new(
+        &c, int.from_bytes(_urandom(4), "big"), int.from_bytes(_urandom(2), "big") & 0x7FFF
+    )
+    if voice == NULL:
+        raise MemoryError()
+    return voice
+
+
 @cython.no_gc_clear  # __dealloc__ needs the worker, also when a cycle is collected
 cdef class CallFlows:
     """Both flows of one call. Made by `Worker.open`; freed when its worker let go of it."""
@@ -46,12 +65,15 @@ cdef class CallFlows:
         self, int side, host, int port, int rtcp_port, payload_types, int telephone_event=-1,
         int clock_hz=8000, bint may_send=True, bint may_receive=True, bint symmetric=False,
         payload_map=(), srtp_receive=(), srtp_send=None, str ufrag="",
+        coding=None,
     ):
         """Apply a description to one leg, between two packets. Raises ValueError.
 
         A key is (suite, key, salt, mki). `srtp_receive` and `srtp_send` go together; without
         them the leg is plain RTP. With `ufrag`, that of our ICE credentials, the leg is a WebRTC
-        one: `select` gives its address and `secure` its keys, and this changes neither.
+        one: `select` gives its address and `secure` its keys, and this changes neither. With
+        `coding` (codec, payload_type, clock_hz, telephone_event, comfort_noise, frames, fec),
+        which both legs have then, the call is transcoded.
         """
         cdef Settings s
         cdef int number, sent_on
@@ -80,7 +102,10 @@ cdef class CallFlows:
             if not 0 <= number < 128 or not 0 <= sent_on < 128:
                 raise ValueError(f"payload type {number} or {sent_on} is out of range")
             s.payload_map[number] = <uint8_t>sent_on
-        self.command(COMMAND_UPDATE, side, &s, srtp_receive, srtp_send)
+        if coding is not None:
+            s.clock_hz = coding[2]
+            s.telephone_event = coding[3]
+        self.command(COMMAND_UPDATE, side, &s, srtp_receive, srtp_send, coding)
 
     cdef int secured(self, Settings *s, str ufrag, bint keyed) except -1:
         cdef bytes name = ufrag.encode("ascii")
@@ -95,8 +120,9 @@ cdef class CallFlows:
         return 0
 
     cdef int command(
-        self, int kind, int side, const Settings *s, srtp_receive, srtp_send
+        self, int kind, int side, const Settings *s, srtp_receive, srtp_send, coding=None
     ) except -1:
+        cdef Voice *voice = NULL
         cdef SrtpKey *receive = NULL
         cdef SrtpKey *send = NULL
         if bool(srtp_receive) != (srtp_send is not None):
@@ -106,9 +132,13 @@ cdef class CallFlows:
         try:
             receive = srtp_keys(srtp_receive, False)
             send = srtp_keys(() if srtp_send is None else (srtp_send,), True)
-            self.worker.command(kind, self.call, side, 0, 0, s, receive, send)
+            if coding is not None:
+                voice = voice_of(coding)
+            self.worker.command(kind, self.call, side, 0, 0, s, receive, send, voice)
             receive = send = NULL
+            voice = NULL
         finally:
+            voice_free(voice)
             srtp_keys_free(receive)
             srtp_keys_free(send)
         return 0
@@ -202,6 +232,10 @@ cdef class CallFlows:
             "jitter_ms": leg.stats.jitter * 1000.0 / (leg.settings.clock_hz or 8000),
             "largest_gap_ms": leg.stats.largest_gap_ns / 1e6,
             "rtcp_packets": leg.rtcp_packets,
+            "frames_transcoded": leg.played.frames,
+            "frames_concealed": leg.played.concealed,
+            "frames_restored": leg.played.restored,
+            "packets_not_decodable": leg.played.broken,
             "rtcp_relayed": leg.rtcp_relayed,
             "drops": drops_of(leg.drops),
             "last_drop": DROP_NAMES[leg.last_drop] if leg.last_drop else None,

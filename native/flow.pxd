@@ -13,6 +13,7 @@ from packet cimport DROP_COUNT
 from srtp_leg cimport LegSrtp
 from stats cimport Stats
 from sys cimport relay_address
+from voice cimport Played, Voice
 
 cdef enum Component:
     RTP = 0
@@ -61,6 +62,8 @@ cdef struct Leg:
     Settings settings
     LegSrtp srtp
     LegIce ice
+    Voice *voice                # of a transcoded call, else NULL
+    Played played
     Reports reports
     uint8_t described
     uint8_t settled             # a packet has confirmed the source: no latching any more
@@ -106,3 +109,5 @@ cdef struct Call:
     int references              # Python's and the worker's
     Call *next
     Call *previous
+    Call *next_voice            # of the transcoded ones
+    uint8_t transcoded          # it is in that list

@@ -22,11 +22,12 @@ from reports cimport report_heard
 from ring cimport EVENT_DROPS, EVENT_FIRST_PACKET, event_plain
 from rules cimport Rules, inside_region, report_change, report_presses
 from source cimport rtcp_source, rtp_source, settle
-from srtp cimport srtcp_close, srtp_close
+from send cimport send_rtcp, send_rtp
 from srtp_leg cimport srtp_receive
 from stats cimport stats_feed
-from sys cimport relay_address, relay_same_address, relay_send, relay_store64
+from sys cimport relay_address, relay_same_address, relay_store64
 from tap cimport tap_push
+from transcode cimport transcode_packet
 
 cdef enum:
     FIRST_DYNAMIC = 96          # payload types below have one meaning (RFC 3551)
@@ -52,31 +53,6 @@ cdef inline Drop open_packet(
     elif leg.srtp.receive == NULL and drop == DROP_SRTP_MKI:
         return DROP_NONE  # plain since the last description: only what is in flight is SRTP
     return drop
-
-
-cdef inline Drop send_rtp(
-    Rules *rules, Leg *other, const uint8_t *data, int size, const RtpView *view, uint64_t now_ns
-) noexcept nogil:
-    cdef size_t octets
-    cdef Drop drop
-    if not other.described or other.remote[<int>RTP].length == 0:
-        return DROP_NO_DESTINATION
-    if not other.settings.may_receive:
-        return DROP_RECEIVER_ON_HOLD
-    if other.srtp.send != NULL:
-        drop = srtp_close(
-            other.srtp.send, data, <size_t>size, view.payload_at, view.ssrc, view.sequence,
-            now_ns, rules.closed, &octets,
-        )
-        if drop != DROP_NONE:
-            return drop
-        data = rules.closed
-        size = <int>octets
-    elif other.settings.secured:
-        return DROP_RECEIVER_NOT_SECURED
-    if relay_send(other.fd[<int>RTP], data, size, &other.remote[<int>RTP]) != size:
-        return DROP_SEND_FAILED
-    return DROP_NONE
 
 
 cdef inline Drop relay_rtp(
@@ -125,8 +101,11 @@ cdef inline Drop relay_rtp(
     if not leg.first_reported:
         leg.first_reported = 1
         event_plain(&rules.events, EVENT_FIRST_PACKET, call.number, side, 0, 0)
-    data[1] = <uint8_t>(view.marker << 7) | sent_on
-    drop = send_rtp(rules, &call.legs[1 - side], data, size, &view, now_ns)
+    if leg.voice != NULL:
+        drop = transcode_packet(rules, call, side, data, size, &view, now_ns)
+    else:
+        data[1] = <uint8_t>(view.marker << 7) | sent_on
+        drop = send_rtp(rules, &call.legs[1 - side], data, size, &view, now_ns)
     if is_event:
         report_presses(
             rules, call, side, presses,
@@ -140,7 +119,7 @@ cdef inline Drop relay_rtp(
     leg.relayed += 1
     leg.relayed_ns = now_ns
     rules.totals.relayed += 1
-    if call.recording and rules.tap != NULL:
+    if call.recording and rules.tap != NULL and leg.voice == NULL:
         # After the packet has left: recording never delays the call. Its payload type is the
         # static one if either side has one: the recorder knows no other.
         if sent_on >= FIRST_DYNAMIC:
@@ -150,27 +129,6 @@ cdef inline Drop relay_rtp(
             rules.totals.recorded += 1
         # Counted last: who reads this figure finds at least so many packets in the tap.
         relay_store64(&leg.relayed_on_tap, leg.relayed_on_tap + 1)
-    return DROP_NONE
-
-
-cdef inline Drop send_rtcp(
-    Rules *rules, Leg *other, const uint8_t *data, int size
-) noexcept nogil:
-    cdef int out = RTP if other.settings.mux else RTCP
-    cdef size_t octets
-    cdef Drop drop
-    if not other.described or other.remote[<int>RTCP].length == 0:
-        return DROP_NO_DESTINATION
-    if other.srtp.send != NULL:
-        drop = srtcp_close(other.srtp.send, data, <size_t>size, rules.closed, &octets)
-        if drop != DROP_NONE:
-            return drop
-        data = rules.closed
-        size = <int>octets
-    elif other.settings.secured:
-        return DROP_RECEIVER_NOT_SECURED
-    if relay_send(other.fd[out], data, size, &other.remote[<int>RTCP]) != size:
-        return DROP_SEND_FAILED
     return DROP_NONE
 
 
@@ -201,6 +159,8 @@ cdef inline Drop relay_rtcp(
         leg.rtcp_latched = 1
     leg.rtcp_packets += 1
     report_heard(&leg.reports, data, size, now_ns)
+    if leg.voice != NULL:
+        return DROP_NONE  # the streams that it is about end here: the reports are ours
     drop = send_rtcp(rules, &call.legs[1 - side], data, size)
     if drop != DROP_NONE:
         return drop

@@ -1,18 +1,20 @@
-# RTCP of our own (RFC 3550 section 6) towards a leg whose partner sends none: how the leg's
+# RTCP of our own (RFC 3550 section 6) towards a leg of a transcoded call, or a WebRTC leg whose
+# partner sends none: how the leg's
 # stream arrives, and what the stream that it is sent consists of.
 #
 # A browser gets its round-trip time and its losses from these. Reports of the partner pass as
 # they are, and while they come we say nothing.
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from flow cimport CNAME_OCTETS, RTP, Call, Leg, Reports
 from packet cimport DROP_NONE, read16, read32, write16, write32
 from rules cimport Rules
-from srtp cimport srtcp_close
+from send cimport send_rtcp
 from stats cimport Stats, stats_stream_expected
-from sys cimport relay_now_ntp, relay_send
+from sys cimport relay_now_ntp
+from voice cimport Voice
 
 cdef enum:
     RTCP_SR = 200
@@ -66,6 +68,18 @@ cdef inline void sent_as_it_came(
     out.octets = <uint32_t>(source.stats.octets - r.octets_before)
     r.packets_reported = source.relayed
     r.octets_reported = source.stats.octets
+
+
+cdef inline void sent_by_us(Reports *r, const Voice *v, uint64_t now_ns, Sent *out) noexcept nogil:
+    # The stream of a transcoded call.
+    out.ssrc = v.sent.ssrc
+    out.active = v.sent.packets != r.packets_reported
+    out.timestamp = v.sent.timestamp + <uint32_t>(
+        <int64_t>(now_ns - v.sent.timestamp_ns) // 1000 * v.coding.clock_hz // 1000000
+    )
+    out.packets = <uint32_t>v.sent.packets
+    out.octets = <uint32_t>v.sent.octets
+    r.packets_reported = v.sent.packets
 
 
 cdef inline size_t write_block(
@@ -141,7 +155,7 @@ cdef inline size_t write_report(
 cdef inline bint report_due(Leg *leg, uint64_t interval_ns, uint64_t now_ns) noexcept nogil:
     # Only a leg with a path and keys, whose partner has been silent for an interval.
     cdef Reports *r = &leg.reports
-    if leg.srtp.send == NULL or leg.remote[<int>RTP].length == 0:
+    if (leg.settings.secured and leg.srtp.send == NULL) or leg.remote[<int>RTP].length == 0:
         r.due_ns = 0
         return False
     if r.due_ns == 0:
@@ -154,17 +168,19 @@ cdef inline bint report_due(Leg *leg, uint64_t interval_ns, uint64_t now_ns) noe
 cdef inline void report_send(
     Rules *rules, Call *call, uint8_t side, uint64_t now_ns
 ) noexcept nogil:
-    # To one WebRTC leg.
+    # To one WebRTC leg, or one of a transcoded call.
     cdef Leg *leg = &call.legs[side]
     cdef Sent sent
     cdef size_t octets
     if not report_due(leg, rules.report_ns, now_ns):
         return
     leg.reports.due_ns = now_ns + rules.report_ns
-    sent_as_it_came(&leg.reports, &call.legs[1 - side], now_ns, &sent)
+    if leg.voice != NULL:
+        sent_by_us(&leg.reports, leg.voice, now_ns, &sent)
+    else:
+        sent_as_it_came(&leg.reports, &call.legs[1 - side], now_ns, &sent)
     octets = write_report(
         &leg.reports, &leg.stats, &sent, call.cname, call.ssrc, now_ns, rules.opened
     )
-    if srtcp_close(leg.srtp.send, rules.opened, octets, rules.closed, &octets) == DROP_NONE:
-        relay_send(leg.fd[<int>RTP], rules.closed, <int>octets, &leg.remote[<int>RTP])
+    if send_rtcp(rules, leg, rules.opened, <int>octets) == DROP_NONE:
         rules.totals.reports += 1

@@ -9,6 +9,7 @@ from sys cimport (
     eventfd_write, relay_address, relay_load64, relay_load_pointer, relay_replace, relay_store64,
     relay_take,
 )
+from voice cimport Voice
 
 cdef enum:
     EVENT_PLACES = 8192         # a power of two
@@ -33,6 +34,7 @@ cdef struct Command:            # allocated by Python, freed by the worker
     Settings settings
     SrtpKey *receive            # lists; the worker takes them over
     SrtpKey *send
+    Voice *voice
 
 
 cdef inline bint commands_push(void **head, Command *command) noexcept nogil:

@@ -44,6 +44,7 @@ cdef struct Rules:              # the same for all calls of a worker
     Totals totals
     uint8_t opened[MAX_DATAGRAM_OCTETS]     # what an SRTP packet held
     uint8_t closed[CLOSED_OCTETS]           # the SRTP packet that leaves
+    uint8_t built[MAX_DATAGRAM_OCTETS]      # a packet of our own
 
 
 cdef inline bint inside_region(const Rules *rules, const relay_address *source) noexcept nogil:

@@ -10,6 +10,7 @@ from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
 from forward cimport relay_datagram
 from ice cimport ice_rename
+from jitter cimport FRAME_MS
 from srtp_keys cimport SrtpKey, srtp_keys_free
 from srtp_leg cimport srtp_clear, srtp_exchange, srtp_wipe
 from reports cimport report_send
@@ -23,6 +24,8 @@ from sys cimport (
     relay_load_int, relay_load_pointer, relay_now_ns, relay_receive, relay_same_address,
     relay_sleep_until, relay_store64, relay_store_int, relay_thread_name, relay_watch,
 )
+from transcode cimport transcode
+from voice cimport Voice, voice_free, voice_same
 
 cdef enum:
     BATCH = 512
@@ -56,6 +59,8 @@ cdef struct Worker:
     Port *held                  # whose packet waits in `buffer` until the commands have run
     int held_octets
     relay_address held_source
+    Call *voices                # the transcoded calls
+    uint64_t voice_at_ns        # when something of them is due
     epoll_event events[BATCH]
     uint8_t buffer[BUFFER_OCTETS]
 
@@ -81,6 +86,34 @@ cdef inline void call_open(Worker *w, Call *call) noexcept nogil:
             w.watch_failed += 1  # fs.epoll.max_user_watches
 
 
+cdef inline void voices_leave(Worker *w, Call *call) noexcept nogil:
+    cdef Call **head = &w.voices
+    if not call.transcoded:
+        return
+    while head[0] != call:
+        head = &head[0].next_voice
+    head[0] = call.next_voice
+    call.transcoded = 0
+
+
+cdef inline void leg_code(Worker *w, Call *call, Leg *leg, Voice *voice) noexcept nogil:
+    # Takes `voice` over; one that says the same goes on with what it knows. NULL: no transcoding.
+    cdef Voice *was = leg.voice
+    if was != NULL and voice != NULL and voice_same(&was.coding, &voice.coding):
+        voice_free(voice)
+        return
+    if voice != NULL:
+        voice.played = &leg.played
+    leg.voice = voice
+    voice_free(was)
+    if call.legs[0].voice == NULL and call.legs[1].voice == NULL:
+        voices_leave(w, call)
+    elif not call.transcoded:
+        call.transcoded = 1
+        call.next_voice = w.voices
+        w.voices = call
+
+
 cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
     cdef int i
     if call.next != NULL:
@@ -93,6 +126,7 @@ cdef inline void call_close(Worker *w, Call *call) noexcept nogil:
         relay_forget(w.poll, call.legs[i >> 1].fd[i & 1])
     for i in range(2):
         srtp_clear(&call.legs[i].srtp)
+        leg_code(w, call, &call.legs[i], NULL)
     if w.held != NULL and w.held.call == call:
         w.held = NULL
     w.call_count -= 1
@@ -174,6 +208,7 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
                 &command.call.legs[command.side], &command.settings, command.receive,
                 command.send, relay_now_ns(),
             )
+            leg_code(w, command.call, &command.call.legs[command.side], command.voice)
         elif command.kind == COMMAND_SELECT:
             leg_select(&command.call.legs[command.side], &command.settings.remote[<int>RTP])
         elif command.kind == COMMAND_SECURE:
@@ -212,7 +247,7 @@ cdef inline void scan(Worker *w, uint64_t now_ns) noexcept nogil:
                 report_presses(&w.rules, call, side, press, 1)
             if call.legs[side].srtp.replaced != NULL:
                 srtp_wipe(&call.legs[side].srtp, now_ns)
-            if call.legs[side].settings.secured:
+            if call.legs[side].settings.secured or call.legs[side].voice != NULL:
                 report_send(&w.rules, call, side, now_ns)
             if timed_out(&w.rules, call, side, now_ns):
                 call.legs[side].timeout_reported = 1
@@ -278,10 +313,26 @@ cdef inline void measure_rate(Worker *w, uint64_t now_ns) noexcept nogil:
     w.rate_packets = 0
 
 
+cdef inline void run_voices(Worker *w, uint64_t now_ns) noexcept nogil:
+    cdef Call *call = w.voices
+    cdef uint64_t next_ns
+    if call == NULL or now_ns < w.voice_at_ns:
+        return
+    w.voice_at_ns = now_ns + <uint64_t>FRAME_MS * 1000000
+    while call != NULL:
+        next_ns = transcode(&w.rules, call, now_ns)
+        if next_ns < w.voice_at_ns:
+            w.voice_at_ns = next_ns
+        call = call.next_voice
+
+
 cdef inline int wait_ms(Worker *w, uint64_t now_ns) noexcept nogil:
+    cdef uint64_t at_ns = w.scan_at_ns
     if w.calls == NULL:
         return -1
-    return <int>((w.scan_at_ns - now_ns) // 1000000) + 1
+    if w.voices != NULL and w.voice_at_ns < at_ns:
+        at_ns = w.voice_at_ns
+    return <int>((at_ns - now_ns) // 1000000) + 1 if at_ns > now_ns else 0
 
 
 cdef inline void worker_run(Worker *w) noexcept nogil:
@@ -299,6 +350,7 @@ cdef inline void worker_run(Worker *w) noexcept nogil:
         if now_ns >= w.scan_at_ns:
             scan(w, now_ns)
             w.scan_at_ns = now_ns + scan_ns
+        run_voices(w, now_ns)
         measure_rate(w, now_ns)
         w.wakeups += 1
         ready = poll_once(w, wait_ms(w, now_ns))

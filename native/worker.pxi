@@ -75,12 +75,14 @@ cdef class Worker:
     cdef int command(
         self, int kind, Call *call, int side=0, bint on=False, uint32_t tap=0,
         const Settings *settings=NULL, SrtpKey *receive=NULL, SrtpKey *send=NULL,
+        Voice *voice=NULL,
     ) except -1:
-        # Takes the keys over, unless it raises.
+        # Takes keys and voice over, unless it raises.
         cdef Command *c
         if not self.state.started:
             srtp_keys_free(receive)
             srtp_keys_free(send)
+            voice_free(voice)
             return 0
         c = <Command *>calloc(1, sizeof(Command))
         if c == NULL:
@@ -94,6 +96,7 @@ cdef class Worker:
             c.settings = settings[0]
         c.receive = receive
         c.send = send
+        c.voice = voice
         if commands_push(&self.state.commands, c):
             eventfd_write(self.state.wake, 1)
         return 0

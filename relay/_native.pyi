@@ -5,6 +5,7 @@ from typing import Any
 
 from typing_extensions import Buffer
 
+HAS_OPUS: bool
 DROP_NAMES: tuple[str, ...]
 
 class TapRing:
@@ -37,6 +38,7 @@ class CallFlows:
         srtp_receive: Sequence[tuple[str, bytes, bytes, bytes]] = (),
         srtp_send: tuple[str, bytes, bytes, bytes] | None = None,
         ufrag: str = "",
+        coding: tuple[str, int, int, int, int, int, bool] | None = None,
     ) -> None: ...
     def select(self, side: int, host: str | None, port: int) -> None: ...
     def secure(

@@ -63,7 +63,7 @@ class Engine:
         certificate = make_certificate(datetime.now(UTC))
         self.fingerprint = Fingerprint("sha-256", certificate.digest)
         self.webrtc = WebRtcLegs(certificate, on_event)
-        self.transcodes = False
+        self.transcodes: bool = _native.HAS_OPUS
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
         self._on_packet = on_packet

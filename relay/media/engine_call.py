@@ -10,10 +10,13 @@ from relay.errors import NotAcceptable
 from relay.media.silence import reason_for_silence
 from relay.media.webrtc import WebRtcLeg
 from relay.rtp.stats import mos
-from relay.sdp.description import IceDtls, SrtpKey, SrtpKeys
+from relay.sdp.description import Coding, IceDtls, SrtpKey, SrtpKeys
 
 if TYPE_CHECKING:
     from relay.media.engine import Engine
+
+FRAME_MS = 20  # what the transcoder works in
+MOST_FRAMES = 3  # in a packet of its own
 
 
 class EngineCall:
@@ -82,6 +85,7 @@ class EngineCall:
                 () if leg.srtp is None else tuple(map(_key, leg.srtp.receive)),
                 None if leg.srtp is None else _key(leg.srtp.send),
                 "" if leg.webrtc is None else leg.webrtc.local_ufrag,
+                None if leg.coding is None else _coding(leg.coding),
             )
         except ValueError as problem:
             raise NotAcceptable(f"media of the {side.name.lower()}: {problem}") from problem
@@ -163,6 +167,20 @@ class EngineCall:
             self._webrtc.clear()
             self._flows.close()
             self._engine.closed(self._number, self._worker, self._ports)
+
+
+def _coding(coding: Coding) -> tuple[str, int, int, int, int, int, bool]:
+    """As the engine has it: -1 for none, and frames of 20 ms in a packet of ours."""
+    event, noise = coding.telephone_event, coding.comfort_noise
+    return (
+        coding.codec,
+        coding.payload_type,
+        coding.clock_hz,
+        -1 if event is None else event,
+        -1 if noise is None else noise,
+        min(max(coding.ptime_ms // FRAME_MS, 1), MOST_FRAMES),
+        coding.fec,
+    )
 
 
 def _key(key: SrtpKey) -> tuple[str, bytes, bytes, bytes]:

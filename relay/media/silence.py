@@ -42,6 +42,7 @@ _SENTENCES = {
     "packets_waiting": "More ICE checks and DTLS arrive than can be dealt with.",
     "no_path_selected": "No ICE check of this client has selected a path.",
     "not_secured": "The keys of this client are not agreed yet (DTLS is not done).",
+    "too_late_to_transcode": "Its packets come too late to be transcoded in their order.",
 }
 
 
