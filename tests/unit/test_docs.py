@@ -75,6 +75,16 @@ def test_every_counter_is_described() -> None:
     assert found and {name for name in found if f"`{name}" not in told} == set()
 
 
+def test_every_reason_to_refuse_a_token_is_described() -> None:
+    told = (ROOT / "docs/clients.md").read_text("utf-8")
+    source = SOURCES[ROOT / "relay/call/tokens.py"] + SOURCES[ROOT / "relay/call/client_entry.py"]
+    reasons = set(re.findall(r'TokenRefused\(\s*"([a-z_]+)"|"token_([a-z_]+)"', source))
+    names = {first or second for first, second in reasons} | {"missing", "wrong", "stale"}
+    assert {"malformed", "expired", "other_client"} <= names
+    for page in (told, OPERATING):
+        assert {name for name in names if f"`token_{name}`" not in page} == set()
+
+
 def test_every_end_of_a_websocket_is_described() -> None:
     told = (ROOT / "docs/clients.md").read_text("utf-8")
     source = SOURCES[ROOT / "relay/signalling/websocket.py"]
