@@ -19,7 +19,7 @@ NUMBER = re.compile(r"\+[1-9][0-9]{1,14}")
 
 VerifyingKey = bytes | EllipticCurvePublicKey
 
-MOST_OCTETS = 8 << 20  # some 200,000 revoked tokens; they live for a day at most
+MOST_OCTETS = 2 << 20  # some 50,000 revoked tokens, which live for a day at most
 
 
 class TokenKey(Section):

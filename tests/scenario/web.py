@@ -85,9 +85,14 @@ class Region:
         self.now = when
 
     def settle(self) -> None:
-        for output in self.relay.drain():
-            assert not isinstance(output, LookUp)
-            self.pages[output.hop.link].received(output.data)
+        while outputs := self.relay.drain():
+            for output in outputs:
+                assert not isinstance(output, LookUp)
+                page = self.pages.get(output.hop.link)
+                if page is not None:
+                    page.received(output.data)
+                else:
+                    self.relay.not_sent(output, self.now)
         assert not self.bugs
 
     def of(self, identity: str = "alice", instance: str = "") -> list[str]:
