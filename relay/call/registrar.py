@@ -67,7 +67,7 @@ class Binding:
     def field(self, now: float) -> str:
         """As a Contact of the response."""
         gruu = f';pub-gruu="{self.gruu}"' if self.gruu else ""
-        return f"{self.text};expires={max(0, int(self.until - now))}{gruu}"
+        return f"{self.text or f'<{self.contact}>'};expires={max(0, int(self.until - now))}{gruu}"
 
 
 Devices = dict[Key, Binding]

@@ -216,6 +216,16 @@ def test_an_old_nonce_is_stale_and_a_new_one_is_answered() -> None:
     assert page.send(page.request("REGISTER", f"sip:{AOR}", fields)).status == 200
 
 
+def test_a_nonce_comes_before_the_token() -> None:
+    """Who was not asked on this connection does not learn what is wrong with a token."""
+    region = Region()
+    page, thief = region.page(token()[:-8] + "AAAAAAAA", digest=True), region.page()
+    answer, _ = challenged(page)
+    refused = thief.send(thief.request("REGISTER", f"sip:{AOR}", [answer]))
+    assert refused.status == 401 and not warning(refused)
+    assert region.counters["token_stale"] == 1 and region.counters["token_tampered"] == 0
+
+
 def test_a_connection_is_of_one_identity() -> None:
     """Who takes over a connection would take over what is sent on it."""
     region = Region()
@@ -281,6 +291,7 @@ def test_what_comes_over_a_websocket_is_never_a_trunks() -> None:
     page = region.page()
     page.hop = page.hop._replace(host=PBX)
     assert page.ask("INVITE", f"sip:+35315550199@{AOR}", []).status == 407
+    assert region.calls.identify(page.hop) is None
     assert not region.calls.active
 
 

@@ -12,6 +12,7 @@ from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.sip.fields import Headers
 from relay.sip.message import Request, Response
+from relay.sip.transaction import Hop
 from tests.scenario.web import AOR, HOST, Page, Region
 from tests.scenario.world import CLIENT_NUMBER, Device, World
 from tests.unit.token_samples import SECRET, WALL, token
@@ -560,11 +561,15 @@ def test_a_secret_or_a_token_is_never_told() -> None:
 # --- and calls
 
 
-def talking(world: World) -> Device:
-    """Alice, called by a trunk, and no connection of hers is believed any more."""
+def check(world: World) -> TokenCheck:
     account, keys = world.router.account, {("app", "k1"): SECRET.encode()}
     tokens = Tokens("ie1", [account], keys, lambda: datetime.fromtimestamp(WALL, UTC))
-    world.calls.token_check = TokenCheck(tokens, "ie1", b"secret")
+    return TokenCheck(tokens, "ie1", b"secret")
+
+
+def talking(world: World) -> Device:
+    """Alice, called by a trunk, and no connection of hers is believed any more."""
+    world.calls.token_check = check(world)
     alice = world.device("alice")
     world.pbx.call(CLIENT_NUMBER)
     world.run_until(lambda: bool(alice.acks) and bool(world.pbx.dialog))
@@ -577,6 +582,52 @@ def back(world: World, alice: Device) -> None:
     world.calls.clients.lost(alice.connection)
 
 
+def register(device: Device) -> None:
+    """As a page does it, through the whole relay."""
+    fields = [
+        ("Max-Forwards", "70"),
+        ("From", f"<sip:alice@{AOR}>;tag=1"),
+        ("To", f"<sip:alice@{AOR}>"),
+        ("Call-ID", f"by-hand-{device.number}"),
+        ("CSeq", "1 REGISTER"),
+        ("Contact", f'{device.contact};+sip.instance="<{device.instance}>"'),
+        ("Authorization", f"Bearer {token()}"),
+    ]
+    device.send(Request("REGISTER", f"sip:{AOR}", Headers(fields)))
+    device.world.run_until(lambda: 200 in device.statuses("REGISTER"))
+
+
+def test_a_device_that_registers_while_it_is_called_rings_too() -> None:
+    world = World()
+    first = world.device("alice")
+    first.on_request = first.ring
+    world.pbx.call(CLIENT_NUMBER)
+    world.run_until(lambda: bool(first.got("INVITE")))
+    second = Device(world, "alice")
+    world.calls.token_check = check(world)
+    register(second)
+    world.run_until(lambda: bool(second.acks) and bool(world.pbx.dialog))
+    world.run(1.0)
+    assert first.cancelled and not world.bugs
+
+
+def test_nobody_answers_for_a_client_over_another_connection() -> None:
+    """Even with all that was in the INVITE."""
+    world = World()
+    alice = world.device("alice")
+    alice.on_request = alice.ring
+    world.pbx.call(CLIENT_NUMBER)
+    world.run_until(lambda: bool(alice.got("INVITE")))
+    (invite,) = alice.got("INVITE")
+    forged = invite.response(200, to_tag="thief")
+    forged.headers.add("Contact", alice.contact)
+    thief = Hop("wss", "192.0.2.50", 50000, 99)
+    world.relay.receive(forged, thief, world.now)
+    world.run(1.0)
+    assert world.pbx.statuses() == [180]
+    assert world.relay.counters["stray_responses"] == 1
+
+
 def test_a_call_goes_on_where_its_device_registers() -> None:
     world = World()
     alice = talking(world)
@@ -585,23 +636,7 @@ def test_a_call_goes_on_where_its_device_registers() -> None:
     world.run(20.0)
     world.pbx.in_dialog("INFO", b"Signal=5\r\n")  # waits
     back(world, alice)
-    register = Request(
-        "REGISTER",
-        f"sip:{AOR}",
-        Headers(
-            [
-                ("Max-Forwards", "70"),
-                ("From", f"<sip:alice@{AOR}>;tag=1"),
-                ("To", f"<sip:alice@{AOR}>"),
-                ("Call-ID", "register"),
-                ("CSeq", "1 REGISTER"),
-                ("Contact", f'{alice.contact};+sip.instance="<{alice.instance}>"'),
-                ("Authorization", f"Bearer {token()}"),
-            ]
-        ),
-    )
-    alice.send(register)
-    world.run_until(lambda: 200 in alice.statuses("REGISTER"))
+    register(alice)
     world.run_until(lambda: 200 in world.pbx.statuses("INFO"))
     assert world.calls.clients.of(lost) is None
     world.run(40.0)
