@@ -145,6 +145,11 @@ def notes(config: Config) -> list[str]:
             "http.listen is plain HTTP that other machines can reach: put a proxy with HTTPS "
             "before it, without which no browser gives the page its microphone"
         )
+    found += [
+        f"{listen} is plain: access tokens can be read on their way unless TLS ends before it"
+        for listen in config.sip.listen
+        if listen.transport == "ws" and not ipaddress.ip_address(listen.host).is_loopback
+    ]
     if config.account and not config.sip.websocket.origins:
         found.append("sip.websocket.origins is empty: no browser's page may connect, only apps")
     if config.media.calls_that_fit < config.concurrent_calls:

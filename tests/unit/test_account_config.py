@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from relay.config import Config, read
+from relay.config import Config, notes, read
 from relay.errors import ConfigError
 from tests.unit.token_samples import PRIVATE, PUBLIC, PUBLIC_PEM, SECRET
 
@@ -168,3 +168,12 @@ def test_where_its_calls_go() -> None:
     assert any("'pbx' is a trunk: only accounts have clients" in each for each in mistakes(wrong))
     lost = text(f'name = "app"\n{KEY}', route.replace('"pbx"', '"pbbx"'))
     assert any("no trunk or account 'pbbx': did you mean 'pbx'?" in each for each in mistakes(lost))
+
+
+def test_a_plain_listener_beyond_this_machine_is_noted() -> None:
+    written = text(f'name = "app"\n{KEY}')
+    plain = written.replace("127.0.0.", "192.0.2.").replace("127.0.0.0/8", "192.0.2.0/24")
+    plain = plain.replace("192.0.2.0/8", "192.0.2.0/24").replace('"udp:192.0.2.1",', "")
+    told = [note for note in notes(read(plain, "region.toml")) if "access tokens" in note]
+    assert len(told) == 1 and told[0].startswith("ws:192.0.2.1:5070 is plain")
+    assert not any("access tokens" in note for note in notes(read(written, "region.toml")))
