@@ -183,9 +183,19 @@ class Engine:
             packets = worker.packets(_PACKETS)
             for number, side, data, origin in packets:
                 if (call := self._calls.get(number)) is not None:
-                    self._on_packet(call, _SIDES[side], data, origin)
+                    self._hand_up(call, _SIDES[side], data, origin)
             if len(packets) == _PACKETS and self._wake >= 0:
                 os.eventfd_write(self._wake, 1)  # the rest when the loop comes round again
+
+    def _hand_up(self, call: EngineCall, side: Side, data: bytes, source: tuple[str, int]) -> None:
+        """A bug with one leg's packet must not lose the others'."""
+        try:
+            self._on_packet(call, side, data, source)
+        except Exception as bug:
+            if self._loop is None:
+                raise
+            context = {"message": "STUN or DTLS of a WebRTC leg", "exception": bug}
+            self._loop.call_exception_handler(context)
 
     def counters(self) -> Mapping[str, int]:
         """Totals since the start, added over the workers, and the state of the port pool."""

@@ -312,21 +312,18 @@ def test_audio_is_not_stuck_behind_a_flood_at_its_own_port(data: bytes) -> None:
 def test_commands_come_before_the_packets_after_them_in_a_flood_too() -> None:
     with rig(LOOPBACK) as r:
         browser = secured_caller(r)
+        r.callee.rtp.settimeout(0.5)
         with flood(r, check("x")):
             for _ in range(300):
                 r.call.secure(Side.CALLER, None)
                 r.call.secure(Side.CALLER, browser.keys())
                 browser.send(r.at_caller)
-                before = dropped(r)
-                until(lambda least=before: dropped(r) > least)
+                with contextlib.suppress(TimeoutError):  # the kernel's queue was full
+                    r.callee.rtp.recv(4096)
             r.call.close()
         figures = r.call.figures(Side.CALLER)
         assert figures.relayed > 200
         assert set(figures.drops) == {"stun_unknown_user"}
-
-
-def dropped(r: Rig) -> int:
-    return sum(r.call.figures(Side.CALLER).drops.values())
 
 
 def test_packets_of_a_closed_call_are_nobodys() -> None:
@@ -368,3 +365,27 @@ def test_packets_reach_the_loop_a_few_at_a_time() -> None:
         asyncio.run(scenario(r))
         assert seen == [("call-1", Side.CALLER, check(), at(r.caller))] * 40
         assert lots[:5] == [8] * 5
+
+
+def test_a_bug_with_one_packet_does_not_lose_the_others() -> None:
+    seen: list[bytes] = []
+    bugs: list[object] = []
+
+    def take(call: EngineCall, side: Side, data: bytes, source: tuple[str, int]) -> None:
+        seen.append(data)
+        if len(seen) == 1:
+            raise RuntimeError("a bug")
+
+    async def scenario(r: Rig) -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: bugs.append(str(context["exception"])))
+        r.engine.start(loop)
+        r.engine.drain()
+        loop.remove_reader(r.engine._wake)
+        r.engine._loop = None
+
+    with rig(LOOPBACK, on_packet=take) as r:
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 3)
+        asyncio.run(scenario(r))
+        assert (seen, bugs) == ([check()] * 3, ["a bug"])
