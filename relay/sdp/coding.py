@@ -50,8 +50,12 @@ class Match(NamedTuple):
 
 
 def extended(stream: Stream, known: Codecs) -> Stream:
-    """An offered stream with what a transcoder can add; `known` are the numbers that the leg
-    which is offered it has used, so that none changes its meaning."""
+    """An offered stream with what a transcoder can add; `known` are the codecs of the leg that
+    is offered it, as it listed them last.
+
+    No number changes its meaning. Ours come first for a leg that has none of the offerer's:
+    browsers send what an offer prefers, whatever they answer.
+    """
     section = stream.section
     added = list(_added(section, known))
     if not added:
@@ -61,8 +65,11 @@ def extended(stream: Stream, known: Codecs) -> Stream:
         lines.append(f"a=rtpmap:{number} {encoding}")
         if parameters:
             lines.append(f"a=fmtp:{number} {parameters}")
-    formats = (*section.formats, *(str(number) for number, _, _ in added))
-    return edited(stream, formats, lines)
+    ours = tuple(str(number) for number, _, _ in added)
+    voices = {codec for codec in section.codecs().values() if codec[0] not in NOT_VOICE}
+    if known and voices.isdisjoint(known.values()):
+        return edited(stream, (*ours, *section.formats), lines)
+    return edited(stream, (*section.formats, *ours), lines)
 
 
 def match(offered: Stream, answer: Stream, transcoding: Transcoding) -> Match:
