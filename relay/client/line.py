@@ -189,8 +189,8 @@ class Line:
 
     async def _keep_registered(self, moved: bool) -> None:
         try:
-            await self.registration.register()
-        except Refused as error:
+            await self._register()
+        except (Refused, BadToken) as error:
             self._registering_failed(error)
             return
         self.lost_at = None
@@ -209,8 +209,8 @@ class Line:
         """Register again until it succeeds or is refused for good."""
         while True:
             try:
-                await self.registration.register()
-            except TokenRefused as error:
+                await self._register()
+            except (TokenRefused, BadToken) as error:
                 self._fail(error)
                 return
             except Refused:
@@ -219,14 +219,24 @@ class Line:
             self._registered()
             return
 
+    async def _register(self) -> None:
+        """Register, with a new token where the old one is no good any more."""
+        try:
+            await self.registration.register()
+        except TokenRefused:
+            if self._source is None:
+                raise
+            self._use(await self._source())
+            await self.registration.register()
+
     def _registered(self) -> None:
         expires_s, gruu = self.registration.expires_s, self.registration.gruu
         self.events.publish(Registered(expires_s, gruu))
 
-    def _registering_failed(self, error: Refused) -> None:
+    def _registering_failed(self, error: ClientError) -> None:
         if not self._first.done():
             self._first.set_exception(error)
-        elif isinstance(error, TokenRefused):
+        elif isinstance(error, TokenRefused | BadToken):
             self._fail(error)
         else:
             self.connection.drop()  # and try again over another one
@@ -240,13 +250,16 @@ class Line:
 
     async def refresh(self, token: str) -> None:
         """Use another token from now on. Raises BadToken, TokenRefused, Refused."""
+        self._use(token)
+        if self.connected:
+            await self.registration.register()
+            self._registered()
+
+    def _use(self, token: str) -> None:
         renewed = claims(token)
         if (renewed.account, renewed.identity) != (self.claims.account, self.claims.identity):
             raise BadToken("the token is for another identity")
         self._token, self.claims = token, renewed
-        if self.connected:
-            await self.registration.register()
-            self._registered()
 
     async def _refresh_in_time(self) -> None:
         while True:

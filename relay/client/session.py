@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable
 from enum import Enum
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 BYE_TIMEOUT_S = 5.0
 GLARE_TRIES = 4
+FIND_PATH_S = (1.0, 2.0, 4.0, 8.0)  # then every 8 s
 TIMERS = Timers()
 SDP = "application/sdp"
 
@@ -78,6 +80,7 @@ class Session:
         self._acknowledged: asyncio.Future[None] | None = None
         self._offering = asyncio.Lock()
         self._closing: asyncio.Task[None] | None = None
+        self._finding: asyncio.Task[None] | None = None  # another path
 
     # --- waiting --------------------------------------------------------------------------
 
@@ -146,8 +149,8 @@ class Session:
 
     def reconnected(self, moved: bool) -> None:
         """The line is back; from another address, or without a path, the audio needs one."""
-        if self.state is State.ANSWERED and (moved or not self.media.path_stands):
-            self._line.spawn(self._try_restart())
+        if moved or not self.media.path_stands:
+            self._find_path()
 
     def on_key(self, key: str, duration_ms: int) -> None:
         self.events.publish(KeyPressed(key, duration_ms))
@@ -155,13 +158,22 @@ class Session:
     def on_path_lost(self) -> None:
         if self.state is State.ANSWERED:
             self.events.publish(PathLost())
-            self._line.spawn(self._try_restart())
+            self._find_path()
 
-    async def _try_restart(self) -> None:
-        try:
-            await self.restart_ice()
-        except ClientError:
-            pass  # the line's return tries again; the relay ends a call that stays silent
+    def _find_path(self) -> None:
+        running = self._finding is not None and not self._finding.done()
+        if self.state is State.ANSWERED and not running:
+            self._finding = self._line.spawn(self._restart_until_it_stands())
+
+    async def _restart_until_it_stands(self) -> None:
+        for wait_s in itertools.chain(FIND_PATH_S, itertools.repeat(FIND_PATH_S[-1])):
+            try:
+                await self.restart_ice()
+                return
+            except CallEnded:
+                return
+            except ClientError:
+                await asyncio.sleep(wait_s)
 
     # --- a call of ours -------------------------------------------------------------------
 

@@ -178,7 +178,7 @@ def _run(plan: Plan, limits: Limits, as_json: bool) -> int:
     try:
         report = probe(plan)
     except ImportError as error:
-        extra = "client" if isinstance(plan.caller, WebRtc) else "probe"
+        extra = "probe" if error.name in ("pjsua2", "numpy") else "client"
         Console(stderr=True, soft_wrap=True).print(
             f"The probe needs a package that is missing ({error.name}): "
             f"pip install 'regional-voice-relay\\[{extra}]'"
@@ -202,12 +202,14 @@ def _token(value: str | None, option: str) -> str:
     """The token itself, or that of a file."""
     if not value:
         raise typer.BadParameter(f"{option}: a voice client needs an access token")
-    if not value.startswith("@"):
-        return value
-    try:
-        return Path(value[1:]).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise typer.BadParameter(f"{option}: {error}") from None
+    if value.startswith("@"):
+        try:
+            value = Path(value[1:]).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise typer.BadParameter(f"{option}: {error}") from None
+    if value.count(".") != 2:
+        raise typer.BadParameter(f"{option}: that is no access token (`relay token` makes one)")
+    return value
 
 
 def _codec(name: str, sip: bool = False) -> str:

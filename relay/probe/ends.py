@@ -6,6 +6,7 @@ Each says the marks as soon as audio flows and listens for those of the other.
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import ssl
 import time
 from collections.abc import Callable
@@ -157,6 +158,8 @@ class SipEnd:
     def __init__(self, plan: Sip, marks: Path, recording: Path, name: str) -> None:
         from relay.probe.remote import Endpoint, Setup
 
+        if importlib.util.find_spec("pjsua2") is None:
+            raise ImportError("no pjsua2", name="pjsua2")
         self.said_at: float | None = None
         self._plan = plan
         self._recording = recording

@@ -25,6 +25,7 @@ from relay.client import (
     Held,
     KeyPressed,
     MediaFailed,
+    PathLost,
     PathRestored,
     Refused,
     Resumed,
@@ -282,6 +283,70 @@ def test_a_token_is_renewed_before_it_ends() -> None:
             assert used == [f"Bearer {each}" for each in given]
 
     asyncio.run(run())
+
+
+def test_a_token_that_was_revoked_is_replaced_by_a_new_one() -> None:
+    async def run() -> None:
+        good = [token("alice"), token("alice", 1800)]
+        given = iter(good)
+
+        async def source() -> str:
+            return next(given)
+
+        def refuse(request: Request) -> Response | None:
+            if request.headers.get("Authorization") != f"Bearer {good[0]}":
+                return None
+            response = request.response(401, None, "t")
+            response.headers.add("WWW-Authenticate", 'Bearer realm="t1", error="invalid_token"')
+            return response
+
+        async with switchboard() as board, Client(board.url, source) as alice:
+            board.refuse = refuse
+            alice.drop_connection()
+            last = await board.wait("REGISTER", 3)
+            assert last.headers.get("Authorization") == f"Bearer {good[1]}"
+
+    asyncio.run(run())
+
+
+def test_a_client_that_comes_back_from_elsewhere_moves_its_audio() -> None:
+    async def run() -> None:
+        async with switchboard() as board, two(board) as (alice, bob):
+            call, theirs = await talking(alice, bob)
+            events = call.events()
+            assert alice._line is not None
+            alice._line._local_host = "192.0.2.1"  # where it was before
+            alice.drop_connection()
+            await _await_event(events, PathRestored)
+            async with asyncio.timeout(5):
+                await anext(theirs.audio())
+
+    asyncio.run(run())
+
+
+def test_a_path_that_is_lost_is_made_anew() -> None:
+    async def run() -> None:
+        async with switchboard() as board, two(board) as (alice, bob):
+            call, theirs = await talking(alice, bob)
+            events = call.events()
+            standing = call._media._path._standing
+            assert standing is not None
+            await standing.close()  # as aioice does when consent has run out
+            await _await_event(events, PathLost)
+            await _await_event(events, PathRestored)
+            async with asyncio.timeout(5):
+                await anext(theirs.audio())
+                await anext(call.audio())
+
+    asyncio.run(run())
+
+
+async def _await_event(events: AsyncIterator[object], kind: type) -> None:
+    async with asyncio.timeout(10):
+        async for event in events:
+            if isinstance(event, kind):
+                return
+    raise AssertionError(f"the call ended without {kind.__name__}")
 
 
 def test_without_a_source_the_end_of_the_token_is_told_first() -> None:

@@ -105,9 +105,9 @@ def test_delay_and_loss_make_the_score_worse() -> None:
     ("arguments", "caller", "callee"),
     [
         (
-            ("bob", "--webrtc", "wss://ie1:8443", "--token", "t", "--callee-token", "u"),
-            WebRtc("wss://ie1:8443", "t"),
-            WebRtc("wss://ie1:8443", "u"),
+            ("bob", "--webrtc", "wss://ie1:8443", "--token", "a.b.c", "--callee-token", "d.e.f"),
+            WebRtc("wss://ie1:8443", "a.b.c"),
+            WebRtc("wss://ie1:8443", "d.e.f"),
         ),
         (
             ("+1", "--sip", "[::1]:5060", "--bind", "127.0.0.2:5080", "--codec", "pcma"),
@@ -115,8 +115,8 @@ def test_delay_and_loss_make_the_score_worse() -> None:
             None,
         ),
         (
-            ("+1", "--webrtc", "wss://ie1", "--token", "t", "--callee-sip", "127.0.0.3:5070"),
-            WebRtc("wss://ie1", "t"),
+            ("+1", "--webrtc", "wss://ie1", "--token", "a.b.c", "--callee-sip", "127.0.0.3:5070"),
+            WebRtc("wss://ie1", "a.b.c"),
             Sip("127.0.0.3", 5070, user="+1", media_port=4200),
         ),
     ],
@@ -133,13 +133,14 @@ def test_what_is_asked_for(
     [
         ("bob",),
         ("bob", "--webrtc", "wss://ie1"),
-        ("bob", "--webrtc", "https://ie1", "--token", "t"),
+        ("bob", "--webrtc", "https://ie1", "--token", "a.b.c"),
         ("bob", "--webrtc", "wss://ie1", "--token", "@/nowhere"),
-        ("bob", "--webrtc", "wss://ie1", "--token", "t", "--codec", "GSM"),
+        ("bob", "--webrtc", "wss://ie1", "--token", "alice"),
+        ("bob", "--webrtc", "wss://ie1", "--token", "a.b.c", "--codec", "GSM"),
         ("bob", "--sip", "127.0.0.1:5060"),
         ("bob", "--sip", "127.0.0.1", "--bind", "127.0.0.2:5080"),
         ("bob", "--sip", "1:1", "--bind", "2:2", "--codec", "OPUS"),
-        ("bob", "--sip", "1:1", "--bind", "2:2", "--callee-token", "t"),
+        ("bob", "--sip", "1:1", "--bind", "2:2", "--callee-token", "a.b.c"),
         (
             "bob",
             "--webrtc",
