@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -383,31 +380,3 @@ async def seen(call: Call) -> list[Any]:
             found.append(await asyncio.wait_for(anext(events), 0.1))
     except TimeoutError:
         return found
-
-
-# --- the probe ------------------------------------------------------------------------------
-
-
-def test_a_probe_from_a_client_to_a_trunk_and_one_between_clients(tmp_path: Path) -> None:
-    with voice_region(tmp_path) as r:
-
-        def probe(*arguments: str) -> dict[str, Any]:
-            ends = ("--webrtc", r.url, "--ca", str(r.authority.file), "--token", token("alice"))
-            done = subprocess.run(
-                [sys.executable, "-m", "relay", "probe", *arguments, *ends, "--json"],
-                capture_output=True,
-                text=True,
-                timeout=60,
-            )
-            assert done.returncode in (0, 1), done.stderr
-            found = json.loads(done.stdout)
-            assert found["ok"], found["findings"]
-            return found
-
-        between = probe("bob", "--callee-token", token("bob"), "--seconds", "3")
-        to_trunk = probe(OUTSIDE, "--callee-sip", str(r.region.carrier), "--seconds", "3")
-    for found in (between, to_trunk):
-        for direction in found["directions"]:
-            assert direction["packets"] > 100
-            assert direction["marks"] >= 2
-    assert all(each["delay_ms"] < 100 for each in between["directions"])
