@@ -38,12 +38,12 @@ from relay.client.events import (
     Registered,
     Resumed,
     Ringing,
+    State,
     TokenExpiring,
 )
 from relay.client.figures import Figures
 from relay.client.playout import Playback
 from relay.client.recording import Recording, Sound
-from relay.client.session import State
 
 __all__ = [
     "Answered",

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from relay.client.description import Codec
 from relay.client.errors import CallEnded
-from relay.client.events import CallEvent, Ended
+from relay.client.events import CallEvent, Ended, State
 from relay.client.figures import Figures
 from relay.client.playout import Playback
 from relay.client.recording import RATE_HZ, Recording, Sound
-from relay.client.session import Session, State
+from relay.client.session import Session
 from relay.sip.uri import SipUri
 
 MOST_SOUNDS = 500  # pieces that wait for a program that listens: 10 s
@@ -59,12 +59,12 @@ class Call:
     @property
     def on_hold(self) -> bool:
         """Whether we have put the other side on hold."""
-        return self._session.on_hold
+        return self._session.midcall.on_hold
 
     @property
     def held_by_peer(self) -> bool:
         """Whether the other side has put us on hold."""
-        return self._session.held_by_peer
+        return self._session.midcall.held_by_peer
 
     @property
     def codec(self) -> Codec | None:
@@ -167,7 +167,7 @@ class Call:
         keypad = self._media.keypad
         if keypad is None:
             for key in keys:
-                await self._session.press(key, duration_ms)
+                await self._session.midcall.press(key, duration_ms)
             return
         try:
             await keypad.press(keys, duration_ms)
@@ -180,11 +180,11 @@ class Call:
 
     async def hold(self) -> None:
         """Put the other side on hold. Raises Refused, CallEnded."""
-        await self._session.hold(True)
+        await self._session.midcall.hold(True)
 
     async def resume(self) -> None:
         """Take the other side off hold. Raises Refused, CallEnded."""
-        await self._session.hold(False)
+        await self._session.midcall.hold(False)
 
     async def restart_ice(self) -> None:
         """Make the audio's path anew (ICE restart), as after a change of network.
@@ -192,7 +192,7 @@ class Call:
         A client does this by itself when its connection comes back from another address, and
         when the path is lost. Raises Refused, MediaFailed, CallEnded.
         """
-        await self._session.restart_ice()
+        await self._session.midcall.restart_ice()
 
     async def figures(self) -> Figures:
         """How well the other side is heard, so far."""

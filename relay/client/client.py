@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from relay.client.call import Call
 from relay.client.description import Codec
 from relay.client.errors import ConnectionFailed
-from relay.client.events import ClientEvent, IncomingCall
+from relay.client.events import ClientEvent, IncomingCall, State
 from relay.client.feed import Feed
 from relay.client.line import MOST_CALLS, Line
-from relay.client.session import Session, State
+from relay.client.session import Session
 from relay.client.token import TokenSource
 
 RECONNECT_S = 30.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -106,3 +107,12 @@ class Ended:
 
 
 CallEvent = Ringing | Answered | KeyPressed | Held | Resumed | PathLost | PathRestored | Ended
+
+
+class State(Enum):
+    """Where a call is; it only ever goes down this list."""
+
+    CALLING = "calling"
+    RINGING = "ringing"
+    ANSWERED = "answered"
+    ENDED = "ended"

@@ -292,7 +292,7 @@ class Line:
     def on_request(self, tx: Transaction, request: Request) -> None:
         session = self._session_of(request)
         if session is not None:
-            session.requested(tx, request)
+            session.midcall.requested(tx, request)
         elif request.to.tag is not None:
             self.agent.respond(tx, request.response(481))
         elif request.method == "INVITE":
@@ -304,7 +304,7 @@ class Line:
     def on_ack(self, request: Request) -> None:
         session = self._session_of(request)
         if session is not None:
-            session.acked(request)
+            session.midcall.acked(request)
 
     def on_cancel(self, tx: Transaction) -> None:
         session = self.sessions.get(tx.request.call_id)
