@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ from websockets.typing import Origin, Subprotocol
 from relay.probe.certificates import Authority
 from relay.sip.message import Response
 from relay.sip.parser import parse
-from tests.interop.region import DEADLINE_S, Region, free_port, parties, region
+from tests.interop.region import DEADLINE_S, Party, Region, free_port, need, parties, region
 
 SIP = Subprotocol("sip")
 PAGE = "https://app.example.com"
@@ -63,3 +66,94 @@ def test_a_page_speaks_sip_until_the_node_ends(tmp_path: Path, transport: str) -
     with region(tmp_path, everyone=everyone, sip=sip, listen=listen) as node:
         asyncio.run(speak(node))
         assert node.process.find("stopped")[0]["sip"]["ws_refused_origin"] == 1
+
+
+NGINX = """
+daemon off; pid {tmp}/pid; error_log {tmp}/error.log;
+events {{}}
+http {{
+    access_log off;
+    server {{
+        listen {proxy} ssl; ssl_certificate {pem}; ssl_certificate_key {pem};
+        location /voice {{
+            proxy_pass http://{relay};
+            proxy_bind {proxy.host};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection "upgrade";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_read_timeout 120s;
+        }}
+    }}
+}}
+"""
+HAPROXY = """
+frontend voice
+    bind {proxy} ssl crt {pem} alpn http/1.1
+    mode http
+    option forwardfor
+    timeout client 120s
+    default_backend relay
+backend relay
+    mode http
+    timeout connect 5s
+    timeout server 120s
+    timeout tunnel 120s
+    source {proxy.host}
+    server relay1 {relay}
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "text"), [(("nginx", "-c"), NGINX), (("haproxy", "-f"), HAPROXY)]
+)
+def test_a_tls_proxy_in_front_names_its_clients(
+    tmp_path: Path, command: tuple[str, str], text: str
+) -> None:
+    """The configurations of docs/clients.md."""
+    need(command[0])
+    authority = Authority(tmp_path / "tls")
+    everyone = parties()
+    relay = Party(everyone[0].host, free_port(everyone[0].host))
+    proxy, client = everyone[3], "127.9.9.9"
+    pair = authority.issue("proxy", proxy.host)
+    pem, file = tmp_path / "proxy.pem", tmp_path / "proxy.conf"
+    pem.write_text(pair.certificate.read_text() + pair.key.read_text())
+    file.write_text(text.format(tmp=tmp_path, pem=pem, proxy=proxy, relay=relay))
+    trust = ssl.create_default_context(cafile=str(authority.file))
+
+    async def speak() -> None:
+        uri = f"wss://{proxy}/voice"
+        origin = Origin(PAGE)
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            connect(
+                uri, ssl=trust, origin=origin, subprotocols=[SIP], local_addr=(client, 0)
+            ) as page,
+        ):
+            await page.send(OPTIONS)
+            answer = parse(str(await page.recv()).encode())
+            assert isinstance(answer, Response)
+            assert ("received", client) in answer.via.params
+
+    sip = {"websocket": {"origins": [PAGE], "proxies": [f"{proxy.host}/32"]}}
+    with (
+        region(tmp_path, everyone=everyone, sip=sip, listen=(f"ws:{relay}",)),
+        subprocess.Popen([*command, str(file)]) as running,
+    ):
+        try:
+            until_it_listens(proxy)
+            asyncio.run(speak())
+        finally:
+            running.terminate()
+
+
+def until_it_listens(party: Party) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        try:
+            socket.create_connection((party.host, party.port), 1.0).close()
+            return
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
