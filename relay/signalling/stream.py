@@ -33,7 +33,7 @@ CONNECT_S = 4.0
 
 
 class Streams:
-    """All TCP connections and TLS sessions of the endpoint, by link and by peer."""
+    """All connections of the endpoint, by link and by peer."""
 
     def __init__(
         self,

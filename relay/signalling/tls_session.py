@@ -102,6 +102,10 @@ class TlsSession(asyncio.Protocol):
         assert self._transport is not None
         return self._over or self._transport.is_closing()
 
+    def pause_reading(self) -> None:
+        assert self._transport is not None
+        self._transport.pause_reading()
+
     def write(self, data: bytes) -> None:
         if self._over:
             return

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SIP = Subprotocol("sip")
 UPGRADE_S = 5.0  # for the whole request
 MAX_UPGRADE_OCTETS = 16384  # browsers send their cookies, too
+SLICE_OCTETS = 1024  # parsed before the rate is looked at: of frames without content, 170
 MOST_UNHEARD = 32  # messages that are kept until something is heard of the client
 
 _NO_REQUEST = (
@@ -102,24 +103,12 @@ class WebSocketConnection(Connection):
         self.arm(UPGRADE_S, self._refuse, "too_slow")
 
     def data_received(self, data: bytes) -> None:
-        if self._deaf:
-            return
         self._heard = self._loop.time()
         self._unheard.clear()
-        protocol = self._protocol
-        if protocol.state is State.CONNECTING:
-            self._octets += len(data)
-            if self._octets > MAX_UPGRADE_OCTETS:
-                self._refuse("too_long")
+        for at in range(0, len(data), SLICE_OCTETS):
+            if self._deaf:
                 return
-        protocol.receive_data(data)
-        for event in protocol.events_received():
-            if isinstance(event, HttpRequest):
-                self._upgrade(event)
-            elif isinstance(event, Frame) and not self._over:
-                self._frame(event)
-        if protocol.handshake_exc is not None and not self._over:
-            self._refuse("malformed", _NO_REQUEST)
+            self._feed(data[at : at + SLICE_OCTETS])
         self._flush()
 
     def send(self, data: bytes) -> bool:
@@ -143,9 +132,11 @@ class WebSocketConnection(Connection):
         if why in _DEAD and self._transport is not None:
             self._transport.abort()  # a close frame would reach nobody
         elif self._protocol.state is State.OPEN:
-            self._deaf = why == "flooding"
             self._protocol.send_close(*_CLOSES.get(why, _CLOSES["idle"]))
             self._flush()
+            if why == "flooding" and self._transport is not None:
+                self._deaf = True
+                self._transport.pause_reading()  # what it goes on sending costs nothing
         elif self._transport is not None:
             self._transport.close()
         if self._transport is not None:
@@ -179,6 +170,22 @@ class WebSocketConnection(Connection):
             self.watch()
 
     # --- inside
+
+    def _feed(self, data: bytes) -> None:
+        protocol = self._protocol
+        if protocol.state is State.CONNECTING:
+            self._octets += len(data)
+            if self._octets > MAX_UPGRADE_OCTETS:
+                self._refuse("too_long")
+                return
+        protocol.receive_data(data)
+        for event in protocol.events_received():
+            if isinstance(event, HttpRequest):
+                self._upgrade(event)
+            elif isinstance(event, Frame) and not self._over:
+                self._frame(event)
+        if protocol.handshake_exc is not None and not self._over:
+            self._refuse("malformed", _NO_REQUEST)
 
     def _upgrade(self, request: HttpRequest) -> None:
         if self._protocol.eof_sent:  # what it sent along with the request is no frame
@@ -235,7 +242,7 @@ class WebSocketConnection(Connection):
             return
         self._used = self._heard
         if not data.strip(b"\r\n"):
-            if data == connection.PING:
+            if data == connection.PING and self._protocol.state is State.OPEN:
                 self._protocol.send_text(connection.PONG)
             return
         try:
