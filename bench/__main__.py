@@ -19,6 +19,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("calls_100_per_s",),
     ("memory_per_call",),
     ("idle_cpu",),
+    ("idle_clients",),
     ("recording_cost",),
     ("srtp_ops",),
     ("srtp_cost",),

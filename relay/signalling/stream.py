@@ -51,9 +51,10 @@ class Streams:
         is_inside: Callable[[str], bool] = lambda host: True,
     ) -> None:
         """`is_trunks` is asked with an address, `identified` with that and the names that a
-        certificate proved, `is_used` whether a call would miss a connection. `web` is the
-        configuration of ws: and wss: listeners, should there be any; `keeps` says for how long
-        the place of a lost one is kept, `is_inside` whether an address is in the region."""
+        certificate proved, `is_used` whether a call or a voice client would miss a connection.
+        `web` is the configuration of ws: and wss: listeners, should there be any; `keeps` says
+        for how long the place of a lost one is kept, `is_inside` whether an address is in the
+        region."""
         self.is_used = is_used
         self._receive = receive
         self._failed = failed
@@ -156,9 +157,8 @@ class Streams:
         self._counted(f"ws_refused_{why}")
 
     def is_used_by(self, connection: Connection) -> bool:
-        """Whether a call, or a voice client, would miss this connection."""
-        hop = connection.hop
-        return self._keeps(hop) > 0 or any(map(self.is_used, (hop, *connection.formerly)))
+        """Whether a call or a voice client would miss this connection."""
+        return any(map(self.is_used, (connection.hop, *connection.formerly)))
 
     def trust(self, hop: Hop) -> None:
         """A stranger's connection turned out to be a trunk's: it has a password."""
