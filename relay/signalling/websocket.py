@@ -47,6 +47,7 @@ _CLOSES = {
     "flooding": (CloseCode.POLICY_VIOLATION, "too many messages in a second"),
     "malformed": (CloseCode.INVALID_DATA, "text that is not UTF-8"),
 }
+_REGISTERED = b" REGISTER\r\n"  # whoever comes back registers anew
 _DEAD = ("not_reading", "no_pong")
 _BY_CODE = {CloseCode.MESSAGE_TOO_BIG: "too_long"}
 
@@ -121,9 +122,9 @@ class WebSocketConnection(Connection):
             protocol.send_text(data)
         else:
             protocol.send_binary(data)
-        if len(self._unheard) >= MOST_UNHEARD:
-            del self._unheard[0]
-        self._unheard.append(data)
+        if _REGISTERED not in data:
+            self._unheard.append(data)
+            del self._unheard[:-MOST_UNHEARD]
         self._flush()
         return True
 

@@ -11,14 +11,16 @@ import time
 from pathlib import Path
 
 import pytest
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin, Subprotocol
 
+from relay.access_token import Signer, Wish
 from relay.probe.certificates import Authority
-from relay.sip.message import Response
+from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from tests.interop.region import DEADLINE_S, Party, Region, free_port, need, parties, region
+from tests.unit.browsers import describe
 
 SIP = Subprotocol("sip")
 PAGE = "https://app.example.com"
@@ -157,3 +159,77 @@ def until_it_listens(party: Party) -> None:
         except ConnectionRefusedError:
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+
+SECRET = "0123456789abcdef0123456789abcdef"
+SIGNER = Signer("t1", "app", "k1", "HS256", SECRET)
+ACCOUNT = f"""
+[[account]]
+name = "app"
+keys = [{{ id = "k1", secret = "{SECRET}" }}]
+[[route]]
+from = "app"
+number = "*"
+to = "app"
+"""
+
+
+def fields(identity: str, method: str, uri: str, to: str, more: str = "") -> str:
+    number = time.monotonic_ns()
+    return (
+        f"{method} {uri} SIP/2.0\r\n"
+        f"Via: SIP/2.0/WS {identity}.invalid;branch=z9hG4bK{number}\r\nMax-Forwards: 69\r\n"
+        f"From: <sip:{identity}@relay>;tag={identity}\r\nTo: <sip:{to}@relay>\r\n"
+        f"Call-ID: {identity}-{method}\r\nCSeq: {number % 2**31} {method}\r\n"
+        f"Contact: <sip:{identity}@{identity}.invalid;transport=ws>;reg-id=1;"
+        f'+sip.instance="<urn:uuid:{identity}>"\r\n{more}'
+    )
+
+
+async def register(page: ClientConnection, identity: str) -> None:
+    token = SIGNER.token(Wish(identity, "1h", True, True, None).claims(SIGNER, time.time()))
+    more = f"Supported: outbound\r\nExpires: 600\r\nAuthorization: Bearer {token}\r\n\r\n"
+    await page.send(fields(identity, "REGISTER", "sip:relay", identity, more))
+
+
+async def heard(page: ClientConnection) -> Request | Response:
+    return parse(str(await page.recv()).encode())
+
+
+def test_a_call_waits_for_a_client_that_is_between_two_networks(tmp_path: Path) -> None:
+    everyone = parties()
+    relay = Party(everyone[0].host, free_port(everyone[0].host))
+
+    def page(host: str) -> connect:
+        return connect(f"ws://{relay}/", subprotocols=[SIP], local_addr=(host, 0))
+
+    async def speak() -> None:
+        async with (
+            asyncio.timeout(DEADLINE_S),
+            page("127.9.9.1") as alice,
+            page("127.9.9.2") as bob,
+            page("127.9.9.3") as bob_again,
+        ):
+            for client, identity in ((alice, "alice"), (bob, "bob")):
+                await register(client, identity)
+                answer = await heard(client)
+                assert isinstance(answer, Response) and answer.status == 200
+            bob.transport.abort()
+            offer = describe("aiortc").decode()
+            more = f"Content-Type: application/sdp\r\nContent-Length: {len(offer)}\r\n\r\n"
+            await alice.send(fields("alice", "INVITE", "sip:bob@relay", "bob", more) + offer)
+            trying = await heard(alice)
+            assert isinstance(trying, Response) and trying.status == 100
+            await register(bob_again, "bob")
+            invite = await heard(bob_again)
+            assert isinstance(invite, Request) and invite.method == "INVITE"
+            registered = await heard(bob_again)
+            assert isinstance(registered, Response) and registered.status == 200
+            await bob_again.send(invite.response(486, to_tag="b").encode())
+            busy = await heard(alice)
+            assert isinstance(busy, Response) and busy.status == 486
+
+    with region(tmp_path, everyone=everyone, listen=(f"ws:{relay}",), more=ACCOUNT) as node:
+        asyncio.run(speak())
+    counted = node.process.find("stopped")[0]["sip"]
+    assert counted["ws_parked"] >= 1 and counted["ws_moved"] == 1

@@ -47,6 +47,7 @@ class Rig:
     def __init__(self, pair: Pair | None = None, **limits: object) -> None:
         self.pair = pair
         self.keep_s = 0.0
+        self.used = False
         self.outside: set[str] = set()
         self.received: list[Request | Response | MalformedMessage] = []
         self.hop = Hop("ws", "", 0)
@@ -64,7 +65,7 @@ class Rig:
             lambda host: True,  # a trunk's address: that says nothing over WebSocket
             lambda host, names: True,
             lambda host: self.banned,
-            lambda hop: False,
+            lambda hop: self.used,
             Credentials(tls, asks=pair is not None),
             WebSocket.model_validate({"origins": (PAGE,), **limits}),
             lambda hop: self.keep_s,
@@ -508,6 +509,26 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
     assert run(main).counted == {"ws_cut_not_reading": 1}
 
 
+@pytest.mark.parametrize("used", [False, True])
+def test_a_client_that_nobody_needs_is_closed(monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
+    monkeypatch.setattr(connection, "IDLE_S", 0.1)
+    monkeypatch.setattr(connection, "PONG_S", 0.1)
+
+    async def main(rig: Rig) -> None:
+        rig.used = used
+        client = await rig.client()
+        if used:
+            async with asyncio.timeout(DEADLINE_S):
+                for _ in range(5):  # pings of ours have passed
+                    await (await client.ping())
+                    await asyncio.sleep(0.05)
+            await client.close()
+        else:
+            assert await closed(client) == (1000, "not used any more")
+
+    assert run(main, keepalive_s=0.05).counted == ({} if used else {"ws_cut_idle": 1})
+
+
 def test_the_end_of_the_node_is_told() -> None:
     async def main(rig: Rig) -> None:
         async with rig.connect() as client:
@@ -592,6 +613,7 @@ def test_what_the_client_has_answered_is_not_sent_again() -> None:
         assert await received(client) == "answered"
         await client.send(OPTIONS)
         await rig.message(2)
+        assert rig.streams.send(b"SIP/2.0 200 OK\r\nCSeq: 1 REGISTER\r\n\r\n", old)
         assert rig.streams.send(b"not answered", old)
         client.transport.abort()
         await rig.counts("ws_parked")
