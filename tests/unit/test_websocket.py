@@ -380,9 +380,9 @@ def test_a_flood_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
             for _ in range(40):
                 await client.send(OPTIONS)
             assert await closed(client) == (1008, "too many messages in a second")
-        assert len(rig.received) == 20
+        assert 5 <= len(rig.received) < 40
 
-    assert run(main, messages_per_second=20.0).counted == {"ws_cut_flooding": 1}
+    assert run(main, messages_per_second=5.0).counted == {"ws_cut_flooding": 1}
 
 
 def test_frames_without_content_are_a_flood_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +395,7 @@ def test_frames_without_content_are_a_flood_too(monkeypatch: pytest.MonkeyPatch)
             code, _ = await closed(client)
             assert code == 1008
 
-    assert run(main, messages_per_second=20.0).counted == {"ws_cut_flooding": 1}
+    assert run(main, messages_per_second=5.0).counted == {"ws_cut_flooding": 1}
 
 
 def test_text_that_is_not_utf8_is_refused() -> None:
@@ -436,11 +436,11 @@ def test_one_address_has_so_many_connections() -> None:
 def test_there_are_so_many_handshakes_a_second() -> None:
     async def main(rig: Rig) -> None:
         writers = [(await rig.raw())[1] for _ in range(5)]
-        await rig.until(lambda: rig.counted["ws_refused_too_fast"] == 3)
+        await rig.until(lambda: rig.counted["ws_refused_too_fast"] == 4)
         for writer in writers:
             writer.close()
 
-    run(main, handshakes_per_second=2.0)
+    run(main, handshakes_per_second=0.1)
 
 
 def test_a_banned_source_is_not_served() -> None:
@@ -459,7 +459,7 @@ def test_a_banned_source_is_not_served() -> None:
 
 def test_who_shows_no_token_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it talks, and has the address of a trunk."""
-    monkeypatch.setattr(connection, "SILENT_S", 0.1)
+    monkeypatch.setattr(connection, "SILENT_S", 1.0)
 
     async def main(rig: Rig) -> None:
         async with rig.connect() as client:
@@ -473,7 +473,7 @@ def test_who_shows_no_token_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_quiet_client_is_pinged_and_one_that_is_gone_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection, "PONG_S", 0.1)
+    monkeypatch.setattr(connection, "PONG_S", 0.5)
 
     async def main(rig: Rig) -> None:
         reader, writer = await rig.raw()
@@ -487,7 +487,7 @@ def test_a_quiet_client_is_pinged_and_one_that_is_gone_is_noticed(
             await rig.until(lambda: bool(rig.streams._by_link))
             (link,) = rig.streams._by_link
             rig.streams.trust(link.hop)
-            for _ in range(3):
+            for _ in range(2):
                 assert await reader.readexactly(2) == b"\x89\x00"  # a ping
                 writer.write(b"\x8a\x80\0\0\0\0")  # its pong
             assert await reader.readexactly(2) == b"\x89\x00"
@@ -512,7 +512,7 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
 @pytest.mark.parametrize("used", [False, True])
 def test_a_client_that_nobody_needs_is_closed(monkeypatch: pytest.MonkeyPatch, used: bool) -> None:
     monkeypatch.setattr(connection, "IDLE_S", 0.1)
-    monkeypatch.setattr(connection, "PONG_S", 0.1)
+    monkeypatch.setattr(connection, "PONG_S", 0.5)
 
     async def main(rig: Rig) -> None:
         rig.used = used
@@ -780,7 +780,7 @@ def test_plain_http_to_a_tls_port_costs_a_handshake_that_fails(tmp_path: Path) -
 def test_tls_handshakes_that_are_not_finished_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls_session, "HANDSHAKE_S", 0.2)
+    monkeypatch.setattr(tls_session, "HANDSHAKE_S", 1.0)
 
     async def main(rig: Rig) -> None:
         opened = [await rig.raw() for _ in range(5)]
