@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
+import hashlib
 import itertools
 import threading
 from collections.abc import Coroutine, Iterator
@@ -13,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from relay.probe.audio import speak
+from relay.probe.certificates import Authority, Pair
 from tests.browser.driver import ROOT, Driver, Page
 from tests.interop.region import need
 
@@ -78,12 +83,26 @@ class Browsers:
 
 
 @pytest.fixture(scope="session")
-def started(voices: dict[str, Path], origin: str) -> Iterator[Browsers]:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
+    """The relay's certificate, which the browsers know by its key."""
+    return Authority(tmp_path_factory.mktemp("ca")).issue("relay")
+
+
+def _public_key(pair: Pair) -> str:
+    """As Chromium's flag has it: SHA-256 of the SubjectPublicKeyInfo, in base64."""
+    certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+    known = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(known).digest()).decode()
+
+
+@pytest.fixture(scope="session")
+def started(voices: dict[str, Path], origin: str, pair: Pair) -> Iterator[Browsers]:
     need("node", "chromium")
+    trusted = f"--ignore-certificate-errors-spki-list={_public_key(pair)}"
     with asyncio.Runner() as runner:
         driver = runner.run(Driver.start())
         for name, voice in voices.items():
-            runner.run(driver.launch(name, voice))
+            runner.run(driver.launch(name, voice, trusted))
         yield Browsers(driver, origin, runner, itertools.count())
         runner.run(driver.stop())
 

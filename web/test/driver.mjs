@@ -39,6 +39,7 @@ const verbs = {
     for (const page of pages.values()) await page.context().close();
     pages.clear();
   },
+  reload: ({ page }) => pages.get(page).reload().then(() => null),
   run: ({ page, verb, given }) =>
     pages.get(page).evaluate(([verb, given]) => window.phone[verb](given), [verb, given]),
   evaluate: ({ page, script }) => pages.get(page).evaluate(script),

@@ -11,7 +11,7 @@ const status = (message) => ({
   status: message?.status_code ?? 0,
   reason: message?.reason_phrase ?? "",
 });
-const done = (change) => new Promise((resolve) => change(resolve)).then(() => null);
+const done = (change) => new Promise((resolve) => change(resolve));
 const connected = ({ peerconnection }) => {
   phone.media = new Media(peerconnection);
 };

@@ -1,5 +1,5 @@
 // SIP.js as it is, spoken to by the driver.
-import { Inviter, Registerer, RegistererState, SessionState, UserAgent } from "sip.js";
+import { Inviter, Registerer, SessionState, UserAgent } from "sip.js";
 import { AUDIO, Media, offer, report } from "./sound.js";
 
 let agent;
@@ -29,7 +29,7 @@ function renegotiate(description) {
     session.invite({
       sessionDescriptionHandlerOptions: description,
       requestDelegate: {
-        onAccept: () => resolve(null),
+        onAccept: () => resolve(),
         onReject: (response) => reject(new Error(`refused: ${response.message.statusCode}`)),
       },
     });
@@ -38,7 +38,10 @@ function renegotiate(description) {
 
 const register = () =>
   registerer.register({
-    requestDelegate: { onReject: (response) => report("register_failed", status(response)) },
+    requestDelegate: {
+      onAccept: () => report("registered"),
+      onReject: (response) => report("register_failed", status(response)),
+    },
   });
 
 // As its documentation has it: the page reconnects, then registers again.
@@ -71,10 +74,6 @@ phone.verbs = {
       },
     });
     registerer = new Registerer(agent);
-    registerer.stateChange.addListener((state) => {
-      if (state === RegistererState.Registered) report("registered");
-      if (state === RegistererState.Unregistered) report("unregistered");
-    });
     await agent.start();
     await register();
   },

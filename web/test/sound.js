@@ -90,27 +90,35 @@ export class Media {
     });
   }
 
-  // What `getStats` says, by the kind of report; `codec` is the one that is received.
+  // What `getStats` says: `inbound` and its codec, what the relay reports of us, the path in use.
   async figures() {
-    const entries = [...(await this.connection.getStats()).values()];
-    const found = {};
-    for (const entry of entries) {
-      if (entry.type === "candidate-pair" && !entry.nominated) continue;
-      if (entry.kind === undefined || entry.kind === "audio") found[entry.type] = entry;
-    }
-    const received = found["inbound-rtp"]?.codecId;
-    return { ...found, codec: entries.find((entry) => entry.id === received)?.mimeType };
+    const all = await this.connection.getStats();
+    const entries = [...all.values()];
+    const one = (type) => entries.find((entry) => entry.type === type && entry.kind === "audio");
+    const inbound = one("inbound-rtp");
+    const transport = entries.find((entry) => entry.type === "transport");
+    const pair = all.get(transport?.selectedCandidatePairId);
+    return {
+      inbound,
+      codec: all.get(inbound?.codecId)?.mimeType,
+      reported: one("remote-inbound-rtp"),
+      ufrag: all.get(pair?.localCandidateId)?.usernameFragment,
+    };
   }
 }
 
-// What the driver may ask of a page; `phone` is the library's part.
+// What the driver may ask of a page; `phone` is the library's part, whose objects stay here.
 export function offer(phone) {
+  const verbs = Object.entries(phone.verbs).map(([name, verb]) => [
+    name,
+    async (given) => void (await verb(given)),
+  ]);
   window.phone = {
     speak: () => speak(phone.media.connection),
     clear: () => phone.media.ear.clear(),
     listen: ({ seconds }) => phone.media.ear.listen(seconds),
     heard: () => phone.media.ear.heard(),
     figures: () => phone.media.figures(),
-    ...phone.verbs,
+    ...Object.fromEntries(verbs),
   };
 }
