@@ -11,12 +11,15 @@
 # Audio leaves in blocks of TL_BLOCK ticks, once the clock is the reorder window past them;
 # what arrives for a block that has left is late.
 #
-# relay/rtp/timeline.py is the slow reference: the same rules, compared by a test.
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport malloc
+# Opus is decoded to 8000 Hz here, off the packet path; its clock of 48000 Hz is divided.
+#
+# relay/rtp/timeline.py is the slow reference for G.711: the same rules, compared by a test.
+from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from g711 cimport g711_convert, g711_mix, g711_octet, g711_silence
+from opus cimport OpusDecoder, opus_decode, opus_decoder_destroy, voice_decoder
 
 cdef enum:
     TL_BLOCK = 3200          # ticks, 400 ms; a multiple of 64, see tl_scan
@@ -60,6 +63,9 @@ cdef struct Channel:
     uint64_t gaps
     uint64_t gap_ticks
     Waiting waiting
+    OpusDecoder *decoder     # from its first Opus packet on
+    uint32_t opus_timestamp
+    int64_t opus_ticks       # at 48000 Hz, without end
 
 cdef struct OutBlock:
     OutBlock *next
@@ -82,6 +88,7 @@ cdef struct Timeline:
     Timeline *next
     uint32_t tap
     int law                  # index of the g711 tables
+    uint64_t opus_types[2]   # bit set of 128
     bint dual
     uint64_t began_ns
     int64_t window
@@ -103,6 +110,14 @@ cdef inline void tl_init(Timeline *t, uint32_t tap, int law, bint dual, uint64_t
     for side in range(2):
         memset(t.channels[side].audio, g711_silence[law], TL_CAPACITY)
         t.channels[side].gap_from = -1
+
+
+cdef inline void tl_free(Timeline *t) noexcept nogil:
+    cdef int side
+    for side in range(2):
+        if t.channels[side].decoder != NULL:
+            opus_decoder_destroy(t.channels[side].decoder)
+    free(t)
 
 
 cdef inline int64_t tl_clock(const Timeline *t, uint64_t now_ns) noexcept nogil:
@@ -234,9 +249,37 @@ cdef inline bint tl_repeated(Channel *c, const uint8_t *packet) noexcept nogil:
     return False
 
 
+cdef inline bint tl_is_opus(const Timeline *t, const uint8_t *packet) noexcept nogil:
+    cdef int kind = packet[1] & 0x7F
+    return (t.opus_types[kind >> 6] >> (kind & 63)) & 1
+
+
+cdef inline int32_t tl_opus(
+    Timeline *t, Channel *c, const uint8_t *packet, const uint8_t *payload, int32_t n,
+    uint8_t *audio, uint32_t *timestamp
+) noexcept nogil:
+    # An Opus packet as G.711 of the recording's law, and its timestamp at 8000 Hz; the samples,
+    # or less than 1 when it cannot be decoded.
+    cdef int16_t sound[960]
+    cdef int32_t i, samples
+    cdef uint32_t stamp = tl_be32(packet + 4)
+    if c.decoder == NULL:
+        c.decoder = voice_decoder()
+        c.opus_timestamp = stamp
+        if c.decoder == NULL:
+            return 0
+    c.opus_ticks += <int32_t> (stamp - c.opus_timestamp)
+    c.opus_timestamp = stamp
+    timestamp[0] = <uint32_t> (c.opus_ticks // 6)
+    samples = opus_decode(c.decoder, payload, n, sound, 960, 0)
+    for i in range(samples):
+        audio[i] = g711_octet[t.law][(<int32_t> sound[i] + 32768) >> 2]
+    return samples
+
+
 cdef inline void tl_packet(Timeline *t, int side, uint64_t now_ns, const uint8_t *packet,
                            size_t length, Outlet *out) noexcept nogil:
-    # RFC 3550 section 5.1. Audio is payload type 0 or 8 (RFC 3551); the rest is counted.
+    # RFC 3550 section 5.1. Audio is payload type 0 or 8 (RFC 3551), or Opus; the rest is counted.
     cdef Channel *c = &t.channels[side & 1]
     cdef int64_t arrival = tl_clock(t, now_ns)
     cdef size_t start, end = length
@@ -244,8 +287,11 @@ cdef inline void tl_packet(Timeline *t, int side, uint64_t now_ns, const uint8_t
     cdef uint32_t i, n
     cdef uint8_t converted[2048]
     cdef const uint8_t *audio
+    cdef bint opus = length >= 12 and tl_is_opus(t, packet)
+    cdef uint32_t timestamp
+    cdef int32_t samples
     tl_emit(t, arrival, out)
-    if length < 12 or packet[0] >> 6 != 2 or packet[1] & 0x77:
+    if length < 12 or packet[0] >> 6 != 2 or (packet[1] & 0x77 and not opus):
         c.other += 1
         return
     law = (packet[1] >> 3) & 1
@@ -262,11 +308,19 @@ cdef inline void tl_packet(Timeline *t, int side, uint64_t now_ns, const uint8_t
         return
     n = <uint32_t> (end - start)
     audio = packet + start
-    if law != t.law:
+    timestamp = tl_be32(packet + 4)
+    if opus:
+        samples = tl_opus(t, c, packet, audio, <int32_t> n, converted, &timestamp)
+        if samples < 1:
+            c.other += 1
+            return
+        audio = converted
+        n = <uint32_t> samples
+    elif law != t.law:
         for i in range(n):
             converted[i] = g711_convert[t.law][audio[i]]
         audio = converted
-    tl_audio(t, c, arrival, tl_be32(packet + 8), tl_be32(packet + 4), audio, n)
+    tl_audio(t, c, arrival, tl_be32(packet + 8), timestamp, audio, n)
 
 
 # -- leaving -------------------------------------------------------------------------

@@ -105,12 +105,16 @@ cdef class TapReader:
         while self.live != NULL:
             t = self.live
             self.live = t.next
-            free(t)
+            tl_free(t)
         free(self.sources)
         free(self.slots)
 
-    def start(self, uint32_t tap, int companding, uint64_t began_ns, bint dual):
-        """Begin a recording of `tap`; `companding` 0 is PCMU, 8 PCMA."""
+    def start(self, uint32_t tap, int companding, uint64_t began_ns, bint dual, opus_types=()):
+        """Begin a recording of `tap`; `companding` 0 is PCMU, 8 PCMA.
+
+        Packets of `opus_types` are decoded into it.
+        """
+        cdef int kind
         if companding not in (0, 8):
             raise ValueError("companding is 0 (PCMU) or 8 (PCMA)")
         cdef Timeline *t = self.fresh
@@ -122,6 +126,8 @@ cdef class TapReader:
         if t == NULL:
             raise MemoryError
         tl_init(t, tap, companding >> 3, dual, began_ns, self.window)
+        for kind in opus_types:
+            t.opus_types[(kind >> 6) & 1] |= <uint64_t> 1 << (kind & 63)
         t.dropped_before = self.dropped(tap)
         t.next = self.fresh
         self.fresh = t
@@ -254,7 +260,7 @@ cdef class TapReader:
         block.data = b""
         block.gaps = ()
         block.totals = self.count(t)
-        free(t)
+        tl_free(t)
         return block
 
     cdef list take(self, Outlet *out):
@@ -275,7 +281,7 @@ cdef class TapReader:
             ]) if b.gap_count else ()
             if b.ended != NULL:
                 block.totals = self.count(b.ended)
-                free(b.ended)
+                tl_free(b.ended)
             blocks.append(block)
             after = b.next
             free(b)

@@ -234,6 +234,15 @@ class Negotiation:
             streams = [self._offer[1]]
         return streams[0].section.voice_codec() if streams else ""
 
+    def opus_types(self) -> frozenset[int]:
+        """The payload types that are Opus, of either side."""
+        return frozenset(
+            number
+            for stream in self._streams.values()
+            for number, (name, _) in stream.section.codecs().items()
+            if name == "OPUS"
+        )
+
     def lacks(self) -> str:
         """Why a side may have found no codec in the open offer; "" when it is not ours to say."""
         why = self._transcoding(Side.CALLER, self._ends[Side.CALLER])

@@ -189,13 +189,15 @@ MediaEvent = (
 
 @dataclass(frozen=True, slots=True)
 class RecordingSpec:
-    """One recording to be made. `codec` is "PCMU" or "PCMA"."""
+    """One recording to be made. `codec` is "PCMU" or "PCMA"; packets of `opus_types` are decoded
+    into it."""
 
     call_id: str
     tap: int
     codec: str
     dual: bool
     started: datetime
+    opus_types: frozenset[int] = frozenset()
 
 
 class Recorder(Protocol):

@@ -58,7 +58,7 @@ class CallRecording:
     def _start(self, media: CallMedia, negotiation: Negotiation) -> None:
         if self.running:
             return
-        codec = negotiation.codec()
+        codec = self._recorded(negotiation.codec())
         if codec not in CODECS:
             self._log("recording_unsupported", codec=codec or "unknown")
             self.mode = OFF
@@ -66,14 +66,25 @@ class CallRecording:
         self.running = True
         tap, dual = media.record(True), self.mode.endswith("-dual")
         self._calls.recorder.start(
-            RecordingSpec(self._call_id, tap, codec, dual, self._calls.wall_clock())
+            RecordingSpec(
+                self._call_id,
+                tap,
+                codec,
+                dual,
+                self._calls.wall_clock(),
+                negotiation.opus_types(),
+            )
         )
         self._log("recording_started", mode=self.mode, codec=codec)
         negotiation.on_codec = self._codec_changed
 
+    def _recorded(self, codec: str) -> str:
+        """What a codec is recorded as: Opus is decoded, where it was built in."""
+        return "PCMU" if codec == "OPUS" and self._calls.media.transcodes else codec
+
     def _codec_changed(self, codec: str) -> None:
-        """PCMU and PCMA go on in the recording's own law; anything else is missing from it."""
-        recorded = codec in CODECS
+        """What goes on in the recording's own law; anything else is missing from it."""
+        recorded = self._recorded(codec) in CODECS
         self._log("recording_codec_changed", codec=codec or "unknown", recorded=recorded)
 
     def _log(self, name: str, **fields: object) -> None:

@@ -3,8 +3,8 @@
 The engine's workers push copies of packets into rings (native/tap.pxd); `TapReader` lays
 them onto one timeline a recording (native/timeline.pxd, which states the rules).
 
-- `start(tap, companding, began_ns, dual)` — companding is the RTP payload type of the law,
-  0 (PCMU) or 8 (PCMA); `began_ns` is CLOCK_MONOTONIC, the clock that the workers stamp
+- `start(tap, companding, began_ns, dual, opus_types)` — companding is the RTP payload type of
+  the law, 0 (PCMU) or 8 (PCMA); packets of `opus_types` are decoded into it; `began_ns` is CLOCK_MONOTONIC, the clock that the workers stamp
   packets with. Call it right after the engine numbered the tap: packets of a newer tap than
   any started one are kept in the ring for 250 ms, older strays are dropped (`stray`).
 - `stop(tap, ended_ns)` — what the rings hold for it then still goes in; its last `Block`

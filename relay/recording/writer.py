@@ -69,7 +69,9 @@ class Block(Protocol):
 class TapSource(Protocol):
     """The reading end of the tap (`relay.media.tap.TapReader`)."""
 
-    def start(self, tap: int, companding: int, began_ns: int, dual: bool) -> None: ...
+    def start(
+        self, tap: int, companding: int, began_ns: int, dual: bool, opus_types: frozenset[int]
+    ) -> None: ...
     def stop(self, tap: int, ended_ns: int = 0) -> None: ...
     def drain(self, now_ns: int) -> Sequence[Block]: ...
     @property
@@ -99,6 +101,7 @@ class Recording:
     tap: int
     ledger: Ledger
     open: Callable[[], Opened]
+    opus_types: frozenset[int] = frozenset()
     relayed: dict[Side, int] = field(default_factory=dict)
     opened: Opened | None = None
     tick: int = 0
@@ -142,7 +145,7 @@ class Writer(threading.Thread):
         # The command first: a block is never seen before its recording is known.
         self._commands.append(apply)
         with suppress(ValueError):  # taken: `apply` tells
-            self._tap.start(recording.tap, companding, began_ns, dual)
+            self._tap.start(recording.tap, companding, began_ns, dual, recording.opus_types)
         self._wake.set()
 
     def end(self, tap: int, relayed: dict[Side, int], ended_ns: int) -> None:

@@ -9,11 +9,19 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pytest
+
+from relay import _native
 from relay.call.ports import RecordingEnded, RecordingSpec, Side
-from relay.media.tap import TapReader
+from relay.media.tap import TapReader, TapRing
+from relay.probe.audio import decode_g711, read_wav, similarity
 from relay.recording.recorder import FileRecorder
 from relay.recording.wav import HEADER_OCTETS
+from relay.rtp.packet import build
+from relay.sdp.description import Coding
 from tests.unit.media_rig import EVENTS, Rig, rig, until
+from tests.unit.opus_codec import decode, encode, tune
 
 DEADLINE_S = 20
 PACKETS = 8  # 160 ms, sent at once: less than the arrival clock tolerates
@@ -101,3 +109,57 @@ def test_the_engine_stamps_packets_with_the_recorder_s_clock(tmp_path: Path) -> 
         left = b"".join(block.data for block in reader.drain(time.monotonic_ns()))[0::2]
     assert left.count(b"\x01") == 160
     assert left.index(b"\x01") * 125_000 <= passed_ns
+
+
+@pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus")
+def test_opus_that_passes_through_is_on_disk_as_g711() -> None:
+    said = {Side.CALLER: tune(2.0), Side.CALLEE: tune(4.0)[16000:]}
+    packets = {side: encode(sound) for side, sound in said.items()}
+    reader = TapReader([ring := TapRing()])
+    began = 5_000_000_000
+    reader.start(1, 0, began, True, frozenset({111}))
+    for n in range(len(packets[Side.CALLER])):
+        for side in Side:
+            # Begins just before the timestamp of 48 kHz wraps: that of 8 kHz does elsewhere.
+            stamp = (n * 960 - 9600) % 2**32
+            data = build(111, n, stamp, 7 + side.value, packets[side][n])
+            assert ring.push(1, side.value, began + n * 20_000_000, data)
+    ended = began + 2_100_000_000
+    reader.stop(1, ended)
+    blocks = reader.drain(ended)
+    audio = np.frombuffer(b"".join(block.data for block in blocks), np.uint8).reshape(-1, 2)
+    for side in Side:
+        heard = decode_g711(audio[:, side.value].tobytes(), 0)
+        ceiling = similarity(decode(packets[side]), said[side])
+        assert similarity(heard, said[side]) > 0.97 * ceiling
+    totals = blocks[-1].totals
+    assert totals is not None
+    assert (totals.recorded, totals.other, totals.jumps) == ((100, 100), (0, 0), (0, 0))
+
+
+@pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus")
+def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(tmp_path: Path) -> None:
+    sound = tune(1.0)
+    opus = Coding("OPUS", 111, 48000)
+    pcmu = Coding("PCMU", 0, 8000)
+    with rig() as r:
+        r.call.update(Side.CALLER, r.caller.leg(payload_types=frozenset({111}), coding=opus))
+        r.call.update(Side.CALLEE, r.callee.leg(coding=pcmu))
+        ended: list[RecordingEnded] = []
+        recorder = FileRecorder(tmp_path, TapReader(r.engine.taps), ended.append)
+        tap = r.call.record(True)
+        recorder.start(RecordingSpec("call-1", tap, "PCMU", True, datetime.now(UTC)))
+        payloads = encode(sound)
+        began = time.monotonic()
+        for n, payload in enumerate(payloads):
+            r.caller.send(r.at_caller, build(111, n, n * 960, 7, payload))
+            until(lambda n=n: time.monotonic() >= began + 0.02 * (n + 1))
+        until(lambda: r.call.figures(Side.CALLER).recorded >= 50)
+        r.call.record(False)
+        figures = r.call.figures(Side.CALLER)
+        recorder.stop("call-1", {Side.CALLER: figures.relayed_on_tap, Side.CALLEE: 0})
+        recorder.close()
+    (done,) = ended
+    assert done.problem is None
+    heard = read_wav(Path(done.path)).samples[0]
+    assert similarity(heard, sound) > 0.95 * similarity(decode(payloads), sound)
