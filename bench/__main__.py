@@ -25,6 +25,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("srtp_cost",),
     ("dtls_cost",),
     ("dtls_handshakes",),
+    ("transcode_cost",),
 )
 
 
