@@ -4,9 +4,10 @@ The engine's workers push copies of packets into rings (native/tap.pxd); `TapRea
 them onto one timeline a recording (native/timeline.pxd, which states the rules).
 
 - `start(tap, companding, began_ns, dual, opus_types)` — companding is the RTP payload type of
-  the law, 0 (PCMU) or 8 (PCMA); packets of `opus_types` are decoded into it; `began_ns` is CLOCK_MONOTONIC, the clock that the workers stamp
-  packets with. Call it right after the engine numbered the tap: packets of a newer tap than
-  any started one are kept in the ring for 250 ms, older strays are dropped (`stray`).
+  the law, 0 (PCMU) or 8 (PCMA); packets of `opus_types` are decoded into it; `began_ns` is
+  CLOCK_MONOTONIC, the clock that the workers stamp packets with. Call it right after the engine
+  numbered the tap: packets of a newer tap than any started one are kept in the ring for 250 ms,
+  older strays are dropped (`stray`).
 - `stop(tap, ended_ns)` — what the rings hold for it then still goes in; its last `Block`
   carries `Totals`.
 - `drain(now_ns)` — every 100 ms or so, from one thread. It holds no GIL per packet. A block
