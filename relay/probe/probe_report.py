@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,7 +31,7 @@ def _calling(report: Report, limits: Limits) -> str:
 
 
 def _table(report: Report, limits: Limits) -> Table:
-    table = Table()
+    table = Table(box=box.SQUARE)
     table.add_column("", no_wrap=True)
     for heading in ("codec", "packets", "lost", "jitter", "one way", "and back", "MOS"):
         table.add_column(heading, justify="right", no_wrap=True)

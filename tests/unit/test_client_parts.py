@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -155,3 +157,16 @@ def test_a_feed_keeps_what_happened_before_anybody_listened() -> None:
         assert [event async for event in feed.listen()] == []
 
     asyncio.run(run())
+
+
+def test_the_sdk_loads_nothing_of_the_server() -> None:
+    """Nor what only the server needs: it is for programs that have neither engine nor region."""
+    script = """
+import sys
+import relay.client
+server = {"relay._native", "relay.config", "relay.call", "relay.signalling", "pydantic", "fastapi"}
+server |= {"structlog", "uvloop", "typer", "numpy", "jwt", "phonenumbers"}
+print(sorted(server & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
