@@ -12,6 +12,7 @@ cdef enum:
     FRAME_MS = 20
     SHORTEST_MS = 20
     LONGEST_MS = 200
+    JUMP_S = 2                  # more than this between two packets is no lateness
 
 
 cdef struct Held:
@@ -46,6 +47,15 @@ cdef inline void jitter_clear(Jitter *j) noexcept nogil:
     for i in range(JITTER_PLACES):
         j.places[i].used = 0
     j.started = 0
+
+
+cdef inline void jitter_anchor(
+    Jitter *j, uint32_t timestamp, uint32_t clock_hz, uint64_t now_ns
+) noexcept nogil:
+    # This packet is in time: others are late by what they come after it.
+    j.newest_timestamp = timestamp
+    j.newest_ticks = timestamp
+    j.lowest_us = <int64_t>(now_ns // 1000) - j.newest_ticks * 1000000 // clock_hz
 
 
 cdef inline void jitter_measure(
@@ -83,17 +93,15 @@ cdef inline Taken jitter_put(
     # `octets` is at most JITTER_OCTETS.
     cdef int16_t ahead = <int16_t>(sequence - j.next)
     cdef Taken taken = TAKEN
+    cdef int32_t step
     cdef Held *held
-    cdef int64_t ticks
     if j.started and -JITTER_PLACES <= ahead < 0:
         return TAKEN_LATE
     if not j.started or not -JITTER_PLACES <= ahead < JITTER_PLACES:
         jitter_clear(j)
         j.started = 1
         j.next = j.newest = sequence
-        j.newest_timestamp = timestamp
-        j.newest_ticks = timestamp
-        j.lowest_us = <int64_t>(now_ns // 1000) - j.newest_ticks * 1000000 // clock_hz
+        jitter_anchor(j, timestamp, clock_hz, now_ns)
         taken = TAKEN_FIRST
     if jitter_find(j, sequence) != NULL:
         return TAKEN_AGAIN
@@ -104,10 +112,14 @@ cdef inline Taken jitter_put(
     held.is_noise = is_noise
     held.used = 1
     memcpy(held.payload, payload, octets)
-    ticks = j.newest_ticks + <int32_t>(timestamp - j.newest_timestamp)
-    if <int16_t>(sequence - j.newest) > 0:
+    step = <int32_t>(timestamp - j.newest_timestamp)
+    if -JUMP_S * <int64_t>clock_hz <= step <= JUMP_S * <int64_t>clock_hz:
+        jitter_measure(j, j.newest_ticks + step, clock_hz, now_ns)
+        if <int16_t>(sequence - j.newest) > 0:
+            j.newest = sequence
+            j.newest_timestamp = timestamp
+            j.newest_ticks += step
+    elif <int16_t>(sequence - j.newest) > 0:  # another clock: the delay is what it was
         j.newest = sequence
-        j.newest_timestamp = timestamp
-        j.newest_ticks = ticks
-    jitter_measure(j, ticks, clock_hz, now_ns)
+        jitter_anchor(j, timestamp, clock_hz, now_ns)
     return taken

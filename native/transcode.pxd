@@ -16,7 +16,7 @@ from send cimport send_rtp
 from sys cimport relay_store64
 from tap cimport tap_push
 from voice cimport (
-    FRAME, VOICE_OPUS, EventMap, Voice, voice_clock, voice_encoded, voice_frame, voice_ratio,
+    FRAME, VOICE_OPUS, VOICE_PCMA, EventMap, Voice, voice_clock, voice_encoded, voice_frame, voice_ratio,
     voice_rest, voice_timestamp,
 )
 
@@ -27,12 +27,15 @@ cdef enum:
 
 
 cdef inline void tap_voice(
-    Rules *rules, Call *call, uint8_t side, const uint8_t *data, size_t size, uint64_t now_ns
+    Rules *rules, Call *call, uint8_t side, bint a_law, uint8_t *data, size_t size,
+    uint64_t now_ns
 ) noexcept nogil:
-    # What `side` says, in G.711.
+    # What `side` says, in G.711. It has been sent, or decoded: the recorder knows its law by
+    # the static payload type, whatever number the leg has for it.
     cdef Leg *leg = &call.legs[side]
     if not call.recording or rules.tap == NULL:
         return
+    data[1] = <uint8_t>(data[1] & 0x80) | (8 if a_law else 0)
     if tap_push(rules.tap, call.tap, side, now_ns, data, size):
         leg.recorded += 1
         rules.totals.recorded += 1
@@ -118,7 +121,7 @@ cdef inline Drop transcode_event(
 
 
 cdef inline Drop transcode_packet(
-    Rules *rules, Call *call, uint8_t side, const uint8_t *data, int size, const RtpView *view,
+    Rules *rules, Call *call, uint8_t side, uint8_t *data, int size, const RtpView *view,
     uint64_t now_ns
 ) noexcept nogil:
     # An accepted packet of a leg. What can be said of its receiver is said when it is sent.
@@ -152,7 +155,9 @@ cdef inline Drop transcode_packet(
     if taken == TAKEN_LATE:
         return DROP_TOO_LATE
     if v.coding.codec != VOICE_OPUS and not is_noise:
-        tap_voice(rules, call, side, data, <size_t>size, now_ns)
+        tap_voice(
+            rules, call, side, v.coding.codec == VOICE_PCMA, data, <size_t>size, now_ns
+        )
     return DROP_NONE
 
 
@@ -189,7 +194,8 @@ cdef inline void transcode_frame(
         out.sent.marker = 0
     if out.coding.codec != VOICE_OPUS:
         tap_voice(
-            rules, call, side, rules.built, <size_t>(HEADER_OCTETS + octets), now_ns
+            rules, call, side, out.coding.codec == VOICE_PCMA, rules.built,
+            <size_t>(HEADER_OCTETS + octets), now_ns,
         )
 
 

@@ -25,6 +25,7 @@ cdef enum:
     EXCESS_FRAMES = 50
     QUIET_FRAMES = 10           # sooner when it is a quiet one
     QUIET = 500                 # mean amplitude
+    WAITING = 10                # packets that wait while the timestamp says silence: it jumped
     MOST_FRAMES = 3             # in a packet of ours
 
 
@@ -164,24 +165,34 @@ cdef inline int32_t voice_noise(Voice *v) noexcept nogil:
     return FRAME
 
 
-cdef inline int32_t voice_faded(Voice *v) noexcept nogil:
-    # The last frame again, ever softer: G.711 has no concealment of its own.
+cdef inline int32_t voice_faded(Voice *v, int32_t samples) noexcept nogil:
+    # The last sound again, ever softer: G.711 has no concealment of its own.
     cdef int i
+    if samples < 1 or samples > FRAME:
+        samples = FRAME
     v.fade += 1
     for i in range(FRAME):
         v.last[i] = v.last[i] // 2 if v.fade < 5 else 0
-    memcpy(v.sound + v.ready, v.last, sizeof(v.last))
-    return FRAME
+    memcpy(v.sound + v.ready, v.last + FRAME - samples, sizeof(int16_t) * <size_t>samples)
+    return samples
+
+
+cdef inline void voice_keep(Voice *v, const int16_t *sound, int32_t samples) noexcept nogil:
+    # For the concealment of what comes next, however short a packet is.
+    cdef int32_t new = samples if samples < FRAME else FRAME
+    memmove(v.last, v.last + new, sizeof(int16_t) * <size_t>(FRAME - new))
+    memcpy(v.last + FRAME - new, sound + samples - new, sizeof(int16_t) * <size_t>new)
+    v.fade = 0
 
 
 cdef inline int32_t voice_concealed(Voice *v, const Held *after, int32_t samples) noexcept nogil:
-    # What is missing, by the packet `after` it where that has FEC; never less than a frame.
+    # What is missing, by the packet `after` it where that has FEC.
     cdef int32_t made = -1
     v.played.concealed += 1
     if v.is_noise:
         return voice_noise(v)
     if v.coding.codec != VOICE_OPUS:
-        return voice_faded(v)
+        return voice_faded(v, samples)
     if samples < FRAME or samples > LONGEST:
         samples = FRAME
     if after != NULL:
@@ -216,9 +227,7 @@ cdef inline int32_t voice_decoded(Voice *v, const Held *held) noexcept nogil:
     samples = held.octets if held.octets < LONGEST else LONGEST
     for i in range(samples):
         v.sound[v.ready + i] = g711_linear[law][held.payload[i]]
-    if samples >= FRAME:
-        memcpy(v.last, v.sound + v.ready + samples - FRAME, sizeof(v.last))
-    v.fade = 0
+    voice_keep(v, v.sound + v.ready, samples)
     return samples
 
 
@@ -229,7 +238,10 @@ cdef inline bint voice_pull(Voice *v) noexcept nogil:
     cdef int32_t gap, made
     if held != NULL:
         gap = <int32_t>(held.timestamp - v.play_timestamp) // <int32_t>voice_ratio(v)
-        if gap > v.borrowed and gap <= 8000 and not v.is_noise:
+        if (
+            gap > v.borrowed and gap <= 8000 and not v.is_noise
+            and <int16_t>(j.newest - j.next) < WAITING
+        ):
             # The sender was silent (DTX): as long as it says, less what was filled already.
             v.play_timestamp += <uint32_t>FRAME * voice_ratio(v)
             v.ready += voice_concealed(v, NULL, FRAME)
@@ -267,7 +279,7 @@ cdef inline uint32_t voice_level_ms(const Voice *v) noexcept nogil:
     ahead = <int32_t>(v.jitter.newest_timestamp - v.play_timestamp) // <int32_t>voice_ratio(v)
     if <int16_t>(v.jitter.newest - v.jitter.next) < 0 or ahead < 0:
         return <uint32_t>v.ready // 8
-    return <uint32_t>(ahead + v.last_samples + v.ready) // 8
+    return (<uint32_t>ahead + <uint32_t>v.last_samples + <uint32_t>v.ready) // 8
 
 
 cdef inline bint voice_is_quiet(const int16_t *sound) noexcept nogil:

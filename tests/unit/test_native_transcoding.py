@@ -177,6 +177,38 @@ def test_lost_g711_is_concealed_and_the_stream_goes_on() -> None:
         assert similarity(talk.heard(OPUS), sound) > 0.8
 
 
+def test_lost_packets_of_10_ms_are_concealed_by_sound() -> None:
+    sound = tune(2.0)
+    with transcoded() as r:
+        talk = Talk(r, Side.CALLEE, PCMU)
+        octets = b"".join(g711(sound))
+        said = [
+            (0.01 * n, packet.build(0, n, n * 80, 0x77, octets[n * 80 : n * 80 + 80]))
+            for n in range(len(octets) // 80)
+        ]
+        talk.run([each for n, each in enumerate(said) if n % 10 != 5])
+        assert similarity(talk.heard(OPUS), sound) > 0.8
+        # As long as what was lost, and softer than it: not silence.
+        assert len(talk.got) <= 100 + 12
+        loud = np.abs(decode([got.payload for got in talk.got]))[1600:14400].reshape(-1, 80)
+        assert np.sum(loud.max(axis=1) < 0.005) == 0
+
+
+@pytest.mark.parametrize("ticks", [7000, -7000, 8000 * 3600, -8000 * 3600])
+def test_a_clock_that_jumps_within_a_stream_costs_no_sound(ticks: int) -> None:
+    """As when a PBX puts another source into it; a silence would have brought no packets."""
+    with transcoded() as r:
+        talk = Talk(r, Side.CALLEE, PCMU)
+        said = [
+            (0.02 * n, packet.build(0, n, (n * 160 + (ticks if n >= 50 else 0)) % 2**32, 7, data))
+            for n, data in enumerate(g711(tune(3.0)))
+        ]
+        talk.run(said)
+        assert sum(got.marker for got in talk.got) == 1  # it never rested
+        assert frames(r, Side.CALLEE)["frames_concealed"] < 10 + 15
+        assert 140 < len(talk.got) < 175
+
+
 def test_packets_out_of_order_and_twice_are_played_in_order_once() -> None:
     sound = tune(2.0)
     with transcoded() as r:
@@ -343,6 +375,22 @@ def test_a_packet_longer_than_opus_allows_is_refused() -> None:
     with transcoded() as r:
         r.caller.send(r.at_caller, packet.build(111, 1, 960, 0x77, bytes(1400)))
         r.wait_for_drop("malformed")
+
+
+def test_g711_under_a_number_of_its_own_is_recorded() -> None:
+    own = PCMU._replace(payload_type=96)
+    with transcoded(callee=own) as r:
+        tap = r.call.record(True)
+        reader = _native.TapReader(r.engine.taps, 60)
+        reader.start(tap, 0, time.monotonic_ns(), True)
+        for side, coding in ((Side.CALLER, OPUS), (Side.CALLEE, own)):
+            talk = Talk(r, side, coding)
+            payloads = encode(tune(0.4)) if side is Side.CALLER else g711(tune(0.4))
+            talk.run(talk.said(payloads))
+        reader.stop(tap)
+        totals = [block.totals for block in reader.drain(time.monotonic_ns()) if block.totals]
+        assert [min(each.recorded) for each in totals] >= [20]
+        assert totals[0].other == (0, 0)
 
 
 def test_hold_and_the_same_coding_again_keep_the_stream() -> None:
