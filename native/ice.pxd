@@ -14,7 +14,7 @@ from packet cimport (
 
 cdef enum:
     UFRAG_OCTETS = 32           # ours are shorter (RFC 8839 section 5.4 allows 256)
-    UFRAGS = 2                  # after an ICE restart the old one lives on
+    UFRAGS = 4                  # after an ICE restart the old one lives on, and after some more
     STUN_HEADER = 20
     STUN_BINDING_REQUEST = 0x0001
     STUN_COOKIE = 0x2112A442
@@ -44,11 +44,14 @@ cdef struct LegIce:
 
 cdef inline void ice_rename(LegIce *ice, const uint8_t *ufrag, uint8_t octets) noexcept nogil:
     # The ufrag of a description. Another one is an ICE restart (RFC 8445 section 9): checks
-    # under the one before go on until the new path is nominated, which only Python knows.
+    # under that of the path go on until the new path is nominated, which only Python knows. A
+    # phone between two networks restarts more than once before that.
+    cdef int i
     if octets == ice.ufrag_octets[0] and memcmp(ufrag, ice.ufrag[0], octets) == 0:
         return
-    memcpy(ice.ufrag[1], ice.ufrag[0], UFRAG_OCTETS)
-    ice.ufrag_octets[1] = ice.ufrag_octets[0]
+    for i in range(UFRAGS - 1, 0, -1):
+        memcpy(ice.ufrag[i], ice.ufrag[i - 1], UFRAG_OCTETS)
+        ice.ufrag_octets[i] = ice.ufrag_octets[i - 1]
     memcpy(ice.ufrag[0], ufrag, octets)
     ice.ufrag_octets[0] = octets
 

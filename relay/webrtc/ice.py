@@ -19,7 +19,10 @@ from relay.webrtc.stun import Address
 CONSENT_S = 30.0
 MOST_PATHS = 16  # a peer with more addresses has the one longest unused forgotten
 RECENT = 16  # checks that may be repeated: the response was lost
-MOST_USED = 65536  # checks that are known not to be replayed: 512 KiB, a day at the usual pace
+# Checks that are known not to be replayed: 512 KiB, a day at the usual pace. They are kept by
+# their last octet, or a peer could make each of its checks cost a search of milliseconds.
+MOST_USED = 65536
+MOST_ALIKE = MOST_USED // 256
 
 
 class Credentials(NamedTuple):
@@ -72,7 +75,7 @@ class Agent:
         self._paths: dict[Address, _Path] = {}
         self._turn = 0
         self._recent: dict[bytes, Address] = {}
-        self._used = array("Q")
+        self._used: dict[int, array[int]] = {}
         self._outputs: list[Respond | PathChosen | ConsentEnded] = []
 
     def describe(self, credentials: Credentials) -> None:
@@ -134,14 +137,17 @@ class Agent:
         Who overheard a check and sends it from elsewhere would otherwise become the path.
         """
         number = int.from_bytes(request.transaction[-8:], "big")
-        if source != self.selected and number in self._used:
+        used = self._used.get(number & 0xFF)
+        if used is None:
+            used = self._used[number & 0xFF] = array("Q")
+        if source != self.selected and number in used:
             return False
         if len(self._recent) >= RECENT:
             del self._recent[next(iter(self._recent))]
         self._recent[request.transaction] = source
-        if len(self._used) >= MOST_USED:
-            del self._used[: MOST_USED // 2]
-        self._used.append(number)
+        if len(used) >= MOST_ALIKE:
+            del used[: MOST_ALIKE // 2]
+        used.append(number)
         return True
 
     def _answer(

@@ -271,9 +271,12 @@ def test_what_is_remembered_of_a_peer_is_bounded() -> None:
         leg.check((WIFI[0], port))
     assert len(leg.agent._paths) == ice.MOST_PATHS
     assert len(leg.agent._recent) == ice.RECENT
-    leg.agent._used.extend([0] * ice.MOST_USED)
-    leg.check(WIFI)
-    assert len(leg.agent._used) <= ice.MOST_USED
+    for used in leg.agent._used.values():
+        used.extend([0] * ice.MOST_ALIKE)
+    for _ in range(50):
+        leg.check(WIFI)
+    full = [len(used) for used in leg.agent._used.values() if len(used) > 1]
+    assert len(leg.agent._used) <= 256 and min(full) < ice.MOST_ALIKE
 
 
 @given(st.lists(st.tuples(st.binary(max_size=120), st.sampled_from([WIFI, CELL, EVIL]))))
