@@ -84,7 +84,7 @@ def check(
             _print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     if as_json:
-        _print_json(file=name, ok=True, mistakes=[], notes=notes(loaded), **_summary(loaded))
+        _print_json(file=name, ok=True, mistakes=[], notes=_notes(loaded), **_summary(loaded))
     else:
         _print_summary(name, loaded)
 
@@ -317,6 +317,27 @@ def _account_summary(account: Account) -> dict[str, Any]:
     }
 
 
+def _notes(config: Config) -> list[str]:
+    """Of the configuration, and of this build where that matters to it."""
+    found = notes(config)
+    named = [account.name for account in config.account if account.transcode]
+    if named and not _transcodes():
+        found.append(
+            f"account {', '.join(named)}: this build has no libopus, so a call between Opus and "
+            "G.711 is refused with 488"
+        )
+    return found
+
+
+def _transcodes() -> bool:
+    """Imported here: without the compiled engine there is nothing to say."""
+    try:
+        from relay.media.engine import TRANSCODES
+    except ImportError:
+        return True
+    return TRANSCODES
+
+
 def _print_summary(name: str, config: Config) -> None:
     console = Console(highlight=False)
     summary = _summary(config)
@@ -338,7 +359,7 @@ def _print_summary(name: str, config: Config) -> None:
     for route in summary["routes"]:
         routes.add_row(*(escape(text) for text in route.values()))
     console.print(routes)
-    for note in notes(config):
+    for note in _notes(config):
         console.print(f"[yellow]note[/] {escape(note)}")
 
 

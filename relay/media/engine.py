@@ -31,6 +31,7 @@ OnPacket = Callable[[EngineCall, Side, bytes, tuple[str, int]], None]
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _BIND_TRIES = 50  # ports that other programs hold are passed over
 _SIDES = (Side.CALLER, Side.CALLEE)
+TRANSCODES: bool = _native.HAS_OPUS  # it was built with libopus
 _PACKETS = 8  # STUN and DTLS that are dealt with before the loop goes on: 3 ms at most
 
 
@@ -63,7 +64,7 @@ class Engine:
         certificate = make_certificate(datetime.now(UTC))
         self.fingerprint = Fingerprint("sha-256", certificate.digest)
         self.webrtc = WebRtcLegs(certificate, on_event)
-        self.transcodes: bool = _native.HAS_OPUS
+        self.transcodes = TRANSCODES
         self._pool = PortPool(*ports, quarantine_s)
         self._on_event = on_event
         self._on_packet = on_packet

@@ -17,6 +17,8 @@ from relay.sdp.description import Way
 
 MAX_OCTETS = 65536
 MAX_SECTIONS = 64
+MAX_LINES = 2048  # a browser's with ten videos is half of it
+MAX_FORMATS = 256  # there are 128 payload types
 DIRECTIONS = ("sendrecv", "sendonly", "recvonly", "inactive")
 # Payload types that need no rtpmap (RFC 3551 section 6): name and RTP clock in Hz.
 STATIC = {
@@ -132,6 +134,8 @@ class Session:
         text = body.decode("utf-8", "surrogateescape")
         session = Session([], [])
         lines = session.lines
+        if text.count("\n") > MAX_LINES:
+            raise MalformedSdp("SDP has too many lines")
         for number, raw in enumerate(text.split("\n"), 1):
             line = raw.removesuffix("\r")
             if not line:
@@ -216,6 +220,8 @@ def _section(line: str, number: int) -> MediaSection:
     fields = line[2:].split()
     if len(fields) < 4:
         raise MalformedSdp(f"SDP line {number}: m= needs media, port, protocol and formats")
+    if len(fields) > 3 + MAX_FORMATS:
+        raise MalformedSdp(f"SDP line {number}: m= has too many formats")
     port = fields[1].partition("/")[0]
     if _PORT.fullmatch(port) is None or int(port) > 65535:
         raise MalformedSdp(f"SDP line {number}: the port is not 0 to 65535")

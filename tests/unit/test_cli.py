@@ -15,6 +15,8 @@ from typer.testing import CliRunner, Result
 from relay import __version__
 from relay.cli import app
 from relay.config import Config, example, notes
+from tests.unit.test_account_config import KEY
+from tests.unit.test_account_config import text as account_text
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "relay.example.toml"
@@ -179,3 +181,19 @@ def test_demo_without_its_extra_says_what_to_install(monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1
     assert "regional-voice-relay[probe]" in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("built", "transcode", "told"),
+    [(True, "true", False), (False, "true", True), (False, "false", False)],
+)
+def test_check_says_that_a_build_cannot_transcode(
+    built: bool, transcode: str, told: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("relay.media.engine.TRANSCODES", built)
+    path = tmp_path / "region.toml"
+    path.write_text(account_text(f'name = "app"\n{KEY}\ntranscode = {transcode}\n'))
+    for options in ((), ("--json",)):
+        shown = run("check", "-c", str(path), *options)
+        assert shown.exit_code == 0
+        assert ("account app: this build has no libopus" in shown.stdout) is told

@@ -346,7 +346,7 @@ def test_hold_by_direction_is_passed_on() -> None:
     assert "a=recvonly" in answered(sdp("m=audio 4000 RTP/AVP 0", "a=sendonly"), answer)
 
 
-@pytest.mark.parametrize("formats", [" ".join(["0"] * 15000), "0 " + "x" * 60000])
+@pytest.mark.parametrize("formats", [" ".join(["0"] * 200), "0 " + "x" * 60000])
 def test_codec_lists_that_nobody_has_are_not_remembered(formats: str) -> None:
     section = sdp(f"m=audio 4000 RTP/AVP {formats}", "a=rtpmap:0 PCMU/8000").sections[0]
     before = [known.cache_info().currsize for known in (_payload_types, _codecs)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.errors import MalformedSdp
-from relay.sdp.session import MAX_OCTETS, MAX_SECTIONS, Session
+from relay.sdp.session import MAX_FORMATS, MAX_LINES, MAX_OCTETS, MAX_SECTIONS, Session
 
 # RFC 8866 section 5, with media as section 5.14 shows it.
 EXAMPLE = """v=0
@@ -138,6 +138,8 @@ def test_formats_that_are_no_payload_types() -> None:
         START.encode() + "m=audio ٤٠٠٠ RTP/AVP 0\r\n".encode(),
         START.encode() + b"m=audio x RTP/AVP 0\r\n",
         START.encode() + b"m=audio 4000 RTP/AVP 0\r\n" * (MAX_SECTIONS + 1),
+        START.encode() + b"a=x\r\n" * MAX_LINES,
+        START.encode() + b"m=audio 4000 RTP/AVP" + b" 0" * (MAX_FORMATS + 1) + b"\r\n",
         START.encode() + b"a=" + b"x" * MAX_OCTETS + b"\r\n",
     ],
 )
