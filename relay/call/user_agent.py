@@ -320,8 +320,11 @@ class UserAgent:
         self._layer.send(request, hop, self._sent_by(hop), self._now)
 
     def _hop(self, target: SipUri | Hop, reuse: Hop | None) -> Hop | None:
-        """Where it goes when nothing needs to be located."""
-        if reuse is not None and self._addresses.is_open(reuse):
+        """Where it goes when nothing needs to be located.
+
+        To a voice client over its connection or not at all: its Contact may say anything.
+        """
+        if reuse is not None and (reuse.is_websocket or self._addresses.is_open(reuse)):
             return reuse
         return target if isinstance(target, Hop) else None
 

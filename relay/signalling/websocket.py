@@ -183,7 +183,7 @@ class WebSocketConnection(Connection):
         for event in protocol.events_received():
             if isinstance(event, HttpRequest):
                 self._upgrade(event)
-            elif isinstance(event, Frame) and not self._over:
+            elif isinstance(event, Frame):
                 self._frame(event)
         if protocol.handshake_exc is not None and not self._over:
             self._refuse("malformed", _NO_REQUEST)
@@ -225,8 +225,11 @@ class WebSocketConnection(Connection):
 
     def _frame(self, frame: Frame) -> None:
         if not self._allowance.take(self._entrance.config.messages_per_second, self._heard):
-            self._streams.cut(self, "flooding")
-        elif frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            if self._over:  # it was told so already
+                self._deaf = True
+            else:
+                self._streams.cut(self, "flooding")
+        elif not self._over and frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
             if frame.opcode is not Opcode.CONT:
                 self._text = frame.opcode is Opcode.TEXT
             if frame.data:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from relay.sip.machine import ClientTransaction, ServerTransaction, Transaction
-from relay.sip.matching import Key
+from relay.sip.matching import Key, whose
 from relay.sip.outputs import Hop
 from relay.sip.room import Room, octets_of
 
@@ -48,15 +48,15 @@ class Live:
         self._hops.setdefault(hop[:3], set()).add(tx)
 
     def follow(self, old: Hop, new: Hop) -> None:
-        """Who was at the other end of `old` is at that of `new` now, maybe at another address: a
-        CANCEL or an ACK comes from there."""
+        """Who was at the other end of `old` is at that of `new` now: a CANCEL or an ACK comes
+        from there."""
         for tx in self.at(old):
             if tx.hop.link != old.link:
                 continue
             if isinstance(tx, ServerTransaction) and self.servers.get(tx.key) is tx:
                 self.room.give_back(old.host, tx.octets)
                 self.room.take(new.host, tx.octets)
-                key = (*tx.key[:-1], new.host)
+                key = (*tx.key[:-1], whose(new))
                 if key not in self.servers:  # else it has been repeated from there already
                     self.servers[key] = self.servers.pop(tx.key)
                     tx.key = key

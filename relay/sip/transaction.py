@@ -212,7 +212,7 @@ class TransactionLayer:
         Raises MalformedMessage.
         """
         method = "INVITE" if request.method == "CANCEL" else request.method
-        return server_key(request, request.via, method, source.host) in self._live.servers
+        return server_key(request, request.via, method, source) in self._live.servers
 
     def reject(
         self,
@@ -247,7 +247,7 @@ class TransactionLayer:
         self, request: Request, source: Hop, now: float, user: object | None
     ) -> None:
         via = request.via
-        key = server_key(request, via, request.method, source.host)
+        key = server_key(request, via, request.method, source)
         tx = self._live.servers.get(key)
         if request.method == "ACK":
             self._receive_ack(request, tx, source, now)

@@ -39,6 +39,11 @@ OPTIONS = (
     "From: <sip:alice@relay.example>;tag=a\r\nTo: <sip:relay.example>\r\n"
     "Call-ID: o1\r\nCSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\n\r\n"
 )
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Protocol: sip\r\n\r\n"
+)
 
 
 class Rig:
@@ -398,6 +403,27 @@ def test_frames_without_content_are_a_flood_too(monkeypatch: pytest.MonkeyPatch)
     assert run(main, messages_per_second=5.0).counted == {"ws_cut_flooding": 1}
 
 
+@pytest.mark.parametrize("closing", [False, True])
+def test_a_flood_of_tiny_frames_is_not_taken_apart_to_its_end(
+    monkeypatch: pytest.MonkeyPatch, closing: bool
+) -> None:
+    """40,000 fit into what is read at once: 0.1 s of the loop's time, were all answered."""
+    monkeypatch.setattr(connection, "CLOSING_S", 0.2)
+    ping = b"\x89\x80abcd"
+
+    async def main(rig: Rig) -> None:
+        reader, writer = await rig.raw()
+        writer.write(UPGRADE)
+        await reader.readuntil(b"\r\n\r\n")
+        if closing:
+            writer.write(b"\x81\x80abcd\x81\x81\x00\x00\x00\x00\xff")  # no UTF-8
+            await rig.counts("ws_cut_malformed")
+        writer.write(40000 * ping)
+        assert (await rest(reader)).count(b"\x8a\x00") < 1000
+
+    run(main, messages_per_second=20.0)
+
+
 def test_text_that_is_not_utf8_is_refused() -> None:
     """RFC 6455 section 8.1."""
 
@@ -477,11 +503,7 @@ def test_a_quiet_client_is_pinged_and_one_that_is_gone_is_noticed(
 
     async def main(rig: Rig) -> None:
         reader, writer = await rig.raw()
-        writer.write(
-            b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n"
-            b"Sec-WebSocket-Protocol: sip\r\n\r\n"
-        )
+        writer.write(UPGRADE)
         async with asyncio.timeout(DEADLINE_S):
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
             await rig.until(lambda: bool(rig.streams._by_link))
