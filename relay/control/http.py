@@ -17,10 +17,12 @@ from importlib import resources
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relay.errors import cannot_bind
 
 CONNECTIONS = 100  # at once; more get 503
+CONNECTION_S = 15  # for all its requests: who sends none, or half of one, keeps others out
 LAST_ANSWERS_S = 1  # for those under way at a shutdown
 NOT_BUILT = "The page is not built here: `make run` builds it (it needs Node.js and npm).\n"
 HEADERS = {
@@ -96,6 +98,18 @@ def application(
     return app
 
 
+class _Connection(H11Protocol):
+    """The library's, which of itself waits for a request without end."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end.cancel()
+        super().connection_lost(exc)
+
+
 class _Uvicorn(uvicorn.Server):
     """Signals are the relay's: they drain it."""
 
@@ -115,7 +129,7 @@ class HttpServer:
             uvicorn.Config(
                 app,
                 loop="none",
-                http="h11",
+                http=_Connection,
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 from collections.abc import Awaitable, Callable
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 import httpx
 import pytest
 
+from relay.control import http
 from relay.control.http import HttpServer, application
 from relay.errors import ListenError
 
@@ -143,3 +145,27 @@ def test_what_is_not_http_is_not_answered_with_a_traceback(
 
     run(test)
     assert capfd.readouterr().err == ""
+
+
+def test_who_does_not_finish_its_request_does_not_keep_others_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What watches the node would think that it is down."""
+    monkeypatch.setattr(http, "CONNECTION_S", 0.5)
+
+    async def test(port: int) -> None:
+        server = HttpServer("127.0.0.1", port, Node().app)
+        await server.start()
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(http.CONNECTIONS)]
+        for _, writer in held:
+            writer.write(b"GET /health HTTP/1.1\r\nHo")
+        async with httpx.AsyncClient() as client:
+            url = f"http://127.0.0.1:{port}/health"
+            assert (await client.get(url)).status_code == 503
+            for reader, _ in held:
+                with contextlib.suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            assert (await client.get(url)).status_code == 200
+        await server.close()
+
+    run(test)
