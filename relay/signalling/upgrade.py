@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import OrderedDict
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from websockets.datastructures import Headers
 from websockets.typing import Origin
 
 from relay.call.boundary import lies_in
+from relay.call.guard import source_of
 from relay.signalling.places import Allowance, Places
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_CLIENTS = 16384
 MAX_STRANGERS = 1024  # of them: who has not shown a token yet
+SHARE = 0.5  # of the handshakes a second that one address may have: others still connect
+MOST_SOURCES = 4096  # whose share is known; the one that was idle longest makes room
 
 # What a client reads that is refused after its request was read.
 ANSWERS = {
@@ -43,6 +47,7 @@ class Entrance:
         each = config.per_address
         self.places = Places((MAX_CLIENTS, each, MAX_STRANGERS, each))
         self._handshakes = Allowance()
+        self._of_one: OrderedDict[str, Allowance] = OrderedDict()
         self._is_banned = is_banned
         self._is_inside = is_inside
 
@@ -50,8 +55,12 @@ class Entrance:
         """Why this address may not even begin its handshakes; "" when it may."""
         if self._is_banned(host):
             return "banned"
-        if not self._is_proxy(host) and not self.places.take(link, host, stranger=True):
-            return "too_many"
+        if not self._is_proxy(host):
+            if not self.places.take(link, host, stranger=True):
+                return "too_many"
+            if not self._share(host).take(SHARE * self.config.handshakes_per_second, now):
+                self.places.leave(link)
+                return "too_fast"
         if not self._handshakes.take(self.config.handshakes_per_second, now):
             self.places.leave(link)
             return "too_fast"
@@ -72,6 +81,15 @@ class Entrance:
         if forwarded and not self.places.take(link, host, stranger=True):
             return host, "too_many"
         return host, ""
+
+    def _share(self, host: str) -> Allowance:
+        """What one address may have of the handshakes."""
+        source = source_of(host)
+        share = self._of_one.setdefault(source, Allowance())
+        self._of_one.move_to_end(source)
+        if len(self._of_one) > MOST_SOURCES:
+            self._of_one.popitem(last=False)
+        return share
 
     def _is_proxy(self, host: str) -> bool:
         return bool(self.config.proxies) and lies_in(host, self.config.proxies)

@@ -21,9 +21,10 @@ from websockets.typing import Origin, Subprotocol
 from relay.config import Tls, WebSocket
 from relay.errors import MalformedMessage
 from relay.probe.certificates import Authority, Pair
-from relay.signalling import connection, parking, tls_session, websocket
+from relay.signalling import connection, parking, tls_session, upgrade, websocket
 from relay.signalling.stream import Streams
 from relay.signalling.tls import Credentials
+from relay.signalling.upgrade import Entrance
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
@@ -467,6 +468,30 @@ def test_there_are_so_many_handshakes_a_second() -> None:
             writer.close()
 
     run(main, handshakes_per_second=0.1)
+
+
+def test_one_address_has_half_of_the_handshakes_at_most() -> None:
+    """Whoever connects as fast as it can would keep all others from coming back."""
+    entrance = Entrance(
+        WebSocket(handshakes_per_second=10.0), lambda host: False, lambda host: True
+    )
+    now = 100.0
+    for link in range(50):
+        entrance.bars(link, "192.0.2.1", now)
+    assert entrance.bars(50, "192.0.2.1", now) == "too_fast"
+    assert len(entrance.places) == 5
+    assert [entrance.bars(60 + last, f"192.0.2.{last}", now) for last in range(2, 7)] == [""] * 5
+    assert entrance.bars(70, "192.0.2.9", now) == "too_fast"  # of all together
+    now += 1.0
+    assert entrance.bars(71, "192.0.2.1", now) == ""
+
+
+def test_what_is_known_of_sources_is_bounded() -> None:
+    entrance = Entrance(WebSocket(), lambda host: False, lambda host: True)
+    for number in range(2 * upgrade.MOST_SOURCES):
+        entrance.bars(number, f"10.0.{number >> 8}.{number & 255}", number)
+        entrance.places.leave(number)
+    assert len(entrance._of_one) == upgrade.MOST_SOURCES
 
 
 def test_a_banned_source_is_not_served() -> None:
