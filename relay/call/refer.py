@@ -56,6 +56,7 @@ def find_target(leg: Leg, refer: Request, now: float) -> tuple[str, Sequence[Tar
     trunk = calls.router.peer(leg.trunk)
     if trunk.transfer == "disable-all":
         raise Refused(403, "transfers are disabled on this trunk")
+    _check_token(leg, now)
     uri = _refer_to(refer)
     user = _user(uri) if isinstance(uri, SipUri) else uri.rest
     number = unquote(user)
@@ -75,6 +76,17 @@ def find_target(leg: Leg, refer: Request, now: float) -> tuple[str, Sequence[Tar
     if uri.scheme == "sips":
         targets = over_tls(targets)
     return to, targets, uri.scheme == "sips"
+
+
+def _check_token(leg: Leg, now: float) -> None:
+    """A voice client's transfer is a call that it makes: its token, by now perhaps a newer one,
+    has to allow that. Raises Refused."""
+    if leg.client is not None and leg.reuse is not None:
+        client = leg.call.calls.clients.at(leg.reuse, now)
+        if client is None:
+            raise Refused(403, "the access token has expired: REGISTER with a new one")
+        if not client.may_call_out:
+            raise Refused(403, "this access token does not allow calls (out)")
 
 
 def _refer_to(refer: Request) -> SipUri | OtherUri:
@@ -118,6 +130,9 @@ def invitation(transferee: Leg, transferor: Leg, refer: Request) -> Request:
         assert transferee.dialog is not None
         fields = [("From", str(transferee.dialog.remote))]
     if (referrer := refer.headers.get("Referred-By")) is not None:
+        if (client := transferor.client) is not None:  # who it is, not who it says that it is
+            number = client.caller_number or client.identity
+            referrer = f"<{SipUri('sip', number, None, 'client.invalid')}>"
         fields.append(("Referred-By", _by_plan(referrer, calls.router.plan(transferor.trunk))))
     items = refer.headers.items()
     fields += [field for field in items if field[0].lower() in calls.passed_on]

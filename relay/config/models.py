@@ -42,6 +42,7 @@ NEVER_PASSED = frozenset(
 )
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?")
+_DEFAULT_PORT = re.compile(r"https:.*:0*443|http:.*:0*80")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 
 
@@ -139,6 +140,8 @@ class WebSocket(Section):
         for origin in value:
             if origin != "*" and not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"{origin!r} is no origin such as https://app.example.com")
+            if _DEFAULT_PORT.fullmatch(origin):
+                raise ValueError(f"{origin!r}: browsers leave this port out, so it is none here")
         return value
 
 

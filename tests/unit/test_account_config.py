@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from pydantic import ValidationError
 
-from relay.config import Config, notes, read
+from relay.config import Config, WebSocket, notes, read
 from relay.errors import ConfigError
 from tests.unit.token_samples import PRIVATE, PUBLIC, PUBLIC_PEM, SECRET
 
@@ -177,3 +178,10 @@ def test_a_plain_listener_beyond_this_machine_is_noted() -> None:
     told = [note for note in notes(read(plain, "region.toml")) if "access tokens" in note]
     assert len(told) == 1 and told[0].startswith("ws:192.0.2.1:5070 is plain")
     assert not any("access tokens" in note for note in notes(read(written, "region.toml")))
+
+
+@pytest.mark.parametrize("origin", ["https://app.example.com:443", "http://127.0.0.1:80"])
+def test_an_origin_that_no_browser_sends_is_a_mistake(origin: str) -> None:
+    with pytest.raises(ValidationError, match="browsers leave this port out"):
+        WebSocket(origins=(origin,))
+    WebSocket(origins=("https://app.example.com:8443", "http://127.0.0.1:443"))
