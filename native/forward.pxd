@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from bursts cimport bursts_feed
 from dtmf cimport DtmfPress, dtmf_feed
 from flow cimport RTCP, RTP, Call, Leg, Port
-from ice cimport ice_spend, stun_wanted
+from ice cimport EARLY_NS, Early, ice_keep, ice_spend, stun_wanted
 from packet cimport (
     DROP_DTLS, DROP_DTLS_SOURCE, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
     DROP_NOT_SECURED, DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_OUTSIDE_REGION,
@@ -196,6 +196,16 @@ cdef inline Drop hand_up(
     return DROP_NONE
 
 
+cdef inline void hand_up_early(
+    Rules *rules, Call *call, uint8_t side, uint64_t now_ns
+) noexcept nogil:
+    # The leg has been described: is the check that came before for it?
+    cdef Early *early = &call.legs[side].ice.early
+    if early.size and call.legs[side].settings.secured and now_ns - early.came_ns < EARLY_NS:
+        hand_up(rules, call, side, early.data, early.size, False, &early.source, now_ns)
+    early.size = 0
+
+
 cdef inline bint relay_datagram(
     Rules *rules, Port *port, uint8_t *data, int size, const relay_address *source,
     uint64_t now_ns
@@ -221,6 +231,8 @@ cdef inline bint relay_datagram(
             drop = hand_up(
                 rules, port.call, port.side, data, size, drop == DROP_DTLS, source, now_ns
             )
+    elif drop == DROP_STUN and not leg.described and port.component == RTP:
+        ice_keep(&leg.ice, data, <size_t>size, source, now_ns)
     if drop == DROP_NONE:
         return True
     leg.drops[<int>drop] += 1

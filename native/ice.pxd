@@ -11,6 +11,7 @@ from packet cimport (
     DROP_DTLS_MANY, DROP_NONE, DROP_STUN_MANY, DROP_STUN_NO_REQUEST, DROP_STUN_USERNAME, Drop,
     read16, read32,
 )
+from sys cimport relay_address
 
 cdef enum:
     UFRAG_OCTETS = 32           # ours are shorter (RFC 8839 section 5.4 allows 256)
@@ -22,6 +23,8 @@ cdef enum:
     STUN_INTEGRITY = 0x0008     # what follows it is not authenticated
     PACKETS_PER_S = 50          # of one leg and kind: more than a browser's checks at their start
     BUDGET_NS = 1000000000
+    EARLY_OCTETS = 256          # of a check that came before our side knew of the answer
+    EARLY_NS = 2000000000
 
 
 cdef enum Purpose:              # each has a budget of its own
@@ -36,10 +39,18 @@ cdef struct Budget:             # what one second may have
     uint32_t count
 
 
+cdef struct Early:              # a check begins as soon as the peer has answered our offer
+    uint64_t came_ns
+    relay_address source
+    uint16_t size
+    uint8_t data[EARLY_OCTETS]
+
+
 cdef struct LegIce:
     uint8_t ufrag[UFRAGS][UFRAG_OCTETS]     # the newest first
     uint8_t ufrag_octets[UFRAGS]
     Budget budgets[<int>PURPOSES]
+    Early early                 # the last one, until the leg is described
 
 
 cdef inline void ice_rename(LegIce *ice, const uint8_t *ufrag, uint8_t octets) noexcept nogil:
@@ -54,6 +65,18 @@ cdef inline void ice_rename(LegIce *ice, const uint8_t *ufrag, uint8_t octets) n
         ice.ufrag_octets[i] = ice.ufrag_octets[i - 1]
     memcpy(ice.ufrag[0], ufrag, octets)
     ice.ufrag_octets[0] = octets
+
+
+cdef inline void ice_keep(
+    LegIce *ice, const uint8_t *data, size_t size, const relay_address *source, uint64_t now_ns
+) noexcept nogil:
+    # Without it the peer would repeat its first check half a second later.
+    if size > EARLY_OCTETS or size < STUN_HEADER or read16(data) != STUN_BINDING_REQUEST:
+        return
+    ice.early.came_ns = now_ns
+    ice.early.source = source[0]
+    ice.early.size = <uint16_t>size
+    memcpy(ice.early.data, data, size)
 
 
 cdef inline bint ice_named(const LegIce *ice, const uint8_t *name, size_t octets) noexcept nogil:

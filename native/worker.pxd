@@ -8,7 +8,7 @@ from libc.stdlib cimport free
 
 from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
-from forward cimport relay_datagram
+from forward cimport hand_up_early, relay_datagram
 from ice cimport ice_rename
 from jitter cimport FRAME_MS
 from srtp_keys cimport SrtpKey, srtp_keys_free
@@ -209,6 +209,7 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
                 command.send, relay_now_ns(),
             )
             leg_code(w, command.call, &command.call.legs[command.side], command.voice)
+            hand_up_early(&w.rules, command.call, command.side, relay_now_ns())
         elif command.kind == COMMAND_SELECT:
             leg_select(&command.call.legs[command.side], &command.settings.remote[<int>RTP])
         elif command.kind == COMMAND_SECURE:

@@ -390,3 +390,46 @@ def test_a_bug_with_one_packet_does_not_lose_the_others() -> None:
         in_step(r, r.caller, check(), 3)
         asyncio.run(scenario(r))
         assert (seen, bugs) == ([check()] * 3, ["a bug"])
+
+
+def test_a_check_before_the_answer_is_dealt_with_when_it_comes() -> None:
+    """Who answers our offer checks at once: its answer takes longer, through SIP."""
+    with rig(LOOPBACK) as r:
+        r.caller.send(r.at_caller, check())
+        r.wait_for_drop("stun")
+        webrtc_caller(r)
+        until(lambda: r.engine.counters()["handed_up"] == 1)
+        assert waiting(r) == [(1, 0, check(), at(r.caller))]
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 1)
+        assert len(waiting(r)) == 1  # not once more
+
+
+@pytest.mark.parametrize("data", [check("other"), stun(kind=0x0101), DTLS, b"\x00"])
+def test_nothing_else_is_kept_for_the_answer(data: bytes) -> None:
+    with rig(LOOPBACK) as r:
+        r.caller.send(r.at_caller, data)
+        wait_for_received(r, 1)
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 1)
+        assert waiting(r) == [(1, 0, check(), at(r.caller))]
+
+
+def test_a_check_before_the_answer_of_a_plain_leg_is_forgotten() -> None:
+    with rig(LOOPBACK) as r:
+        r.caller.send(r.at_caller, check())
+        r.wait_for_drop("stun")
+        r.describe()
+        in_step(r, r.caller, check(), 1)
+        r.wait_for_drop("stun", count=2)
+        assert r.engine.counters()["handed_up"] == 0
+
+
+def test_a_check_from_outside_of_the_region_is_not_kept_for_the_answer() -> None:
+    with rig(("10.0.0.0/8",)) as r:
+        r.caller.send(r.at_caller, check())
+        r.wait_for_drop("stun")
+        webrtc_caller(r)
+        in_step(r, r.caller, check(), 1)
+        r.wait_for_drop("outside_region")
+        assert r.engine.counters()["handed_up"] == 0
