@@ -28,7 +28,7 @@ from relay.signalling.upgrade import Entrance
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
-from tests.unit.test_endpoint_streams import node
+from tests.unit.test_endpoint_streams import RELAY, node
 
 DEADLINE_S = 10.0
 HERE = "127.0.0.1"
@@ -846,7 +846,7 @@ def test_tls_handshakes_that_are_not_finished_are_bounded(
 def test_a_stranger_is_refused_over_the_connection_that_it_came_on(tmp_path: Path) -> None:
     async def main() -> None:
         async with node(tmp_path, "ws", f"sip:{HERE}:5060") as n:
-            uri = f"ws://{HERE}:{n.port}"
+            uri = f"ws://{RELAY}:{n.port}"
             async with connect(uri, subprotocols=[SIP], ping_interval=None) as client:
                 await client.send(OPTIONS)
                 answer = parse(str(await received(client)).encode())
