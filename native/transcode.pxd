@@ -8,8 +8,8 @@ from libc.string cimport memcpy
 from flow cimport Call, Leg
 from jitter cimport FRAME_MS, JITTER_OCTETS, TAKEN_FIRST, TAKEN_LATE, Taken, jitter_put
 from packet cimport (
-    DROP_MALFORMED, DROP_NONE, DROP_PAYLOAD_TYPE, DROP_TOO_LATE, Drop, RtpView, read16, write16,
-    write32,
+    DROP_MALFORMED, DROP_NONE, DROP_NO_DESTINATION, DROP_PAYLOAD_TYPE, DROP_RECEIVER_NOT_SECURED,
+    DROP_RECEIVER_ON_HOLD, DROP_TOO_LATE, Drop, RtpView, read16, write16, write32,
 )
 from rules cimport Rules
 from send cimport send_rtp
@@ -46,8 +46,10 @@ cdef inline Drop send_built(
     Rules *rules, Leg *other, int payload_type, bint marker, uint32_t timestamp, int octets,
     uint64_t now_ns
 ) noexcept nogil:
-    # The payload is in `rules.built` behind the header already.
+    # The payload is in `rules.built` behind the header already. What a held leg or one without
+    # a path is not sent has no number: the peer would take it for lost.
     cdef Voice *out = other.voice
+    cdef Drop drop
     cdef uint8_t *p = rules.built
     cdef RtpView view
     p[0] = 0x80
@@ -58,10 +60,16 @@ cdef inline Drop send_built(
     view.payload_at = HEADER_OCTETS
     view.ssrc = out.sent.ssrc
     view.sequence = out.sent.sequence
+    drop = send_rtp(rules, other, p, HEADER_OCTETS + octets, &view, now_ns)
+    if (
+        drop == DROP_NO_DESTINATION or drop == DROP_RECEIVER_ON_HOLD
+        or drop == DROP_RECEIVER_NOT_SECURED
+    ):
+        return drop
     out.sent.sequence = <uint16_t>(out.sent.sequence + 1)
     out.sent.packets += 1
     out.sent.octets += octets
-    return send_rtp(rules, other, p, HEADER_OCTETS + octets, &view, now_ns)
+    return drop
 
 
 cdef inline void map_event(
@@ -171,6 +179,9 @@ cdef inline void transcode_frame(
     cdef int16_t sound[FRAME]
     cdef int octets
     cdef uint32_t timestamp
+    if source.is_noise and not call.legs[side].settings.may_send:
+        voice_rest(source)  # comfort noise has no end of its own, a hold is one
+        return
     if not voice_frame(source, sound, now_ns):
         return
     voice_clock(out, now_ns)

@@ -39,6 +39,21 @@ def describe(r: Rig, caller: Coding = OPUS, callee: Coding = PCMU) -> None:
         r.call.update(side, peer.leg(payload_types=frozenset(types), coding=coding))
 
 
+def hold(r: Rig, on: bool) -> None:
+    """The callee is silent, by agreement."""
+    for side, peer, coding in (
+        (Side.CALLER, r.caller, OPUS),
+        (Side.CALLEE, r.callee, PCMU),
+    ):
+        types = {coding.payload_type, coding.telephone_event, coding.comfort_noise} - {None}
+        leg = peer.leg(payload_types=frozenset(types), coding=coding)
+        if on and side is Side.CALLER:
+            leg = leg._replace(may_receive=False)
+        elif on:
+            leg = leg._replace(may_send=False)
+        r.call.update(side, leg)
+
+
 @contextmanager
 def transcoded(caller: Coding = OPUS, callee: Coding = PCMU) -> Iterator[Rig]:
     with rig() as r:
@@ -284,6 +299,46 @@ def test_comfort_noise_becomes_a_soft_sound_and_not_silence() -> None:
         heard = talk.heard(OPUS)[-2000:]
         assert len(talk.got) > 25
         assert 0.001 < float(np.sqrt(np.mean(np.square(heard)))) < 0.1
+
+
+def test_a_hold_ends_comfort_noise_and_takes_no_numbers() -> None:
+    """They would be losses to the peer, and frames to encode for nobody."""
+    with transcoded() as r:
+        talk = Talk(r, Side.CALLEE, PCMU)
+        said = talk.said(g711(tune(0.2)))
+        noise = packet.build(13, 10, 1600, 0x77, bytes([30]))
+        talk.run([*said, (0.2, noise)], then_s=0.2)
+        played = frames(r, Side.CALLEE)["frames_transcoded"]
+        hold(r, True)
+        talk.run([], then_s=0.4)
+        assert frames(r, Side.CALLEE)["frames_transcoded"] <= played + 3
+        hold(r, False)
+        later = [
+            (0.02 * n, packet.build(0, 11 + n, 9000 + n * 160, 0x77, payload))
+            for n, payload in enumerate(g711(tune(0.2)))
+        ]
+        heard = len(talk.got)
+        talk.run(later)
+        resumed = [got.sequence for got in talk.got[heard:]]
+        first = talk.got[heard - 1].sequence + 1
+        assert resumed == [(first + n) % 65536 for n in range(len(resumed))] != []
+
+
+def test_a_key_for_a_held_leg_takes_no_number() -> None:
+    with transcoded() as r:
+        talk = Talk(r, Side.CALLEE, PCMU)
+        talk.run(talk.said(g711(tune(0.2))))
+        before = talk.got[-1].sequence
+        r.call.update(
+            Side.CALLER,
+            r.caller.leg(payload_types=frozenset({111, 110}), coding=OPUS, may_receive=False),
+        )
+        talk.run([(0.0, data) for data in press(5, 101, 50, 9000, [160, 320])], then_s=0.1)
+        describe(r)
+        talk.run([(0.0, data) for data in press(6, 101, 70, 19000, [160, 320])], then_s=0.1)
+        keys = [got for got in talk.got if got.payload_type == 110]
+        assert [got.payload[0] for got in keys] == [6] * 4
+        assert keys[0].sequence == (before + 1) % 65536
 
 
 def press(digit: int, kind: int, number: int, timestamp: int, ticks: list[int]) -> list[bytes]:
