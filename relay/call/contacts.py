@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from relay.sip.message import Request
 
 LONGEST = 512  # characters of one Contact: so much is kept of each
+MOST = 100  # of one REGISTER, as many as an identity may have: a thousand take long to read
 _INSTANCE = re.compile(r'"<(urn:[A-Za-z0-9:._+-]{1,120})>"')
 _Q = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?")
 
@@ -55,7 +56,7 @@ def is_everything(request: Request) -> bool:
 
 def asked_s(request: Request, default_s: int) -> list[int]:
     """For how long each Contact is to be registered. Raises MalformedMessage."""
-    values = [value for value in request.headers.all("Contact") if value != "*"]
+    values = [value for value in request.headers.all("Contact")[:MOST] if value != "*"]
     header = _seconds(request.headers.get("Expires"), default_s)
     return [_seconds(NameAddr.parse(value).param("expires"), header) for value in values]
 
@@ -64,6 +65,8 @@ def wanted(request: Request, default_s: int) -> list[Wanted]:
     """What is to be bound. Raises Refused (400) and MalformedMessage."""
     header = _seconds(request.headers.get("Expires"), default_s)
     values = request.headers.all("Contact")
+    if len(values) > MOST:
+        raise Refused(400, f"a REGISTER has up to {MOST} Contacts here")
     found = [_wanted(value, header) for value in values]
     if len(found) > 1 and any(each.reg_id for each in found):
         raise Refused(400, "with a reg-id there is one Contact (RFC 5626 section 6)")

@@ -154,6 +154,7 @@ def test_a_star_stands_alone_with_expires_0(asked: int | None, contact: str) -> 
         ("<sip:" + "a" * 600 + "@b.invalid>", "512"),
         ('<sip:a@b.invalid>;reg-id=1;+sip.instance="<urn:x:y>", <sip:c@b.invalid>', "one Contact"),
         ("<sip:", ""),
+        (", ".join(["<sip:a@b.invalid>"] * 101), "100 Contacts"),
     ],
 )
 def test_a_contact_that_cannot_be_kept_gets_400(contact: str, text: str) -> None:
