@@ -10,14 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from relay import __version__
-from relay.config import EXAMPLE, Account, Config, Route, Trunk, example, load, notes
-from relay.config.trunk import WEB_TRANSPORTS
+from relay.config import EXAMPLE, Config, example, load
 from relay.control.demo_clients import add_demo_clients, links
 from relay.errors import ConfigError
 from relay.probe import command as probe_command
+from relay.summary import all_notes, print_summary, print_where_to_call, summary
 
 MISTAKEN = 2
 # Calls that the embedded example takes as it is.
@@ -84,9 +83,9 @@ def check(
             _print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     if as_json:
-        _print_json(file=name, ok=True, mistakes=[], notes=_notes(loaded), **_summary(loaded))
+        _print_json(file=name, ok=True, mistakes=[], notes=all_notes(loaded), **summary(loaded))
     else:
-        _print_summary(name, loaded)
+        print_summary(Console(highlight=False), name, loaded)
 
 
 @app.command(
@@ -121,7 +120,7 @@ def serve(
     # Imported here: `check` and --help work without the compiled engine.
     from relay.server import run
 
-    _print_where_to_call(loaded)
+    print_where_to_call(_stderr(), loaded)
     if config is None:
         _stderr().print(TRY, markup=False)
     if demo_clients:
@@ -229,171 +228,8 @@ def _print_mistakes(error: ConfigError) -> None:
         console.print(f"  [red]✗[/] {escape(mistake)}")
 
 
-def _print_where_to_call(config: Config) -> None:
-    """For a person who has just started it; the log's lines follow."""
-    console = _stderr()
-    for listen in config.sip.listen:
-        if listen.transport in WEB_TRANSPORTS:
-            continue
-        ipv6 = ":" in listen.host
-        host = (config.sip.advertise_ipv6 if ipv6 else config.sip.advertise) or listen.host
-        host = f"[{host}]" if ":" in host else host
-        uri = f"sip:+15550100@{host}:{listen.port};transport={listen.transport}"
-        console.print(f"Send a call to [bold]{escape(uri)}[/]")
-    for trunk in config.trunk:
-        if trunk.known_by:
-            known_by = escape(", ".join(trunk.known_by))
-            console.print(f"  as trunk [bold]{escape(trunk.name)}[/] from {known_by}")
-            _print_routes(console, config, trunk.name)
-    for account in config.account:
-        at = escape(", ".join(config.client_urls))
-        console.print(f"Clients of [bold]{escape(account.name)}[/] connect to {at} with a token")
-        _print_routes(console, config, account.name)
-
-
-def _print_routes(console: Console, config: Config, caller: str) -> None:
-    for route in config.route:
-        if route.from_ == caller:
-            console.print(f"    {escape(_leads(config, route))}")
-
-
 def _print_links(found: dict[str, str]) -> None:
     console = _stderr()
     console.print("Open each link in a window of its own; they can call each other by name:")
     for identity, link in found.items():
         console.print(f"  [bold]{identity}[/]  {escape(link)}")
-
-
-def _leads(config: Config, route: Route) -> str:
-    """Where a route's calls arrive; more than one address when they are divided."""
-    if route.to in [account.name for account in config.account]:
-        return f"{route.number} goes to {route.identity or 'who was called'} of {route.to}"
-    targets = next(trunk.origination for trunk in config.trunk if trunk.name == route.to)
-    where = " or ".join(entry.uri for entry in targets if entry.enabled)
-    return f"{route.number} goes to {route.to} at {where}"
-
-
-def _summary(config: Config) -> dict[str, Any]:
-    return {
-        "region": config.region.id,
-        "jurisdiction": config.region.jurisdiction,
-        "listen": [str(listen) for listen in config.sip.listen],
-        "media": {
-            "address": config.media.advertise or config.media.address,
-            "ports": list(config.media.ports),
-            "calls_that_fit": config.media.calls_that_fit,
-        },
-        "concurrent_calls": config.concurrent_calls,
-        "http": config.http.listen if config.http else None,
-        "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
-        "accounts": [_account_summary(account) for account in config.account],
-        "routes": [
-            {"from": route.from_, "number": route.number, "to": route.to} for route in config.route
-        ],
-    }
-
-
-def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
-    return {
-        "name": trunk.name,
-        "allow": [str(network) for network in trunk.allow],
-        "known_by": list(trunk.known_by),
-        "origination": [entry.uri for entry in trunk.origination if entry.enabled],
-        "recording": trunk.recording,
-        "calls_per_second": trunk.calls_per_second,
-        "concurrent_calls": trunk.concurrent_calls,
-    }
-
-
-def _account_summary(account: Account) -> dict[str, Any]:
-    return {
-        "name": account.name,
-        "keys": [f"{key.id} ({key.algorithm})" for key in account.keys],
-        "clients": account.clients,
-        "contacts": account.contacts,
-        "recording": account.recording,
-        "calls_per_second": account.calls_per_second,
-        "concurrent_calls": account.concurrent_calls,
-    }
-
-
-def _notes(config: Config) -> list[str]:
-    """Of the configuration, and of this build where that matters to it."""
-    found = notes(config)
-    named = [account.name for account in config.account if account.transcode]
-    if named and not _transcodes():
-        found.append(
-            f"account {', '.join(named)}: this build has no libopus, so a call between Opus and "
-            "G.711 is refused with 488"
-        )
-    return found
-
-
-def _transcodes() -> bool:
-    """Imported here: without the compiled engine there is nothing to say."""
-    try:
-        from relay.media.engine import TRANSCODES
-    except ImportError:
-        return True
-    return TRANSCODES
-
-
-def _print_summary(name: str, config: Config) -> None:
-    console = Console(highlight=False)
-    summary = _summary(config)
-    media = summary["media"]
-    first, last = media["ports"]
-    console.print(f"[bold green]{escape(name)}: no mistakes[/]")
-    console.print(f"region {config.region.id} ({escape(config.region.jurisdiction)})")
-    console.print(f"listens on {escape(', '.join(summary['listen']))}")
-    console.print(
-        f"media {media['address']} ports {first}-{last}: {media['calls_that_fit']} calls fit, "
-        f"the trunks allow {config.concurrent_calls}"
-    )
-    if summary["http"]:
-        console.print(f"tells http://{summary['http']}/health how it is")
-    console.print(_trunk_table(summary["trunks"]))
-    if summary["accounts"]:
-        console.print(_account_table(summary["accounts"]))
-    routes = Table("from", "number", "to", title="Routes", title_justify="left")
-    for route in summary["routes"]:
-        routes.add_row(*(escape(text) for text in route.values()))
-    console.print(routes)
-    for note in _notes(config):
-        console.print(f"[yellow]note[/] {escape(note)}")
-
-
-def _trunk_table(trunks: list[dict[str, Any]]) -> Table:
-    table = Table(title="Trunks", title_justify="left")
-    for heading in ("trunk", "known by", "origination", "recording", "calls/s", "calls at once"):
-        table.add_column(heading, overflow="fold")
-    for trunk in trunks:
-        table.add_row(
-            trunk["name"],
-            escape("\n".join(trunk["known_by"])),
-            escape("\n".join(trunk["origination"])),
-            trunk["recording"],
-            f"{trunk['calls_per_second']:g}",
-            str(trunk["concurrent_calls"]),
-        )
-    return table
-
-
-def _account_table(accounts: list[dict[str, Any]]) -> Table:
-    table = Table(title="Accounts of voice clients", title_justify="left")
-    for heading in (
-        *("account", "keys", "devices", "of one client"),
-        *("recording", "calls/s", "calls at once"),
-    ):
-        table.add_column(heading, overflow="fold")
-    for account in accounts:
-        table.add_row(
-            account["name"],
-            escape("\n".join(account["keys"])),
-            str(account["clients"]),
-            str(account["contacts"]),
-            account["recording"],
-            f"{account['calls_per_second']:g}",
-            str(account["concurrent_calls"]),
-        )
-    return table

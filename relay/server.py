@@ -11,8 +11,7 @@ import gc
 import os
 import signal
 import socket
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,33 +46,7 @@ if TYPE_CHECKING:
 
 STATUS_EVERY_S = 60.0
 FLOW_KEEPALIVES = 2  # keep-alives after which a connection is dead: what Flow-Timer tells
-JOURNAL_S = 0.1
 LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
-
-
-class LogJournal:
-    """Events of calls as log lines; the call id is on each.
-
-    Lines are written together, up to `JOURNAL_S` after their event, whose time they bear:
-    between two SIP messages the code that writes one has left the caches, and a line would
-    cost four times as much.
-    """
-
-    def __init__(self, call_later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._log = structlog.get_logger().bind()  # bound once: a lazy logger costs each line
-        self._call_later = call_later
-        self._events: list[tuple[str, float, dict[str, object]]] = []
-
-    def event(self, name: str, call: str, **fields: object) -> None:
-        if not self._events:
-            self._call_later(JOURNAL_S, self.flush)
-        self._events.append((name, time.time(), {"call": call, **fields}))
-
-    def flush(self) -> None:
-        """Write what has been kept back."""
-        events, self._events = self._events, []
-        for name, when, fields in events:
-            self._log.info(name, **fields, timestamp=log.iso(when))
 
 
 class Server:
@@ -97,7 +70,7 @@ class Server:
             latch_networks=config.region.networks,
             advertise_ipv6=media.advertise_ipv6,
         )
-        self._journal = LogJournal(self._loop.call_later)
+        self._journal = log.Journal(self._loop.call_later)
         self._store = directory_of(config.recording.store)
         self._repair()
         self.recorder = FileRecorder(

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.config import Log
-from relay.log import configure, mask_number, mask_text
-from relay.server import LogJournal
+from relay.log import Journal, configure, mask_number, mask_text
 
 Format = Literal["console", "json"]
 Level = Literal["debug", "info", "warning", "error"]
@@ -164,9 +163,9 @@ def test_the_journal_writes_together_and_each_line_bears_its_own_time(
 ) -> None:
     _, stream = logger()
     clock = iter((1.0, 2.5))
-    monkeypatch.setattr("relay.server.time.time", lambda: next(clock))
+    monkeypatch.setattr("relay.log.time.time", lambda: next(clock))
     due: list[Any] = []
-    journal = LogJournal(lambda delay, step: due.append(step))
+    journal = Journal(lambda delay, step: due.append(step))
     journal.event("call_started", "c1", caller_number=NUMBER)
     journal.event("call_ended", "c1")
     assert stream.getvalue() == "" and len(due) == 1, "one wake-up for both"
