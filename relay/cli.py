@@ -27,8 +27,8 @@ TRY = """Try it with SIPp in two other terminals, first the carrier, then the PB
 app = typer.Typer(
     name="relay",
     help="A SIP/RTP relay for voice that stays in one legal region.",
-    epilog="Examples:  relay check --config region.toml  ·  "
-    "relay serve --config region.toml  ·  relay demo\n\n"
+    epilog="Examples:  relay check -c region.toml  ·  relay serve -c region.toml  ·  "
+    "relay serve --demo-clients  ·  relay token --help\n\n"
     "Exit codes:  0 done  ·  1 failed while running  ·  2 a mistake in the input",
     no_args_is_help=True,
     add_completion=False,
@@ -159,8 +159,8 @@ def token(
 ) -> None:
     """Make an access token for a voice client, on standard output.
 
-    With --config the account's own key signs; ES256 needs its private key (--key) beside it.
-    With --key alone nothing else is read.
+    With --config the account's own key signs; ES256 needs its private key (--key)
+    beside it. With --key alone, nothing else is read.
 
     Exit code 0: done; 2: a mistake, which it explains.
     """
@@ -193,6 +193,8 @@ def demo(
 
     What each side heard is compared with what the other said. Needs the extra:
     pip install 'regional-voice-relay\\[probe]'.
+
+    Exit code 0: all of it held; 1: something did not, or it could not run.
     """
     try:
         from relay.probe.demo import run as run_demo

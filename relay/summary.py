@@ -63,9 +63,7 @@ def summary(config: Config) -> dict[str, Any]:
         "http": config.http.listen if config.http else None,
         "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
         "accounts": [_account_summary(account) for account in config.account],
-        "routes": [
-            {"from": route.from_, "number": route.number, "to": route.to} for route in config.route
-        ],
+        "routes": [_route_summary(route) for route in config.route],
     }
 
 
@@ -79,6 +77,11 @@ def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
         "calls_per_second": trunk.calls_per_second,
         "concurrent_calls": trunk.concurrent_calls,
     }
+
+
+def _route_summary(route: Route) -> dict[str, Any]:
+    found = {"from": route.from_, "number": route.number, "to": route.to}
+    return found | ({"identity": route.identity} if route.identity else {})
 
 
 def _account_summary(account: Account) -> dict[str, Any]:
@@ -124,7 +127,7 @@ def print_summary(console: Console, name: str, config: Config) -> None:
     console.print(f"listens on {escape(', '.join(found['listen']))}")
     console.print(
         f"media {media['address']} ports {first}-{last}: {media['calls_that_fit']} calls fit, "
-        f"the trunks allow {config.concurrent_calls}"
+        f"{config.concurrent_calls} are allowed"
     )
     if found["http"]:
         console.print(f"tells http://{found['http']}/health how it is")
@@ -133,7 +136,8 @@ def print_summary(console: Console, name: str, config: Config) -> None:
         console.print(_account_table(found["accounts"]))
     routes = Table("from", "number", "to", title="Routes", title_justify="left")
     for route in found["routes"]:
-        routes.add_row(*(escape(text) for text in route.values()))
+        to = f"{route['identity']} of {route['to']}" if "identity" in route else route["to"]
+        routes.add_row(*(escape(text) for text in (route["from"], route["number"], to)))
     console.print(routes)
     for note in all_notes(config):
         console.print(f"[yellow]note[/] {escape(note)}")

@@ -80,7 +80,8 @@ class Exchange:
 
     def timed_out(self) -> None:
         if not self.final.done():
-            self.final.set_exception(Refused(408, "Request Timeout", "the relay did not answer"))
+            text = "neither the relay nor the other side answered"
+            self.final.set_exception(Refused(408, "Request Timeout", text))
 
 
 class Agent:

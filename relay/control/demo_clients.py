@@ -19,6 +19,7 @@ ACCOUNT = "demo"
 CLIENTS = {"alice": "+35315550101", "bob": "+35315550102"}
 WEBSOCKET = "ws:127.0.0.1:5070"
 VALID_S = 12 * 3600
+DEVICES = 20  # each is a page, and a file of the open-file limit
 
 
 def add_demo_clients(data: dict[str, Any]) -> None:
@@ -31,7 +32,7 @@ def add_demo_clients(data: dict[str, Any]) -> None:
     sip["websocket"] = {"origins": [f"http://{listen}"]}
     data["region"]["networks"] += [f"{address}/32" for address in _own_addresses()]
     key = {"id": "start", "secret": secrets.token_urlsafe(32)}
-    data.setdefault("account", []).append({"name": ACCOUNT, "keys": [key]})
+    data.setdefault("account", []).append({"name": ACCOUNT, "keys": [key], "clients": DEVICES})
     routes = data["route"]
     outward = next(route["to"] for route in routes if route["number"] == "+*")
     callers = [ACCOUNT, *(trunk["name"] for trunk in data["trunk"])]

@@ -138,9 +138,9 @@ def command(
 ) -> None:
     """Place a synthetic call through a running region and measure it.
 
-    Both ends say a tone once a second. Measured in each direction: loss, jitter, one-way delay
-    and mean opinion score; and how long until it rang, and until audio flowed. Without a
-    callee of ours only what the caller hears is measured.
+    Both ends say a tone once a second. Measured in each direction: loss, jitter,
+    one-way delay and mean opinion score; and how long until it rang, and until
+    audio flowed. Without a callee of ours, only what the caller hears is measured.
 
     A voice client needs the extra \\[client], a SIP phone \\[probe].
     """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -11,7 +10,7 @@ from relay.probe.quality import Direction, Limits, Report
 
 
 def show(console: Console, report: Report, limits: Limits) -> None:
-    """Print the figures, and what is worse than it may be."""
+    """Print the figures, and what is worse than it may be. All of it fits into 80 columns."""
     if report.directions:
         console.print(_calling(report, limits))
         console.print(_table(report, limits))
@@ -31,9 +30,9 @@ def _calling(report: Report, limits: Limits) -> str:
 
 
 def _table(report: Report, limits: Limits) -> Table:
-    table = Table(box=box.SQUARE)
+    table = Table(box=None, pad_edge=False)
     table.add_column("", no_wrap=True)
-    for heading in ("codec", "packets", "lost", "jitter", "one way", "and back", "MOS"):
+    for heading in ("codec", "packets", "lost", "jitter", "one way", "return", "MOS"):
         table.add_column(heading, justify="right", no_wrap=True)
     for each in report.directions:
         table.add_row(each.name, *_row(each, limits))
