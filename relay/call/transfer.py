@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from relay.call import events as e
 from relay.call.fork import seek
+from relay.call.invitation import SECURE, invite_for, party
 from relay.call.refer import check, find_target, invitation
 from relay.call.renegotiation import Renegotiation
-from relay.call.setup import SECURE, invite_for, party
 from relay.call.subscription import Subscription
 from relay.errors import NotAcceptable, RelayError
 from relay.sip.message import Request
