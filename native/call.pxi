@@ -168,7 +168,7 @@ cdef class CallFlows:
     def secure(self, int side, srtp_receive, srtp_send):
         """The SRTP keys of a WebRTC leg, as in `update`; () and None: nothing passes any more.
 
-        Replaced keys still open what is in flight. Raises ValueError. Of no effect on any other
+        Replaced keys still open what is in flight, unless () and None were in between. Raises ValueError. Of no effect on any other
         leg.
         """
         if side not in (0, 1):

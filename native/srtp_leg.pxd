@@ -113,6 +113,16 @@ cdef inline void srtp_exchange(
     leg.changing = leg.replaced != NULL
 
 
+cdef inline void srtp_distrust(LegSrtp *leg, uint64_t now_ns) noexcept nogil:
+    # What the peer had sent with its keys is nobody's any more, in flight or not.
+    cdef SrtpKey *key = leg.replaced
+    while key != NULL:
+        if not key.sends:
+            key.wipe_ns = now_ns
+        key = key.next
+    srtp_wipe(leg, now_ns)
+
+
 cdef inline void srtp_clear(LegSrtp *leg) noexcept nogil:
     srtp_keys_free(leg.receive)
     srtp_keys_free(leg.send)

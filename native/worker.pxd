@@ -12,7 +12,7 @@ from forward cimport hand_up_early, relay_datagram
 from ice cimport ice_rename
 from jitter cimport FRAME_MS
 from srtp_keys cimport SrtpKey, srtp_keys_free
-from srtp_leg cimport srtp_clear, srtp_exchange, srtp_wipe
+from srtp_leg cimport srtp_clear, srtp_distrust, srtp_exchange, srtp_wipe
 from reports cimport report_send
 from ring cimport (
     COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT, COMMAND_UPDATE,
@@ -180,9 +180,12 @@ cdef inline void leg_select(Leg *leg, const relay_address *path) noexcept nogil:
 cdef inline void leg_secure(
     Leg *leg, SrtpKey *receive, SrtpKey *send, uint64_t now_ns
 ) noexcept nogil:
-    # The keys of a DTLS association; NULL for both: nothing passes until there are others.
+    # The keys of a DTLS association; NULL for both: nothing passes until there are others,
+    # and then nothing of who had these.
     if leg.settings.secured:
         srtp_exchange(&leg.srtp, receive, send, now_ns)
+        if receive == NULL:
+            srtp_distrust(&leg.srtp, now_ns)
     else:
         srtp_keys_free(receive)
         srtp_keys_free(send)

@@ -262,6 +262,23 @@ def test_taken_keys_let_nothing_pass_not_even_what_is_in_flight() -> None:
         assert is_quiet(r.callee)
 
 
+def test_after_a_transfer_the_keys_of_who_was_there_open_nothing() -> None:
+    """Not even from the address that the new one has."""
+    with rig(LOOPBACK) as r:
+        before = secured_caller(r)
+        sent = before.send(r.at_caller)
+        assert r.callee.rtp.recv(4096) == sent
+        plain = r.caller.next_packet()
+        kept = before.sending.protect(plain)
+        r.call.secure(Side.CALLER, None)
+        browser = Browser(r.caller, SUITES[0])
+        r.call.secure(Side.CALLER, browser.keys())
+        r.caller.send(r.at_caller, kept)
+        r.wait_for_drop("srtp_authentication_failed")
+        sent = browser.send(r.at_caller)
+        assert r.callee.rtp.recv(4096) == sent
+
+
 def test_another_association_takes_over_and_what_is_in_flight_is_opened() -> None:
     with rig(LOOPBACK) as r:
         browser = secured_caller(r)
