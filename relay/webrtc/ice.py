@@ -134,13 +134,14 @@ class Agent:
     def _is_fresh(self, request: stun.Request, source: Address) -> bool:
         """Whether nobody has sent it before.
 
-        Who overheard a check and sends it from elsewhere would otherwise become the path.
+        Who overheard a check and sends it from elsewhere would otherwise become the path, and
+        could prove the consent of a peer that has left.
         """
         number = int.from_bytes(request.transaction[-8:], "big")
         used = self._used.get(number & 0xFF)
         if used is None:
             used = self._used[number & 0xFF] = array("Q")
-        if source != self.selected and number in used:
+        if number in used:
             return False
         if len(self._recent) >= RECENT:
             del self._recent[next(iter(self._recent))]

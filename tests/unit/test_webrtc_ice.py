@@ -219,6 +219,19 @@ def test_checks_on_another_path_are_no_consent_for_this_one() -> None:
     assert leg.wait(10) == [ConsentEnded()]
 
 
+def test_a_check_of_long_ago_is_no_consent() -> None:
+    """Who overheard one could keep us sending to a peer that has left."""
+    leg = Leg()
+    overheard = check(nominate=True)
+    leg.feed(overheard, WIFI)
+    for _ in range(ice.RECENT):
+        leg.check(WIFI)
+    leg.wait(20)
+    assert leg.feed(overheard, WIFI) == []
+    assert leg.counters["stun_replayed"] == 1
+    assert leg.wait(10.1) == [ConsentEnded()]
+
+
 def test_forged_checks_are_no_consent() -> None:
     leg = Leg()
     leg.check(WIFI, nominate=True)
