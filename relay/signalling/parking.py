@@ -101,7 +101,8 @@ class Links:
         self._lead_to(after, after.formerly)
         for hop in hops[:-MOST_FORMER]:  # nobody has spoken over it for long
             self._by_link.pop(hop.link, None)
-            self._failed(hop)
+            # Later: who has us move it is in the middle of a REGISTER, and would begin it again.
+            asyncio.get_running_loop().call_soon(self._failed, hop)
         for data in before.waiting if before is not None else ():
             after.send(data)
         if not isinstance(before, Parked):

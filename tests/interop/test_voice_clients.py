@@ -10,6 +10,7 @@ from pathlib import Path
 from relay.client import Client, Codec
 from relay.probe.audio import similarity, speak
 from relay.probe.remote import Endpoint, Setup
+from relay.signalling.parking import MOST_FORMER
 from relay.sip.message import Request
 from tests.interop.phones import SAME
 from tests.interop.region import (
@@ -149,6 +150,27 @@ def test_a_call_goes_on_over_another_connection(tmp_path: Path) -> None:
     with voice(tmp_path) as (r, url):
         asyncio.run(calls(url, r))
         assert r.ended()["cause"] == "callee hung up"
+
+
+def test_a_client_comes_back_again_and_again(tmp_path: Path) -> None:
+    """A day in a train: more often than one connection stands for earlier ones."""
+
+    async def calls(url: str) -> None:
+        async with WebPhone(url, "alice") as alice, WebPhone(url, "bob") as bob:
+            alice.call("bob")
+            await bob.until(lambda: bool(bob.acks))
+            await alice.until(lambda: alice.dialog is not None)
+            for _ in range(MOST_FORMER + 5):
+                bob.cut()
+                await bob.connect()
+                await bob.register()
+            alice.bye()
+            await bob.until(lambda: bool(bob.got("BYE")))
+            await alice.until(lambda: 200 in alice.statuses("BYE"))
+
+    with voice(tmp_path) as (r, url):
+        asyncio.run(calls(url))
+        assert r.ended()["cause"] == "caller hung up"
 
 
 def test_a_client_that_does_not_come_back_has_left_the_call(tmp_path: Path) -> None:
