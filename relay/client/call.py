@@ -135,7 +135,7 @@ class Call:
         """
         self._session.check_alive()
         recording = Recording(Path(path), rate_hz)
-        self._media.listen(recording.write)
+        self._media.hearing.listen(recording.write)
         self._session.at_end.append(recording.close)
         return recording
 
@@ -149,13 +149,13 @@ class Call:
             queue.put_nowait(sound)
 
         self._session.check_alive()
-        self._media.listen(hear)
+        self._media.hearing.listen(hear)
         self._session.at_end.append(lambda: hear(None))
         try:
             while (sound := await queue.get()) is not None:
                 yield sound
         finally:
-            self._media.unlisten(hear)
+            self._media.hearing.unlisten(hear)
 
     async def send_dtmf(self, keys: str, duration_ms: int = 160) -> None:
         """Press keys (0-9 * # A-D); returns when they were sent.

@@ -2,17 +2,14 @@
 
 aiortc's DTLS transport, RTP sender and receiver do the work; descriptions are our own
 (`description`), and so is the path below (`path`). What aiortc keeps to itself and is used
-here all the same: `_send_rtp`, `_handle_rtp_packet`, `_enabled`, the receiver's `_track` and
-`_set_rtcp_ssrc`.
+here all the same: `_send_rtp`, `_enabled`, the receiver's `_track` and `_set_rtcp_ssrc`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from secrets import randbits
 from typing import Any, Protocol
 
@@ -25,24 +22,19 @@ from aiortc import (
     RTCRtpReceiver,
     RTCRtpSender,
 )
-from aiortc.mediastreams import MediaStreamError
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from aiortc.rtcrtpreceiver import RemoteStreamTrack
-from aiortc.rtp import RtpPacket
 
 from relay.client.description import Codec, Description, answered, offered, read, write
 from relay.client.errors import MediaFailed
 from relay.client.figures import Figures, figures
-from relay.client.keypad import KeyEar, Keypad
+from relay.client.hearing import Hearing
+from relay.client.keypad import Keypad
 from relay.client.path import Path
 from relay.client.playout import Playout
-from relay.client.recording import Sound, sound_of
 from relay.errors import NotAcceptable
-from relay.rtp.stats import StreamStats
 
 MIRRORED = {"sendrecv": "sendrecv", "sendonly": "recvonly", "recvonly": "sendonly"}
-SILENCE = {Codec.PCMU: b"\xff" * 160, Codec.PCMA: b"\xd5" * 160, Codec.OPUS: b"\xf8\xff\xfe"}
-FORGET_AFTER = 256  # packets whose arrival is remembered
 
 
 class Owner(Protocol):
@@ -51,16 +43,6 @@ class Owner(Protocol):
     def on_key(self, key: str, duration_ms: int) -> None: ...
 
     def on_path_lost(self) -> None: ...
-
-
-@dataclass(slots=True)
-class _Heard:
-    """The voice packets of the other side, as far as their timing is remembered."""
-
-    origin: int | None = None
-    timestamp: int = 0
-    after: int = 0  # packets since that timestamp that were no voice
-    arrivals: OrderedDict[int, float] = field(default_factory=OrderedDict)
 
 
 class Media:
@@ -80,13 +62,9 @@ class Media:
         self._receiver: Any = RTCRtpReceiver("audio", self._dtls)
         self._receiver._track = RemoteStreamTrack(kind="audio")
         self._receiver._set_rtcp_ssrc(self._sender._ssrc)  # or it sends no reports
-        self._stats = StreamStats()
-        self._heard = _Heard()
-        self._ear = KeyEar(owner.on_key)
+        self.hearing = Hearing(owner.on_key)
         self._keypad: Keypad | None = None
-        self._listeners: list[Callable[[Sound], None]] = []
         self._starting: asyncio.Task[None] | None = None
-        self._listening: asyncio.Task[None] | None = None
         self.ours: Description | None = None
         self.theirs: Description | None = None
         self.sending: Codec | None = None
@@ -152,7 +130,7 @@ class Media:
 
     def _write(self, ours: Description, offer: bytes | None) -> bytes:
         self._origin = (self._origin[0], self._origin[1] + 1)
-        self.ours = ours
+        self.ours = self.hearing.ours = ours
         return write(ours, self._sender._ssrc, self._origin, offer)
 
     def _agree(self, theirs: Description, setup: str, codec: Codec) -> None:
@@ -188,9 +166,7 @@ class Media:
             raise MediaFailed("no keys for the audio: the DTLS handshake or fingerprint failed")
         self._protected = self._dtls._send_rtp
         self._dtls._send_rtp = self._send_rtp
-        self._receive = self._receiver._handle_rtp_packet
-        self._receiver._handle_rtp_packet = self._received
-        self._listening = asyncio.create_task(self._listen())
+        self.hearing.start(self._receiver)
         await self._receiver.receive(self._parameters(RTCRtpReceiveParameters))
         await self._send_as(self._agreed)
 
@@ -203,7 +179,7 @@ class Media:
             await self._sender.stop()
             self._sender = RTCRtpSender(self.playout, self._dtls)
             self._sender._enabled = enabled
-        self.sending = codec
+        self.sending = self.hearing.sending = codec
         self.playout.rate_hz = codec.clock_hz
         number = self.theirs.keys.get(codec.clock_hz)
         self._keypad = None if number is None else Keypad(number, codec.clock_hz)
@@ -233,9 +209,7 @@ class Media:
         await self._receiver.stop()
         await self._dtls.stop()
         await self._path.close()
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.gather(self._listening, return_exceptions=True)
+        await self.hearing.close()
 
     # --- what is sent and heard -----------------------------------------------------------
 
@@ -248,13 +222,6 @@ class Media:
     def path_stands(self) -> bool:
         return self._path.stands
 
-    def listen(self, listener: Callable[[Sound], None]) -> None:
-        self._listeners.append(listener)
-
-    def unlisten(self, listener: Callable[[Sound], None]) -> None:
-        if listener in self._listeners:
-            self._listeners.remove(listener)
-
     async def figures(self) -> Figures:
         """What was heard so far, and what the other side reports."""
         round_trip_s = peer_lost = None
@@ -262,7 +229,7 @@ class Media:
             if report.type == "remote-inbound-rtp":
                 round_trip_s, peer_lost = report.roundTripTime, report.packetsLost
         clock_hz = self.sending.clock_hz if self.sending is not None else 8000
-        return figures(self._stats, clock_hz, self.sent, round_trip_s, peer_lost)
+        return figures(self.hearing.stats, clock_hz, self.sent, round_trip_s, peer_lost)
 
     async def _send_rtp(self, data: bytes) -> None:
         if not 192 <= data[1] <= 223:  # RFC 5761 section 4: not RTCP
@@ -270,72 +237,6 @@ class Media:
             if self._keypad is not None:
                 data = self._keypad.passing(data)
         await self._protected(data)
-
-    async def _received(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        """Every RTP packet, before aiortc's receiver."""
-        assert self.ours is not None, "there is a description of ours"
-        codec = self.ours.codecs.get(packet.payload_type)
-        clock_hz = codec.clock_hz if codec is not None else self._key_clock(packet.payload_type)
-        if not clock_hz:
-            return
-        now_ns = time.monotonic_ns()
-        self._stats.feed(
-            packet.ssrc,
-            packet.sequence_number,
-            packet.timestamp,
-            len(packet.payload),
-            now_ns,
-            clock_hz,
-            codec is not None,
-        )
-        if codec is None:
-            self._ear.heard(packet.ssrc, packet.timestamp, packet.payload, clock_hz)
-            packet = self._stand_in(packet)
-        else:
-            self._ear.idle(clock_hz)
-            self._note(packet.timestamp, now_ns / 1e9)
-        await self._receive(packet, arrival_time_ms)
-
-    def _key_clock(self, payload_type: int) -> int:
-        assert self.ours is not None, "there is a description of ours"
-        return next((c for c, number in self.ours.keys.items() if number == payload_type), 0)
-
-    def _note(self, timestamp: int, arrived_at: float) -> None:
-        heard = self._heard
-        if heard.origin is None:
-            heard.origin = timestamp
-        heard.timestamp, heard.after = timestamp, 0
-        heard.arrivals[timestamp] = arrived_at
-        while len(heard.arrivals) > FORGET_AFTER:
-            heard.arrivals.popitem(last=False)
-
-    def _stand_in(self, packet: RtpPacket) -> RtpPacket:
-        """Silence with a key's sequence number: a hole would hold up aiortc's jitter buffer."""
-        assert self.ours is not None, "there is a description of ours"
-        codec = self.sending if self.sending in self.ours.codecs.values() else self.ours.codec
-        assert codec is not None
-        self._heard.after += 1
-        packet.payload_type = self.ours.payload_type(codec)
-        packet.payload = SILENCE[codec]
-        packet.timestamp = (self._heard.timestamp + self._heard.after) & 0xFFFFFFFF
-        return packet
-
-    async def _listen(self) -> None:
-        """Take every decoded frame, so that none piles up; nobody may be listening."""
-        track = self._receiver.track
-        while True:
-            try:
-                frame = await track.recv()
-            except MediaStreamError:
-                return
-            if self._listeners:
-                sound = sound_of(frame, self._arrival(frame.pts or 0))
-                for listener in list(self._listeners):
-                    listener(sound)
-
-    def _arrival(self, at: int) -> float:
-        heard = self._heard
-        return heard.arrivals.get(((heard.origin or 0) + at) & 0xFFFFFFFF, time.monotonic())
 
 
 def _parameters_of(number: int, codec: Codec) -> RTCRtpCodecParameters:

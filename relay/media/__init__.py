@@ -1,1 +1,1 @@
-"""Shell: the native media engine and its UDP ports."""
+"""Shell: the native media engine, its UDP ports, and the WebRTC legs on them."""

@@ -1,1 +1,1 @@
-"""Shell: SIP over UDP and TCP sockets."""
+"""Shell: SIP over UDP, TCP, TLS and WebSocket."""

@@ -48,6 +48,16 @@ def test_every_file_that_a_page_names_exists(page: str) -> None:
         assert any(path.exists() for path in found), f"{page}: {name}"
 
 
+def test_every_module_has_its_place_in_the_architecture() -> None:
+    page = (ROOT / "docs/ARCHITECTURE.md").read_text("utf-8")
+    for path in SOURCES:
+        package, name = path.parent.name, path.stem
+        if package != "relay" and name != "__init__":
+            assert re.search(rf"`(?:{package}/)?{name}`", page), f"{package}/{name}"
+    for path in (ROOT / "native").glob("*.p[xy]*"):
+        assert f"`{path.name}`" in page, path.name
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_make_target_that_a_page_names_exists(page: str) -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
