@@ -18,6 +18,7 @@ from dtmf cimport Dtmf as DtmfState, DtmfPress, dtmf_feed, dtmf_silent
 from flow cimport CNAME_OCTETS, RTP, Call, Leg, Settings
 from ice cimport UFRAG_OCTETS, LegIce, ice_rename, stun_wanted as stun_filter
 from opus cimport RELAY_HAS_OPUS
+from jitter cimport JITTER_OCTETS, TAKEN_LATE, jitter_target_ms
 from openssl cimport OPENSSL_cleanse
 from packet cimport (
     DROP_COUNT, DROP_NONE, KIND_RTCP, KIND_RTP, MAX_DATAGRAM_OCTETS, Drop, Kind, RtcpView,
@@ -42,8 +43,8 @@ from sys cimport (
     relay_store64, relay_store_int, relay_thread_start, relay_watch,
 )
 from voice cimport (
-    MOST_FRAMES, VOICE_NONE, VOICE_OPUS, VOICE_PCMA, VOICE_PCMU, Coding, Voice, voice_free,
-    voice_new,
+    FRAME, MOST_FRAMES, VOICE_NONE, VOICE_OPUS, VOICE_PCMA, VOICE_PCMU, Coding, Played, Voice,
+    voice_frame, voice_free, voice_level_ms, voice_new, voice_put,
 )
 from worker cimport Worker as WorkerState, call_release, worker_main
 

@@ -79,6 +79,51 @@ cdef class Dtmf:
         return []
 
 
+cdef class Playout:
+    """What one side of a transcoded call says, played by hand."""
+
+    cdef Voice *voice
+    cdef Played played
+
+    def __cinit__(self, coding):
+        self.voice = voice_of(coding)
+        self.voice.played = &self.played
+
+    def __dealloc__(self):
+        voice_free(self.voice)
+
+    def put(
+        self, uint32_t ssrc, uint16_t sequence, uint32_t timestamp, bytes payload not None,
+        uint64_t now_ns, bint is_noise=False,
+    ):
+        """A packet; False when it comes too late."""
+        if not 0 < len(payload) <= JITTER_OCTETS:
+            raise ValueError("a payload is 1 to 1276 octets")
+        return voice_put(
+            self.voice, ssrc, sequence, timestamp, payload, <uint16_t>len(payload), is_noise,
+            now_ns,
+        ) != TAKEN_LATE
+
+    def frame(self, uint64_t now_ns):
+        """The next 160 samples of 16 bits, or None while there is nothing."""
+        cdef int16_t sound[FRAME]
+        if not voice_frame(self.voice, sound, now_ns):
+            return None
+        return (<uint8_t *>sound)[:sizeof(sound)]
+
+    @property
+    def waiting_ms(self):
+        """How much is in the buffer, and how much there should be."""
+        return voice_level_ms(self.voice), jitter_target_ms(&self.voice.jitter)
+
+    @property
+    def figures(self):
+        """(frames, concealed, restored by FEC, packets not decodable)."""
+        return (
+            self.played.frames, self.played.concealed, self.played.restored, self.played.broken
+        )
+
+
 cdef class DropBursts:
     """Drops of one leg, fed by hand."""
 

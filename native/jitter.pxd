@@ -69,7 +69,7 @@ cdef inline void jitter_measure(
         j.lowest_us += (transit_us - j.lowest_us) // 1024  # clocks drift
     late_us = <double>(transit_us - j.lowest_us)
     if late_us > j.late_us:
-        j.late_us = late_us
+        j.late_us = late_us if late_us < LONGEST_MS * 1000.0 else LONGEST_MS * 1000.0
     else:
         j.late_us += (late_us - j.late_us) / 256.0
 
@@ -96,6 +96,9 @@ cdef inline Taken jitter_put(
     cdef int32_t step
     cdef Held *held
     if j.started and -JITTER_PLACES <= ahead < 0:
+        step = <int32_t>(timestamp - j.newest_timestamp)
+        if -JUMP_S * <int64_t>clock_hz <= step <= 0:
+            jitter_measure(j, j.newest_ticks + step, clock_hz, now_ns)
         return TAKEN_LATE
     if not j.started or not -JITTER_PLACES <= ahead < JITTER_PLACES:
         jitter_clear(j)

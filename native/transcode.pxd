@@ -6,7 +6,7 @@ from libc.stdint cimport int16_t, int32_t, int64_t, uint8_t, uint16_t, uint32_t,
 from libc.string cimport memcpy
 
 from flow cimport Call, Leg
-from jitter cimport FRAME_MS, JITTER_OCTETS, TAKEN_FIRST, TAKEN_LATE, Taken, jitter_put
+from jitter cimport FRAME_MS, JITTER_OCTETS, TAKEN_LATE, Taken
 from packet cimport (
     DROP_MALFORMED, DROP_NONE, DROP_NO_DESTINATION, DROP_PAYLOAD_TYPE, DROP_RECEIVER_NOT_SECURED,
     DROP_RECEIVER_ON_HOLD, DROP_TOO_LATE, Drop, RtpView, read16, write16, write32,
@@ -16,8 +16,8 @@ from send cimport send_rtp
 from sys cimport relay_store64
 from tap cimport tap_push
 from voice cimport (
-    FRAME, VOICE_OPUS, VOICE_PCMA, EventMap, Voice, voice_clock, voice_encoded, voice_frame, voice_ratio,
-    voice_rest, voice_timestamp,
+    FRAME, VOICE_OPUS, VOICE_PCMA, EventMap, Voice, voice_clock, voice_encoded, voice_frame,
+    voice_put, voice_ratio, voice_rest, voice_timestamp,
 )
 
 cdef enum:
@@ -148,18 +148,10 @@ cdef inline Drop transcode_packet(
         return DROP_PAYLOAD_TYPE
     if view.payload_octets == 0 or view.payload_octets > JITTER_OCTETS:
         return DROP_MALFORMED
-    if v.ssrc != view.ssrc:
-        voice_rest(v)
-        v.ssrc = view.ssrc
-    taken = jitter_put(
-        &v.jitter, view.sequence, view.timestamp, payload, <uint16_t>view.payload_octets,
-        is_noise, v.coding.clock_hz, now_ns,
+    taken = voice_put(
+        v, view.ssrc, view.sequence, view.timestamp, payload, <uint16_t>view.payload_octets,
+        is_noise, now_ns,
     )
-    if taken == TAKEN_FIRST:
-        v.playing = 0
-        v.filling_ns = 0
-    if v.due_ns == 0:
-        v.due_ns = now_ns
     if taken == TAKEN_LATE:
         return DROP_TOO_LATE
     if v.coding.codec != VOICE_OPUS and not is_noise:

@@ -9,7 +9,8 @@ from libc.string cimport memcpy, memmove, memset
 
 from g711 cimport g711_linear, g711_octet
 from jitter cimport (
-    FRAME_MS, JITTER_OCTETS, Held, Jitter, jitter_clear, jitter_find, jitter_target_ms,
+    FRAME_MS, JITTER_OCTETS, TAKEN_FIRST, Held, Jitter, Taken, jitter_clear, jitter_find,
+    jitter_put, jitter_target_ms,
 )
 from opus cimport (
     OpusDecoder, OpusEncoder, opus_decode, opus_decoder_destroy, opus_encode,
@@ -27,6 +28,7 @@ cdef enum:
     QUIET = 500                 # mean amplitude
     WAITING = 10                # packets that wait while the timestamp says silence: it jumped
     MOST_FRAMES = 3             # in a packet of ours
+    HOLDS_MS = 4000             # more than the buffer has places for
 
 
 cdef enum VoiceCodec:
@@ -150,6 +152,26 @@ cdef inline void voice_rest(Voice *v) noexcept nogil:
 
 # --- in
 
+cdef inline Taken voice_put(
+    Voice *v, uint32_t ssrc, uint16_t sequence, uint32_t timestamp, const uint8_t *payload,
+    uint16_t octets, bint is_noise, uint64_t now_ns
+) noexcept nogil:
+    # A packet of sound, of at most JITTER_OCTETS; another stream begins anew.
+    cdef Taken taken
+    if v.ssrc != ssrc:
+        voice_rest(v)
+        v.ssrc = ssrc
+    taken = jitter_put(
+        &v.jitter, sequence, timestamp, payload, octets, is_noise, v.coding.clock_hz, now_ns
+    )
+    if taken == TAKEN_FIRST:
+        v.playing = 0
+        v.filling_ns = 0
+    if v.due_ns == 0:
+        v.due_ns = now_ns
+    return taken
+
+
 cdef inline uint32_t voice_ratio(const Voice *v) noexcept nogil:
     return v.coding.clock_hz // 8000
 
@@ -231,6 +253,18 @@ cdef inline int32_t voice_decoded(Voice *v, const Held *held) noexcept nogil:
     return samples
 
 
+cdef inline uint32_t voice_level_ms(const Voice *v) noexcept nogil:
+    cdef int32_t ahead
+    if not v.playing:
+        return 0
+    ahead = <int32_t>(v.jitter.newest_timestamp - v.play_timestamp) // <int32_t>voice_ratio(v)
+    if <int16_t>(v.jitter.newest - v.jitter.next) < 0 or ahead < 0:
+        return <uint32_t>v.ready // 8
+    if ahead > 8 * HOLDS_MS:
+        ahead = 8 * HOLDS_MS  # the timestamps jumped
+    return <uint32_t>(ahead + v.last_samples + v.ready) // 8
+
+
 cdef inline bint voice_pull(Voice *v) noexcept nogil:
     # Some more sound; False when the stream rests.
     cdef Jitter *j = &v.jitter
@@ -257,7 +291,8 @@ cdef inline bint voice_pull(Voice *v) noexcept nogil:
         v.last_samples = made
         v.ready += made
         return True
-    if <int16_t>(j.newest - j.next) >= 0:  # lost: something after it is there
+    if <int16_t>(j.newest - j.next) >= 0 and voice_level_ms(v) >= jitter_target_ms(j):
+        # Lost: something after it is there, and has waited for as long as any does.
         j.next = <uint16_t>(j.next + 1)
         made = voice_concealed(v, jitter_find(j, j.next), v.last_samples)
         v.play_timestamp += <uint32_t>made * voice_ratio(v)
@@ -270,16 +305,6 @@ cdef inline bint voice_pull(Voice *v) noexcept nogil:
     v.borrowed += FRAME
     v.ready += voice_concealed(v, NULL, FRAME)
     return True
-
-
-cdef inline uint32_t voice_level_ms(const Voice *v) noexcept nogil:
-    cdef int32_t ahead
-    if not v.jitter.started:
-        return 0
-    ahead = <int32_t>(v.jitter.newest_timestamp - v.play_timestamp) // <int32_t>voice_ratio(v)
-    if <int16_t>(v.jitter.newest - v.jitter.next) < 0 or ahead < 0:
-        return <uint32_t>v.ready // 8
-    return (<uint32_t>ahead + <uint32_t>v.last_samples + <uint32_t>v.ready) // 8
 
 
 cdef inline bint voice_is_quiet(const int16_t *sound) noexcept nogil:
