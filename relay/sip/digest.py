@@ -30,7 +30,7 @@ _TOKEN = r"[A-Za-z0-9.!%*_+`'~-]+"
 # `[scheme] name=value` up to the next comma; a value is a quoted string or runs to the comma.
 _ITEM = re.compile(
     rf"[ \t,]*(?:({_TOKEN})[ \t]+)?({_TOKEN})[ \t]*=[ \t]*"
-    r'(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))[ \t]*(?:,|\Z)',
+    r'(?:"((?:[^"\\]++|(?:\\.)++)*+)"|([^\s",]+))[ \t]*(?:,|\Z)',
     re.DOTALL,
 )
 _WS = " \t,"

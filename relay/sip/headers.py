@@ -11,6 +11,7 @@ import re
 from relay.errors import MalformedMessage
 from relay.sip.uri import OtherUri, Params, SipUri, format_params, param_of, parse_uri
 
+MOST_PARAMS = 64  # of one value: a message of nothing else would take long to read
 TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _VIA = re.compile(
     r"([^\s/]+)[ \t]*/[ \t]*([^\s/]+)[ \t]*/[ \t]*([^\s/;,]+)[ \t]+"
@@ -71,6 +72,8 @@ def parse_params(text: str) -> Params:
         return ()
     if text[0] != ";":
         raise MalformedMessage("text after a header value that is not a parameter")
+    if text.count(";") > MOST_PARAMS:
+        raise MalformedMessage(f"more than {MOST_PARAMS} parameters")
     found: list[tuple[str, str | None]] = []
     for item in text[1:].split(";") if '"' not in text else _split(text[1:], ";", True):
         name, equals, value = item.partition("=")

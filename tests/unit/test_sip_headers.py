@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from relay.errors import MalformedMessage
@@ -129,3 +131,13 @@ def test_cseq_bounds() -> None:
     for text in ("2147483648 ACK", "-1 ACK", "1", "ACK", "", "1_0 ACK", "٣ ACK", "9" * 9999 + " A"):
         with pytest.raises(MalformedMessage):
             CSeq.parse(text)
+
+
+@pytest.mark.parametrize("read", [Via.parse, NameAddr.parse])
+def test_a_value_has_so_many_parameters(read: Callable[[str], Via | NameAddr]) -> None:
+    """Whoever sent a message of nothing but semicolons had it read for three milliseconds."""
+    head = "SIP/2.0/WSS x.invalid" if read == Via.parse else "<sip:a@b>"
+    assert len(read(f"{head}{';a=b' * 64}").params) == 64
+    for many in (";a=b" * 65, ";" * 65):
+        with pytest.raises(MalformedMessage, match="more than 64"):
+            read(head + many)
