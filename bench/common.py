@@ -51,6 +51,22 @@ def report(bench: str, **fields: object) -> None:
     print(json.dumps({"bench": bench, **fields, "machine": machine()}))
 
 
+def report_ratio(
+    bench: str,
+    calls: int,
+    cost: dict[str, float],
+    ratio: float | None,
+    target: float,
+    runs: dict[str, list[dict[str, Any]]],
+) -> int:
+    """The JSON line of a cost per packet against another one; the exit code: 0 within `target`.
+
+    `ratio` is None when one of the two had no run worth counting.
+    """
+    report(bench, calls=calls, us_per_packet=cost, ratio=ratio, target_ratio=target, runs=runs)
+    return 0 if ratio is not None and ratio <= target else 1
+
+
 def trunks(
     recording: str = "do-not-record", more: dict[str, Any] | None = None
 ) -> tuple[TrunkSpec, TrunkSpec]:

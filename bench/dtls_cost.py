@@ -39,15 +39,7 @@ def main() -> int:
     cost = median_cost(runs)
     known = cost.keys() >= OPTIONS.keys()
     ratio = round(max(cost[GCM], cost[SUITE]) / cost["plain"], 3) if known else None
-    common.report(
-        "dtls_cost",
-        calls=options.calls,
-        us_per_packet=cost,
-        ratio=ratio,
-        target_ratio=TARGET,
-        runs=runs,
-    )
-    return 0 if ratio is not None and ratio <= TARGET else 1
+    return common.report_ratio("dtls_cost", options.calls, cost, ratio, TARGET, runs)
 
 
 if __name__ == "__main__":

@@ -43,15 +43,7 @@ def main() -> int:
             runs[mode].append(measured(mode, options.calls, options.seconds))
     cost = median_cost(runs)
     ratio = round(cost["on"] / cost["off"], 3) if len(cost) == 2 else None
-    common.report(
-        "recording_cost",
-        calls=options.calls,
-        us_per_packet=cost,
-        ratio=ratio,
-        target_ratio=TARGET,
-        runs=runs,
-    )
-    return 0 if ratio is not None and ratio <= TARGET else 1
+    return common.report_ratio("recording_cost", options.calls, cost, ratio, TARGET, runs)
 
 
 if __name__ == "__main__":

@@ -37,15 +37,7 @@ def main() -> int:
     cost = median_cost(runs)
     known = {"relay", "rtpengine"} <= cost.keys()
     ratio = round(cost["relay"] / cost["rtpengine"], 3) if known else None
-    common.report(
-        "srtp_cost",
-        calls=options.calls,
-        us_per_packet=cost,
-        ratio=ratio,
-        target_ratio=TARGET,
-        runs=runs,
-    )
-    return 0 if ratio is not None and ratio <= TARGET else 1
+    return common.report_ratio("srtp_cost", options.calls, cost, ratio, TARGET, runs)
 
 
 if __name__ == "__main__":

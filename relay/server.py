@@ -94,13 +94,7 @@ class Server:
                 for trunk in config.trunk
                 if trunk.outbound_credentials is not None
             },
-            authentication=Authentication(
-                config.trunk,
-                config.sip.realm or config.region.id,
-                boundary,
-                os.urandom(32),
-                config.sip.digest_algorithms,
-            ),
+            authentication=_authentication(config, boundary),
             token_check=_token_check(config),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
@@ -262,6 +256,13 @@ class Server:
 
     def _on_signal(self) -> None:
         self._stop.set()
+
+
+def _authentication(config: Config, boundary: Boundary) -> Authentication:
+    """Of trunks, by their passwords."""
+    sip = config.sip
+    realm = sip.realm or config.region.id
+    return Authentication(config.trunk, realm, boundary, os.urandom(32), sip.digest_algorithms)
 
 
 def _token_check(config: Config) -> TokenCheck | None:
