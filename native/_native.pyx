@@ -26,7 +26,8 @@ from packet cimport (
 )
 from packets cimport PACKET_PLACES, Packet, PacketRing
 from ring cimport (
-    COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT, COMMAND_UPDATE,
+    COMMAND_CLOSE, COMMAND_OFFER, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT,
+    COMMAND_UPDATE,
     EVENT_PLACES, Command, Event, commands_push,
 )
 from rules cimport LATCH_NETWORKS, inside_region

@@ -108,13 +108,16 @@ cdef class CallFlows:
         self.command(COMMAND_UPDATE, side, &s, srtp_receive, srtp_send, coding)
 
     cdef int secured(self, Settings *s, str ufrag, bint keyed) except -1:
-        cdef bytes name = ufrag.encode("ascii")
-        if len(name) > UFRAG_OCTETS:
-            raise ValueError(f"the ufrag is longer than {UFRAG_OCTETS} octets")
         if keyed or s.remote[0].length or s.remote[1].length:
             raise ValueError("address and keys of a WebRTC leg come from ICE and DTLS")
         s.secured = s.mux = True
         s.symmetric = False
+        return self.named(s, ufrag)
+
+    cdef int named(self, Settings *s, str ufrag) except -1:
+        cdef bytes name = ufrag.encode("ascii")
+        if len(name) > UFRAG_OCTETS:
+            raise ValueError(f"the ufrag is longer than {UFRAG_OCTETS} octets")
         s.ufrag_octets = <uint8_t>len(name)
         memcpy(s.ufrag, <const char *>name, len(name))
         return 0
@@ -149,6 +152,20 @@ cdef class CallFlows:
         if out.length == 0 or not inside_region(&self.worker.state.rules, out):
             raise ValueError(f"{host} is outside this region's networks")
         return 0
+
+    def offer(self, int side, str ufrag):
+        """We offer to be a WebRTC leg of this name: its STUN and DTLS go up from now on.
+
+        Nothing else changes before `update`, which holds with it or, of a leg that is none, ends
+        it. Raises ValueError.
+        """
+        cdef Settings s
+        if side not in (0, 1):
+            raise ValueError("side out of range")
+        memset(&s, 0, sizeof(s))
+        self.named(&s, ufrag)
+        if self.open:
+            self.worker.command(COMMAND_OFFER, self.call, side, 0, 0, &s)
 
     def select(self, int side, host, int port):
         """Where everything of a WebRTC leg comes from and goes to, between two packets.

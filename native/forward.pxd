@@ -8,7 +8,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from bursts cimport bursts_feed
 from dtmf cimport DtmfPress, dtmf_feed
 from flow cimport RTCP, RTP, Call, Leg, Port
-from ice cimport EARLY_NS, Early, ice_keep, ice_spend, stun_wanted
+from ice cimport ice_spend, stun_wanted
 from packet cimport (
     DROP_DTLS, DROP_DTLS_SOURCE, DROP_LATCH_REFUSED, DROP_NONE, DROP_NOT_DESCRIBED, DROP_NOT_RTCP,
     DROP_NOT_SECURED, DROP_NO_DESTINATION, DROP_ON_HOLD, DROP_OUTSIDE_REGION,
@@ -180,8 +180,8 @@ cdef inline Drop hand_up(
     cdef Drop drop = DROP_NONE
     if not inside_region(rules, source):
         return DROP_OUTSIDE_REGION
-    if dtls and not on_path:
-        return DROP_DTLS_SOURCE
+    if dtls and not on_path and (leg.remote[<int>RTP].length or leg.srtp.receive != NULL):
+        return DROP_DTLS_SOURCE  # the first handshake may begin before a path is selected
     if not dtls:
         drop = stun_wanted(&leg.ice, data, <size_t>size)
     if drop == DROP_NONE:
@@ -194,16 +194,6 @@ cdef inline Drop hand_up(
         return DROP_PACKETS_WAITING
     rules.totals.handed_up += 1
     return DROP_NONE
-
-
-cdef inline void hand_up_early(
-    Rules *rules, Call *call, uint8_t side, uint64_t now_ns
-) noexcept nogil:
-    # The leg has been described: is the check that came before for it?
-    cdef Early *early = &call.legs[side].ice.early
-    if early.size and call.legs[side].settings.secured and now_ns - early.came_ns < EARLY_NS:
-        hand_up(rules, call, side, early.data, early.size, False, &early.source, now_ns)
-    early.size = 0
 
 
 cdef inline bint relay_datagram(
@@ -225,14 +215,14 @@ cdef inline bint relay_datagram(
             drop = DROP_NOT_RTCP
         else:
             drop = relay_rtp(rules, port.call, port.side, data, size, source, now_ns)
-    elif (drop == DROP_STUN or drop == DROP_DTLS) and leg.settings.secured:
+    elif (drop == DROP_STUN or drop == DROP_DTLS) and (
+        leg.settings.secured or leg.ice.offered_octets
+    ):
         media = False
         if port.component == RTP:
             drop = hand_up(
                 rules, port.call, port.side, data, size, drop == DROP_DTLS, source, now_ns
             )
-    elif drop == DROP_STUN and not leg.described and port.component == RTP:
-        ice_keep(&leg.ice, data, <size_t>size, source, now_ns)
     if drop == DROP_NONE:
         return True
     leg.drops[<int>drop] += 1

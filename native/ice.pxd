@@ -1,8 +1,8 @@
 # The packets of a WebRTC leg that are no media: what of STUN and DTLS goes up to Python.
 #
 # Everything here is cheap and decides without state of the peer's: a check of somebody who does
-# not know our ufrag, DTLS from elsewhere than the selected path, and floods end here. What is
-# let through is not trusted yet: Python authenticates it (relay/webrtc).
+# not know our ufrag, DTLS from elsewhere than the selected path once there is one, and floods end
+# here. What is let through is not trusted yet: Python authenticates it (relay/webrtc).
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
@@ -11,7 +11,6 @@ from packet cimport (
     DROP_DTLS_MANY, DROP_NONE, DROP_STUN_MANY, DROP_STUN_NO_REQUEST, DROP_STUN_USERNAME, Drop,
     read16, read32,
 )
-from sys cimport relay_address
 
 cdef enum:
     UFRAG_OCTETS = 32           # ours are shorter (RFC 8839 section 5.4 allows 256)
@@ -23,14 +22,13 @@ cdef enum:
     STUN_INTEGRITY = 0x0008     # what follows it is not authenticated
     PACKETS_PER_S = 50          # of one leg and kind: more than a browser's checks at their start
     BUDGET_NS = 1000000000
-    EARLY_OCTETS = 256          # of a check that came before our side knew of the answer
-    EARLY_NS = 2000000000
 
 
 cdef enum Purpose:              # each has a budget of its own
     CHECK_ON_PATH = 0           # consent: no stranger's flood may use it up
     CHECK_ELSEWHERE
     HANDSHAKE
+    HANDSHAKE_EARLY             # before a path is selected
     PURPOSES
 
 
@@ -39,18 +37,12 @@ cdef struct Budget:             # what one second may have
     uint32_t count
 
 
-cdef struct Early:              # a check begins as soon as the peer has answered our offer
-    uint64_t came_ns
-    relay_address source
-    uint16_t size
-    uint8_t data[EARLY_OCTETS]
-
-
 cdef struct LegIce:
     uint8_t ufrag[UFRAGS][UFRAG_OCTETS]     # the newest first
     uint8_t ufrag_octets[UFRAGS]
+    uint8_t offered[UFRAG_OCTETS]           # that of our last offer, answered or not
+    uint8_t offered_octets
     Budget budgets[<int>PURPOSES]
-    Early early                 # the last one, until the leg is described
 
 
 cdef inline void ice_rename(LegIce *ice, const uint8_t *ufrag, uint8_t octets) noexcept nogil:
@@ -67,27 +59,25 @@ cdef inline void ice_rename(LegIce *ice, const uint8_t *ufrag, uint8_t octets) n
     ice.ufrag_octets[0] = octets
 
 
-cdef inline void ice_keep(
-    LegIce *ice, const uint8_t *data, size_t size, const relay_address *source, uint64_t now_ns
+cdef inline void ice_offer(LegIce *ice, const uint8_t *ufrag, uint8_t octets) noexcept nogil:
+    # Checks may come before the answer does (RFC 8445 section 7.3); 0 octets: no more.
+    memcpy(ice.offered, ufrag, UFRAG_OCTETS)
+    ice.offered_octets = octets
+
+
+cdef inline bint ice_begins(
+    const uint8_t *name, size_t octets, const uint8_t *ufrag, size_t own
 ) noexcept nogil:
-    # Without it the peer would repeat its first check half a second later.
-    if size > EARLY_OCTETS or size < STUN_HEADER or read16(data) != STUN_BINDING_REQUEST:
-        return
-    ice.early.came_ns = now_ns
-    ice.early.source = source[0]
-    ice.early.size = <uint16_t>size
-    memcpy(ice.early.data, data, size)
+    return own and octets > own and name[own] == b":" and memcmp(name, ufrag, own) == 0
 
 
 cdef inline bint ice_named(const LegIce *ice, const uint8_t *name, size_t octets) noexcept nogil:
     # Is this USERNAME `ours:theirs` (RFC 8445 section 7.2.2)?
     cdef int i
-    cdef size_t own
     for i in range(UFRAGS):
-        own = ice.ufrag_octets[i]
-        if own and octets > own and name[own] == b":" and memcmp(name, ice.ufrag[i], own) == 0:
+        if ice_begins(name, octets, ice.ufrag[i], ice.ufrag_octets[i]):
             return True
-    return False
+    return ice_begins(name, octets, ice.offered, ice.offered_octets)
 
 
 cdef inline Drop stun_wanted(const LegIce *ice, const uint8_t *p, size_t n) noexcept nogil:
@@ -127,7 +117,9 @@ cdef inline bint ice_affords(LegIce *ice, int purpose, uint64_t now_ns) noexcept
 
 cdef inline Drop ice_spend(LegIce *ice, bint dtls, bint on_path, uint64_t now_ns) noexcept nogil:
     if dtls:
-        return DROP_NONE if ice_affords(ice, HANDSHAKE, now_ns) else DROP_DTLS_MANY
+        if ice_affords(ice, HANDSHAKE if on_path else HANDSHAKE_EARLY, now_ns):
+            return DROP_NONE
+        return DROP_DTLS_MANY
     if ice_affords(ice, CHECK_ON_PATH if on_path else CHECK_ELSEWHERE, now_ns):
         return DROP_NONE
     return DROP_STUN_MANY

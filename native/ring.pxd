@@ -18,6 +18,7 @@ cdef enum:
 cdef enum CommandKind:
     COMMAND_OPEN = 1
     COMMAND_UPDATE
+    COMMAND_OFFER
     COMMAND_SELECT
     COMMAND_SECURE
     COMMAND_RECORD

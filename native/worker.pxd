@@ -8,14 +8,15 @@ from libc.stdlib cimport free
 
 from dtmf cimport DtmfPress, dtmf_silent
 from flow cimport RTCP, RTP, Call, Leg, Port, Settings
-from forward cimport hand_up_early, relay_datagram
-from ice cimport ice_rename
+from forward cimport relay_datagram
+from ice cimport ice_offer, ice_rename
 from jitter cimport FRAME_MS
 from srtp_keys cimport SrtpKey, srtp_keys_free
 from srtp_leg cimport srtp_clear, srtp_distrust, srtp_exchange, srtp_wipe
 from reports cimport report_send
 from ring cimport (
-    COMMAND_CLOSE, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT, COMMAND_UPDATE,
+    COMMAND_CLOSE, COMMAND_OFFER, COMMAND_OPEN, COMMAND_RECORD, COMMAND_SECURE, COMMAND_SELECT,
+    COMMAND_UPDATE,
     EVENT_TIMEOUT, Command, commands_take, event_plain,
 )
 from rules cimport Rules, report_presses
@@ -154,6 +155,8 @@ cdef inline void leg_update(
     leg.settings = settings[0]
     if settings.secured:
         ice_rename(&leg.ice, settings.ufrag, settings.ufrag_octets)
+    else:
+        ice_offer(&leg.ice, settings.ufrag, 0)
     if not same:
         leg.remote[<int>RTP] = settings.remote[<int>RTP]
         leg.remote[<int>RTCP] = settings.remote[<int>RTCP]
@@ -212,7 +215,11 @@ cdef inline void run_commands(Worker *w) noexcept nogil:
                 command.send, relay_now_ns(),
             )
             leg_code(w, command.call, &command.call.legs[command.side], command.voice)
-            hand_up_early(&w.rules, command.call, command.side, relay_now_ns())
+        elif command.kind == COMMAND_OFFER:
+            ice_offer(
+                &command.call.legs[command.side].ice, command.settings.ufrag,
+                command.settings.ufrag_octets,
+            )
         elif command.kind == COMMAND_SELECT:
             leg_select(&command.call.legs[command.side], &command.settings.remote[<int>RTP])
         elif command.kind == COMMAND_SECURE:

@@ -274,7 +274,10 @@ class Negotiation:
             stream = extended(stream, {} if known is None else known.section.codecs())
         local, before = self._media.local(side), end.said
         terms = end.keying.offer(local)
-        return end.tell(lambda origin: relay_offer(stream, local, origin, terms, before))
+        told = end.tell(lambda origin: relay_offer(stream, local, origin, terms, before))
+        if terms.ice is not None:
+            self._media.offer(side, terms.ice)
+        return told
 
     def _answered(self, side: Side, end: End, body: bytes, offered: Stream) -> Match:
         """The answer to what we told of an offer, with its keys taken.

@@ -12,7 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
-from relay.sdp.description import Fingerprint, LegMedia, MediaAddress
+from relay.sdp.description import Fingerprint, IceCredentials, LegMedia, MediaAddress
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction
 from relay.sip.uri import SipUri
@@ -63,6 +63,10 @@ class CallMedia(Protocol):
 
     def check(self, side: Side, remote: MediaAddress) -> None:
         """Whether this side's media can be sent there. Raises NotAcceptable."""
+
+    def offer(self, side: Side, ours: IceCredentials) -> None:
+        """A WebRTC peer is offered this side: its checks are answered from now on. Nothing else
+        changes until `update` says whose answer counts."""
 
     def update(self, side: Side, leg: LegMedia) -> None:
         """Apply a negotiated description; takes effect between two packets."""

@@ -10,7 +10,7 @@ from relay.errors import NotAcceptable
 from relay.media.silence import reason_for_silence
 from relay.media.webrtc import WebRtcLeg
 from relay.rtp.stats import mos
-from relay.sdp.description import Coding, IceDtls, SrtpKey, SrtpKeys
+from relay.sdp.description import Coding, IceCredentials, IceDtls, SrtpKey, SrtpKeys
 
 if TYPE_CHECKING:
     from relay.media.engine import Engine
@@ -59,6 +59,13 @@ class EngineCall:
         if self._engine.is_ours(remote):
             raise NotAcceptable("its media address is one of this relay's own ports")
 
+    def offer(self, side: Side, ours: IceCredentials) -> None:
+        """A WebRTC peer is offered this side: its checks are answered from now on, and what it
+        nominates is remembered. Nothing else changes until `update`."""
+        if self._open:
+            self._flows.offer(side.value, ours.ufrag)
+            self._leg(side).offer(ours)
+
     def update(self, side: Side, leg: LegMedia) -> None:
         """Apply a negotiated description; takes effect between two packets.
 
@@ -96,9 +103,12 @@ class EngineCall:
             if (gone := self._webrtc.pop(side, None)) is not None:
                 gone.close()
         elif self._open:
-            if side not in self._webrtc:
-                self._webrtc[side] = WebRtcLeg(self._engine.webrtc, self, side)
-            self._webrtc[side].describe(agreed)
+            self._leg(side).describe(agreed)
+
+    def _leg(self, side: Side) -> WebRtcLeg:
+        if side not in self._webrtc:
+            self._webrtc[side] = WebRtcLeg(self._engine.webrtc, self, side)
+        return self._webrtc[side]
 
     def on_packet(self, side: Side, data: bytes, source: tuple[str, int]) -> None:
         """STUN or DTLS that came to a WebRTC leg."""

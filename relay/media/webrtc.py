@@ -23,7 +23,7 @@ from relay.call.ports import (
     SecuringFailed,
     Side,
 )
-from relay.sdp.description import IceDtls, SrtpKey, SrtpKeys
+from relay.sdp.description import IceCredentials, IceDtls, SrtpKey, SrtpKeys
 from relay.webrtc import transport
 from relay.webrtc.certificate import Certificate
 from relay.webrtc.dtls import Dtls, Keys
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 
 class WebRtcLeg:
-    """One leg's transport, and what it asks of the engine. Made when its description has ICE."""
+    """One leg's transport, and what it asks of the engine. Made when it is offered, or described,
+    with ICE."""
 
     def __init__(self, legs: WebRtcLegs, call: EngineCall, side: Side) -> None:
         self._legs = legs
@@ -43,6 +44,10 @@ class WebRtcLeg:
         self._transport = transport.Transport(legs.shared)
         self._alarm: Alarm | None = None
         self._wakes_at = 0.0
+
+    def offer(self, ours: IceCredentials) -> None:
+        """Who is offered this may check."""
+        self._transport.offer(ours.ufrag, ours.pwd)
 
     def describe(self, agreed: IceDtls) -> None:
         """What an offer/answer agreed on; the same again changes nothing."""
@@ -102,7 +107,7 @@ class WebRtcLeg:
                 call.secure(side, None)
 
     def _tell(self, event: MediaEvent) -> None:
-        self._legs.on_event(self._call.call_id, event)
+        self._legs.tell(self._call.call_id, event)
 
 
 class WebRtcLegs:
@@ -113,7 +118,7 @@ class WebRtcLegs:
     ) -> None:
         self.counters: Counter[str] = Counter()
         self.shared = Dtls(certificate, self.counters)
-        self.on_event = on_event
+        self._on_event = on_event
         self._alarms = Alarms()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -128,6 +133,13 @@ class WebRtcLegs:
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
+
+    def tell(self, call_id: str, event: MediaEvent) -> None:
+        """Not at once: a description may bring it about, in the middle of what the call does."""
+        if self._loop is None:
+            self._on_event(call_id, event)
+        else:
+            self._loop.call_soon(self._on_event, call_id, event)
 
     def wake(self, leg: WebRtcLeg, when: float) -> Alarm:
         """Call the leg's `on_timer` then."""

@@ -82,6 +82,15 @@ class Fingerprint(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, repr=False)
+class IceCredentials:
+    """Ours for ICE, of one leg until the peer restarts. Of an offer that is not answered yet
+    they are all that is known: the peer may check before its answer is here."""
+
+    ufrag: str
+    pwd: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class IceDtls:
     """What the descriptions of both sides agreed on for one leg (RFC 8839, 8842).
 

@@ -14,7 +14,7 @@ from os import urandom
 from typing import NamedTuple
 
 from relay.errors import NotAcceptable, WrongAnswer
-from relay.sdp.description import Fingerprint, IceDtls, MediaAddress
+from relay.sdp.description import Fingerprint, IceCredentials, IceDtls, MediaAddress
 from relay.sdp.keying import Terms
 from relay.sdp.session import Stream
 
@@ -31,13 +31,6 @@ _PWD = re.compile(r"[A-Za-z0-9+/]{22,256}")
 _MID = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`{|}~-]{1,32}")
 _HEX = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15,63}")
 _OFFERED_ROLES = ("actpass", "active", "passive")
-
-
-class Credentials(NamedTuple):
-    """Ours for ICE, of one leg until the peer restarts."""
-
-    ufrag: str
-    pwd: str
 
 
 class Remote(NamedTuple):
@@ -112,7 +105,7 @@ class Dtls:
     def keep(self) -> None:
         self._next = held = self._agreed
         if held is not None:
-            self._own = Credentials(held.local_ufrag, held.local_pwd)
+            self._own = IceCredentials(held.local_ufrag, held.local_pwd)
 
     def agree(self) -> IceDtls | None:
         self._agreed = self._next
@@ -120,11 +113,12 @@ class Dtls:
 
     # --- inside
 
-    def _credentials(self) -> Credentials:
-        return Credentials(*(b64encode(self._random(octets)).decode() for octets in (6, 18)))
+    def _credentials(self) -> IceCredentials:
+        return IceCredentials(*(b64encode(self._random(octets)).decode() for octets in (6, 18)))
 
     def _joined(self, remote: Remote, client: bool) -> IceDtls:
-        return IceDtls(*self._own, remote.ufrag, remote.pwd, remote.fingerprints, client)
+        own = self._own
+        return IceDtls(own.ufrag, own.pwd, remote.ufrag, remote.pwd, remote.fingerprints, client)
 
     def _terms(self, setup: str, local: MediaAddress) -> Terms:
         mid, bundled = self._mid
@@ -141,7 +135,7 @@ class Dtls:
             "a=end-of-candidates",
         )
         group = (f"a=group:BUNDLE {mid}",) if mid and bundled else ()
-        return Terms(PROFILE, lines, (*group, "a=ice-lite", "a=ice-options:ice2"), dtls=True)
+        return Terms(PROFILE, lines, (*group, "a=ice-lite", "a=ice-options:ice2"), self._own)
 
 
 def read(stream: Stream) -> Remote:

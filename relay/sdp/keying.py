@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from relay.sdp.description import MediaAddress, Secrets
+from relay.sdp.description import IceCredentials, MediaAddress, Secrets
 from relay.sdp.session import Stream
 
 
@@ -13,13 +13,18 @@ class Terms(NamedTuple):
     """How our description of a leg says that its media are secured, if they are.
 
     `profile` is that of an offer, without the F of feedback; an answer has the offered one.
-    `dtls` is a leg by ICE and DTLS: RTCP is always multiplexed, and other lines are left out.
+    `ice` is ours on a leg by ICE and DTLS: RTCP is always multiplexed, and other lines are left
+    out.
     """
 
     profile: str = "RTP/AVP"
     lines: tuple[str, ...] = ()
     session_lines: tuple[str, ...] = ()
-    dtls: bool = False
+    ice: IceCredentials | None = None
+
+    @property
+    def dtls(self) -> bool:
+        return self.ice is not None
 
 
 class Keying(Protocol):

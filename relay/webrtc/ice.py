@@ -5,6 +5,9 @@ the path from each of its addresses, which we learn from the checks alone, and n
 
 A path is chosen, or changed, only by a check that is signed with our password, that no one has
 sent before, and that nominates. Consent (RFC 7675) is what the peer's checks on that path prove.
+
+Who is offered our credentials may check before its answer has reached us, and so may others that
+have the same offer. They are answered; what they nominate counts when the answer is theirs.
 """
 
 from __future__ import annotations
@@ -36,6 +39,13 @@ class Credentials(NamedTuple):
     def username(self) -> str:
         """What a check must bear (RFC 8445 section 7.2.2)."""
         return f"{self.local_ufrag}:{self.remote_ufrag}"
+
+    def of(self, username: str) -> Credentials | None:
+        """With the peer that this names, if it names us."""
+        local, colon, remote = username.partition(":")
+        if local != self.local_ufrag or not colon:
+            return None
+        return self._replace(remote_ufrag=remote)
 
 
 class Respond(NamedTuple):
@@ -69,6 +79,9 @@ class Agent:
     def __init__(self, counters: Counter[str]) -> None:
         self._counters = counters
         self._sessions: list[Credentials] = []  # the second one is a restart's
+        self._offered: Credentials | None = None  # whoever the peer is
+        # The last check of each peer and address before its answer, and when it came.
+        self._early: dict[tuple[Credentials, Address], tuple[stun.Request, float]] = {}
         self.selected: Address | None = None
         self._lost: Address | None = None  # the path whose consent ended
         self._consent_until: float | None = None
@@ -78,6 +91,10 @@ class Agent:
         self._used: dict[int, array[int]] = {}
         self._outputs: list[Respond | PathChosen | ConsentEnded] = []
 
+    def offer(self, ufrag: str, pwd: str) -> None:
+        """Whoever checks with these, of our last offer, is answered (RFC 8445 section 7.3)."""
+        self._offered = Credentials(ufrag, pwd, "")
+
     def describe(self, credentials: Credentials) -> None:
         """Other credentials than before are an ICE restart: the path stays, and may be checked
         with the old ones, until one is nominated with the new ones (RFC 8445 section 2.4)."""
@@ -86,6 +103,21 @@ class Agent:
         if self._sessions:
             self._counters["ice_restarts"] += 1
         self._sessions = [*self._sessions[:1], credentials]
+        if self._offered is not None and self._offered.of(credentials.username) is None:
+            self._offered = None  # of an exchange that is over
+        for session, source in list(self._early):
+            if session == credentials:
+                self._heed(*self._early.pop((session, source)), source, credentials)
+
+    def forget(self) -> None:
+        """The peer is somebody else from now on, whose early checks may be here already."""
+        self._sessions = []
+        self.selected = self._lost = self._consent_until = None
+        self._paths.clear()
+
+    def has_checked(self, source: Address) -> bool:
+        """Whether a good check came from there."""
+        return source in self._paths or any(source == each for _, each in self._early)
 
     def has(self, credentials: Credentials) -> bool:
         """Whether it was described with these last."""
@@ -126,8 +158,13 @@ class Agent:
             self._outputs.append(ConsentEnded())
 
     def _session_of(self, request: stun.Request) -> Credentials | None:
-        for session in self._sessions:
-            if request.username == session.username and request.is_signed_with(session.local_pwd):
+        offered = self._offered.of(request.username) if self._offered is not None else None
+        for session in (*self._sessions, offered):
+            if (
+                session is not None
+                and request.username == session.username
+                and request.is_signed_with(session.local_pwd)
+            ):
                 return session
         return None
 
@@ -159,10 +196,10 @@ class Agent:
             self._counters["stun_unknown_attribute"] += 1
         elif request.controlled:
             self._counters["stun_role_conflict"] += 1
+        elif session in self._sessions:
+            self._heed(request, now, source, session)
         else:
-            self._on_check(request, source, session)
-            if source == self.selected:
-                self._consent_until = now + CONSENT_S
+            self._keep(request, now, source, session)
         return self._response(request, source, session)
 
     @staticmethod
@@ -172,6 +209,23 @@ class Agent:
         if request.controlled:  # a lite agent is never in control
             return stun.error(request.transaction, 487, session.local_pwd)
         return stun.success(request.transaction, source, session.local_pwd)
+
+    def _keep(
+        self, request: stun.Request, now: float, source: Address, session: Credentials
+    ) -> None:
+        """Until the answer tells whether it is that peer's. A nomination holds."""
+        before, _ = self._early.pop((session, source), (request, now))
+        if len(self._early) >= MOST_PATHS:
+            del self._early[next(iter(self._early))]
+        kept = before if before.use_candidate else request
+        self._early[session, source] = kept, now
+
+    def _heed(
+        self, request: stun.Request, now: float, source: Address, session: Credentials
+    ) -> None:
+        self._on_check(request, source, session)
+        if source == self.selected:
+            self._consent_until = now + CONSENT_S
 
     def _on_check(self, request: stun.Request, source: Address, session: Credentials) -> None:
         self._turn += 1

@@ -3,7 +3,8 @@
     datagram ─▶ feed ─▶ STUN ─▶ ice.Agent ──▶ PathChosen, ConsentEnded ─▶ drain
                       └ DTLS ─▶ dtls.Association ──▶ Secured, Failed ───▶
 
-DTLS is heard on the path that ICE chose and nowhere else, and spoken on it alone.
+DTLS is heard on the path that ICE chose and nowhere else, and spoken on it alone. A peer may
+begin before we know its answer, or its nomination: its first flight is kept until then.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from relay.webrtc.dtls import Association, Dtls, FingerprintOf, Keys, State
-from relay.webrtc.ice import Agent, ConsentEnded, Credentials, PathChosen
+from relay.webrtc.dtls_record import is_client_hello
+from relay.webrtc.ice import MOST_PATHS, Agent, ConsentEnded, Credentials, PathChosen
 from relay.webrtc.stun import Address
 
 __all__ = ["Address", "ConsentEnded", "PathChosen"]  # with the outputs and `Transport`
@@ -40,6 +42,8 @@ class Failed(NamedTuple):
     why: str
 
 
+MOST_EARLY = 2  # datagrams of a first flight: a ClientHello may be too long for one
+
 Output = Send | PathChosen | ConsentEnded | Secured | Failed | Replaced
 
 
@@ -52,7 +56,12 @@ class Transport:
         self._dtls: Association | None = None
         self._agreed: tuple[frozenset[FingerprintOf], bool] | None = None
         self._told = False
+        self._early: dict[Address, list[bytes]] = {}  # ClientHellos by where they came from
         self._outputs: list[Output] = []
+
+    def offer(self, ufrag: str, pwd: str) -> None:
+        """We offer these credentials: a check with them is answered, also before `describe`."""
+        self._ice.offer(ufrag, pwd)
 
     def describe(
         self,
@@ -66,16 +75,15 @@ class Transport:
         somebody else, as after a transfer: nothing of the old peer's is good any more."""
         agreed = frozenset(fingerprints), is_client
         if self._agreed not in (None, agreed) and not self._ice.has(credentials):
-            self._ice = Agent(self._shared.counters)
+            self._ice.forget()
             self._outputs.append(Replaced())
         self._ice.describe(credentials)
-        if agreed == self._agreed:
-            return
-        self._agreed = agreed
-        if self._dtls is not None:
-            self._dtls.close()
-        self._dtls = Association(self._shared, is_client, fingerprints)
-        self._told = False
+        if agreed != self._agreed:
+            self._agreed = agreed
+            if self._dtls is not None:
+                self._dtls.close()
+            self._dtls = Association(self._shared, is_client, fingerprints)
+            self._told = False
         self._after(now)
 
     @property
@@ -89,7 +97,7 @@ class Transport:
             self._ice.feed(data, source, now)
         elif self._dtls is not None and source == self._ice.selected:
             self._dtls.feed(data, now)
-        else:
+        elif not self._keep(data, source):
             self._shared.counters["dtls_off_path"] += 1
         self._after(now)
 
@@ -113,6 +121,29 @@ class Transport:
         if self._dtls is not None:
             self._dtls.close()
         self._dtls, self._ice = None, Agent(self._shared.counters)
+        self._early.clear()
+
+    def _keep(self, data: bytes, source: Address) -> bool:
+        """Whether it may begin the association that is to come: of one who has checked."""
+        begun = self._dtls is not None and self._dtls.state is not State.WAITING
+        if begun or self._ice.selected is not None:
+            return False
+        if not is_client_hello(data) or not self._ice.has_checked(source):
+            return False
+        if source not in self._early and len(self._early) >= MOST_PATHS:
+            del self._early[next(iter(self._early))]
+        flight = self._early.setdefault(source, [])
+        if len(flight) < MOST_EARLY:
+            flight.append(data)
+        return True
+
+    def _hear_early(self, dtls: Association, path: Address, now: float) -> None:
+        """The path is there: what came from it before is heard, if the peer is the client."""
+        flight = self._early.pop(path, [])
+        self._early.clear()
+        if self._agreed is not None and not self._agreed[1]:
+            for data in flight:
+                dtls.feed(data, now)
 
     def _after(self, now: float) -> None:
         for output in self._ice.drain():
@@ -125,6 +156,7 @@ class Transport:
             return
         if path is not None:
             dtls.start(now)
+            self._hear_early(dtls, path, now)
         if dtls.state is State.SECURED and not self._told:
             self._told = True
             assert dtls.keys is not None

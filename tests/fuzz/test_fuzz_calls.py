@@ -16,7 +16,7 @@ from base64 import b64encode
 from relay.call.events import Stopped
 from relay.call.ports import LegMedia, Side
 from relay.errors import NotAcceptable
-from relay.sdp.description import SUITES, MediaAddress
+from relay.sdp.description import SUITES, IceCredentials, MediaAddress
 from relay.sip.message import Request, Response
 from tests.fuzz.test_fuzz_sdp import _mutated
 from tests.scenario.world import CARRIER, NUMBER, PBX, RELAY, FakeCallMedia, Phone, World
@@ -50,6 +50,9 @@ class StrictMedia(FakeCallMedia):
     def check(self, side: Side, remote: MediaAddress) -> None:
         if ":" in remote.host:
             raise NotAcceptable("its media address is of another IP version than this leg's")
+
+    def offer(self, side: Side, ours: IceCredentials) -> None:
+        """Nobody checks."""
 
     def update(self, side: Side, leg: LegMedia) -> None:
         if (remote := leg.remote) is not None:

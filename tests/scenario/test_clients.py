@@ -6,6 +6,7 @@ import pytest
 
 from relay.call.fork import ELSEWHERE
 from relay.call.ports import ConsentLost, PathSelected, Secured, SecuringFailed, Side
+from relay.sdp.description import IceCredentials
 from relay.sip.message import Request
 from tests.scenario.test_attack import assert_clean
 from tests.scenario.world import CLIENT_NUMBER, NUMBER, RELAY, Device, Phone, World, webrtc
@@ -196,6 +197,28 @@ def test_all_devices_ring_and_the_first_that_answers_has_the_call() -> None:
     assert [response.status for response in heard] == [180, 180, 180, 200]
     devices[1].bye()
     world.run_until(lambda: bool(world.pbx.got("BYE")))
+    assert_clean(world)
+
+
+def test_the_engine_knows_our_offer_before_a_device_answers() -> None:
+    """A browser's checks come sooner than its answer."""
+    world = World()
+    devices = world.device("alice"), world.device("alice")
+    world.pbx.call(CLIENT_NUMBER)
+    ringing(world, *devices)
+    (media,) = world.media.calls
+    (offered,) = media.offers[Side.CALLEE]
+    for device in devices:
+        assert f"a=ice-ufrag:{offered.ufrag}\r\n".encode() in device.requests[0].body
+        assert f"a=ice-pwd:{offered.pwd}\r\n".encode() in device.requests[0].body
+    assert not media.offers[Side.CALLER] and not media.updates[Side.CALLEE]
+    pick_up(devices[1])
+    world.run_until(lambda: bool(devices[1].acks))
+    agreed = media.updates[Side.CALLEE][-1].webrtc
+    assert agreed is not None
+    assert (agreed.local_ufrag, agreed.local_pwd) == (offered.ufrag, offered.pwd)
+    devices[1].bye()
+    world.run_until(lambda: world.calls.idle)
     assert_clean(world)
 
 
@@ -392,7 +415,9 @@ def test_a_call_is_transferred_to_a_client_with_several_devices() -> None:
     world.run(5.0)
     assert world.carrier.got("BYE")
     (media,) = world.media.calls
-    assert media.updates[Side.CALLEE][-1].webrtc is not None
+    agreed = media.updates[Side.CALLEE][-1].webrtc
+    assert agreed is not None
+    assert media.offers[Side.CALLEE][0] == IceCredentials(agreed.local_ufrag, agreed.local_pwd)
     assert media.updates[Side.CALLER][-1].webrtc is None
     second.bye()
     world.run_until(lambda: bool(world.pbx.got("BYE")))

@@ -34,7 +34,7 @@ from relay.call.tokens import Tokens
 from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Account, TokenKey, Trunk
 from relay.errors import NoMediaPorts, Refused
-from relay.sdp.description import Fingerprint
+from relay.sdp.description import Fingerprint, IceCredentials
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
 from relay.sip.fields import Headers
@@ -91,6 +91,7 @@ class FakeCallMedia:
         self.call_id = call_id
         self._base = base
         self.updates: dict[Side, list[LegMedia]] = {side: [] for side in Side}
+        self.offers: dict[Side, list[IceCredentials]] = {side: [] for side in Side}
         self.recording = self.closed = False
 
     def local(self, side: Side) -> MediaAddress:
@@ -99,6 +100,9 @@ class FakeCallMedia:
 
     def check(self, side: Side, remote: MediaAddress) -> None:
         """Every address will do."""
+
+    def offer(self, side: Side, ours: IceCredentials) -> None:
+        self.offers[side].append(ours)
 
     def update(self, side: Side, leg: LegMedia) -> None:
         self.updates[side].append(leg)

@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from relay import _native
 from relay.call.ports import Side
 from relay.media.engine_call import EngineCall
+from relay.sdp.description import IceCredentials
 from tests.unit.media_rig import DEADLINE_S, Peer, Rig, rig, until
 from tests.unit.webrtc_rig import (
     DTLS,
     LOOPBACK,
     UFRAG,
+    Browser,
     at,
     attribute,
     check,
@@ -146,11 +148,17 @@ def test_drops_of_a_running_leg_have_their_codes() -> None:
         other.close()
 
 
-def test_dtls_before_a_path_is_selected() -> None:
+def test_dtls_before_a_path_is_selected_goes_up() -> None:
+    """It may be from where the path will be: Python knows who has checked."""
     with rig(LOOPBACK) as r:
         webrtc_caller(r)
+        in_step(r, r.caller, DTLS, 1)
+        assert waiting(r) == [(1, 0, DTLS, at(r.caller))]
+        other = Peer(r.caller.host)
+        r.call.select(Side.CALLER, at(other))
         r.caller.send(r.at_caller, DTLS)
         r.wait_for_drop("dtls_wrong_source")
+        other.close()
 
 
 def test_a_plain_leg_takes_neither() -> None:
@@ -392,44 +400,62 @@ def test_a_bug_with_one_packet_does_not_lose_the_others() -> None:
         assert (seen, bugs) == ([check()] * 3, ["a bug"])
 
 
-def test_a_check_before_the_answer_is_dealt_with_when_it_comes() -> None:
+def test_a_check_before_the_answer_goes_up_once_the_leg_is_offered() -> None:
     """Who answers our offer checks at once: its answer takes longer, through SIP."""
     with rig(LOOPBACK) as r:
         r.caller.send(r.at_caller, check())
         r.wait_for_drop("stun")
-        webrtc_caller(r)
-        until(lambda: r.engine.counters()["handed_up"] == 1)
-        assert waiting(r) == [(1, 0, check(), at(r.caller))]
-        webrtc_caller(r)
+        r.call.offer(Side.CALLER, IceCredentials(UFRAG, "p" * 24))
         in_step(r, r.caller, check(), 1)
-        assert len(waiting(r)) == 1  # not once more
-
-
-@pytest.mark.parametrize("data", [check("other"), stun(kind=0x0101), DTLS, b"\x00"])
-def test_nothing_else_is_kept_for_the_answer(data: bytes) -> None:
-    with rig(LOOPBACK) as r:
-        r.caller.send(r.at_caller, data)
-        wait_for_received(r, 1)
-        webrtc_caller(r)
+        in_step(r, r.caller, DTLS, 1)
+        assert [data for _, _, data, _ in waiting(r)] == [check(), DTLS]
+        r.caller.send(r.at_caller, check("other"))
+        r.wait_for_drop("stun_unknown_user")
+        r.caller.send(r.at_caller)
+        r.wait_for_drop("not_described")
+        r.call.update(Side.CALLER, Browser(r.caller).leg("other"))  # the answer of another offer
         in_step(r, r.caller, check(), 1)
-        assert waiting(r) == [(1, 0, check(), at(r.caller))]
+        in_step(r, r.caller, check("other"), 1)
+        assert [data for _, _, data, _ in waiting(r)] == [check(), check("other")]
 
 
-def test_a_check_before_the_answer_of_a_plain_leg_is_forgotten() -> None:
-    with rig(LOOPBACK) as r:
-        r.caller.send(r.at_caller, check())
-        r.wait_for_drop("stun")
-        r.describe()
-        in_step(r, r.caller, check(), 1)
-        r.wait_for_drop("stun", count=2)
-        assert r.engine.counters()["handed_up"] == 0
-
-
-def test_a_check_from_outside_of_the_region_is_not_kept_for_the_answer() -> None:
+def test_a_check_before_the_answer_from_outside_of_the_region_goes_nowhere() -> None:
     with rig(("10.0.0.0/8",)) as r:
-        r.caller.send(r.at_caller, check())
-        r.wait_for_drop("stun")
-        webrtc_caller(r)
-        in_step(r, r.caller, check(), 1)
-        r.wait_for_drop("outside_region")
+        r.call.offer(Side.CALLER, IceCredentials(UFRAG, "p" * 24))
+        for count, data in enumerate((check(), DTLS), 1):
+            r.caller.send(r.at_caller, data)
+            r.wait_for_drop("outside_region", count=count)
         assert r.engine.counters()["handed_up"] == 0
+
+
+def test_a_plain_leg_goes_on_while_it_is_offered_to_a_browser() -> None:
+    """As during a transfer; a description of a plain leg ends the offer."""
+    with rig(LOOPBACK) as r:
+        r.describe()
+        r.call.offer(Side.CALLER, IceCredentials(UFRAG, "p" * 24))
+        other = Peer(r.caller.host)
+        in_step(r, other, check(), 1)
+        assert waiting(r) == [(1, 0, check(), at(other))]
+        r.caller.send(r.at_caller)
+        r.wait_for_relayed(1)
+        r.callee.send(r.at_callee)
+        r.wait_for_relayed(1, Side.CALLEE)
+        other.send(r.at_caller, DTLS)
+        r.wait_for_drop("dtls_wrong_source")
+        r.describe()
+        other.send(r.at_caller, check())
+        r.wait_for_drop("stun")
+        other.close()
+
+
+def test_dtls_before_a_path_has_a_budget_of_its_own() -> None:
+    """Whoever floods before there is a path has not used up what is for the path."""
+    with rig(LOOPBACK) as r:
+        webrtc_caller(r)
+        other = Peer(r.caller.host)
+        in_step(r, other, DTLS, A_SECOND + 10)
+        r.wait_for_drop("dtls_too_many", count=10)
+        r.call.select(Side.CALLER, at(r.caller))
+        in_step(r, r.caller, DTLS, 1)
+        assert waiting(r)[A_SECOND:] == [(1, 0, DTLS, at(r.caller))]
+        other.close()

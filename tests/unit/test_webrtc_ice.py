@@ -27,10 +27,12 @@ class Leg:
 
     counters: Counter[str] = field(default_factory=Counter)
     now: float = 1000.0
+    described: bool = True
 
     def __post_init__(self) -> None:
         self.agent = Agent(self.counters)
-        self.agent.describe(FIRST)
+        if self.described:
+            self.agent.describe(FIRST)
 
     def feed(self, data: bytes, source: Address) -> list[object]:
         """What came of it."""
@@ -290,6 +292,128 @@ def test_what_is_remembered_of_a_peer_is_bounded() -> None:
         leg.check(WIFI)
     full = [len(used) for used in leg.agent._used.values() if len(used) > 1]
     assert len(leg.agent._used) <= 256 and min(full) < ice.MOST_ALIKE
+
+
+# --- before the answer to our offer
+
+OTHER = FIRST._replace(remote_ufrag="another")  # a phone that has the same offer
+
+
+def offered() -> Leg:
+    leg = Leg(described=False)
+    leg.agent.offer(*FIRST[:2])
+    return leg
+
+
+def test_a_check_before_the_answer_is_answered_and_its_nomination_counts_then() -> None:
+    leg = offered()
+    (response,) = leg.check(WIFI, nominate=True)
+    assert answer([response]).attributes["XOR-MAPPED-ADDRESS"] == WIFI
+    assert leg.agent.selected is None and leg.agent.next_timer() is None
+    leg.wait(1.0)
+    leg.check(WIFI)
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == [PathChosen(WIFI)]
+    assert leg.agent.next_timer() == leg.now + ice.CONSENT_S
+    assert leg.counters == {}
+
+
+def test_a_check_without_a_nomination_chooses_nothing_when_the_answer_comes() -> None:
+    leg = offered()
+    leg.check(WIFI)
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == []
+    assert leg.check(WIFI, nominate=True)[0] == PathChosen(WIFI)
+
+
+def test_of_several_phones_the_one_that_answers_has_the_path() -> None:
+    leg = offered()
+    leg.check(CELL, nominate=True, priority=200, credentials=OTHER)
+    leg.check(WIFI, nominate=True)
+    leg.check(CELL, nominate=True, priority=200, credentials=OTHER)
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == [PathChosen(WIFI)]
+    answer(leg.check(CELL, nominate=True, priority=200, credentials=OTHER))  # it rings on
+    assert leg.agent.selected == WIFI
+    leg.agent.describe(OTHER)  # and answers, after the early media of the first
+    assert list(leg.agent.drain()) == [PathChosen(CELL)]
+
+
+def test_the_answer_of_a_phone_that_has_not_checked_chooses_nothing() -> None:
+    leg = offered()
+    leg.check(WIFI, nominate=True)
+    leg.agent.describe(OTHER)
+    assert list(leg.agent.drain()) == []
+    assert leg.agent.selected is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        check(True, password="x" * 24),
+        check(True, SECOND),
+        check(True, FIRST._replace(local_ufrag="our")),
+        check(True, FIRST._replace(local_ufrag="ours2")),
+    ],
+)
+def test_only_the_offers_own_credentials_are_answered_before_the_answer(data: bytes) -> None:
+    leg = offered()
+    assert leg.feed(data, EVIL) == []
+    assert leg.counters == {"stun_not_authentic": 1}
+    assert not leg.agent.has_checked(EVIL)
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == []
+
+
+def test_an_early_check_that_someone_overheard_moves_nothing() -> None:
+    leg = offered()
+    data = check(True)
+    leg.feed(data, WIFI)
+    assert leg.feed(data, EVIL) == []
+    assert leg.counters == {"stun_replayed": 1}
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == [PathChosen(WIFI)]
+    assert leg.feed(data, EVIL) == []
+
+
+def test_errors_are_told_before_the_answer_too() -> None:
+    leg = offered()
+    outputs = leg.check(WIFI, nominate=True, **{"ICE-CONTROLLED": 2**63})
+    assert answer(outputs).attributes["ERROR-CODE"] == (487, "Role Conflict")
+    leg.agent.describe(FIRST)
+    assert list(leg.agent.drain()) == []
+
+
+def test_the_path_stays_while_another_peer_is_offered_the_leg() -> None:
+    """As during a transfer, which may fail."""
+    leg = Leg()
+    leg.check(WIFI, nominate=True)
+    leg.agent.offer(*SECOND[:2])
+    answer(leg.check(CELL, nominate=True, credentials=SECOND), SECOND.local_pwd)
+    assert leg.agent.selected == WIFI
+    answer(leg.check(WIFI))
+    leg.agent.forget()
+    leg.agent.describe(SECOND)
+    assert list(leg.agent.drain()) == [PathChosen(CELL)]
+    assert leg.check(WIFI, nominate=True) == []
+
+
+def test_after_a_restart_an_older_offer_is_over() -> None:
+    leg = offered()
+    leg.agent.describe(FIRST)
+    leg.check(WIFI, nominate=True)
+    leg.agent.describe(SECOND)
+    leg.check(CELL, nominate=True, credentials=SECOND)
+    assert leg.check(WIFI, nominate=True) == []
+    assert leg.counters["stun_not_authentic"] == 1
+
+
+def test_what_is_remembered_before_the_answer_is_bounded() -> None:
+    leg = offered()
+    for number in range(3 * ice.MOST_PATHS):
+        name = FIRST._replace(remote_ufrag=f"peer{number}")
+        leg.check((WIFI[0], number + 1), nominate=True, credentials=name)
+    assert len(leg.agent._early) == ice.MOST_PATHS
 
 
 @given(st.lists(st.tuples(st.binary(max_size=120), st.sampled_from([WIFI, CELL, EVIL]))))

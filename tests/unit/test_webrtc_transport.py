@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from relay.webrtc.ice import CONSENT_S, Credentials
 from relay.webrtc.transport import (
+    MOST_EARLY,
     ConsentEnded,
     Failed,
     PathChosen,
@@ -247,6 +248,89 @@ def test_a_leg_that_has_ended_is_deaf() -> None:
     transport.on_timer(100.0)
     assert transport.drain() == []
     assert transport.next_timer() is None
+
+
+# --- before the answer to our offer
+
+
+def offered() -> Transport:
+    transport = Transport(node())
+    transport.offer(*FIRST[:2])
+    return transport
+
+
+def test_a_peer_that_is_faster_than_its_answer_is_answered_as_soon_as_it_is_known() -> None:
+    transport = offered()
+    transport.feed(check(True), WIFI, 2.0)
+    transport.feed(first_flight(), WIFI, 2.1)
+    (response,) = transport.drain()  # nothing but that, before the answer
+    assert isinstance(response, Send) and response.data[0] < 4
+    assert transport.next_timer() is None
+    transport.describe(FIRST, named(THEIRS), False, 2.2)
+    path, *flight = transport.drain()
+    assert path == PathChosen(WIFI)
+    assert flight and all(isinstance(each, Send) and each.data[0] == 22 for each in flight)
+    assert transport._shared.counters == {}
+
+
+def test_a_hello_that_overtakes_its_nomination_is_heard() -> None:
+    transport = leg()
+    transport.feed(check(), WIFI, 2.0)
+    transport.feed(first_flight(), WIFI, 2.1)
+    transport.drain()
+    transport.feed(check(True), WIFI, 2.2)
+    path, response, *flight = transport.drain()
+    assert path == PathChosen(WIFI)
+    assert isinstance(response, Send) and flight
+
+
+def test_an_early_hello_of_another_phone_is_not_heard() -> None:
+    transport = offered()
+    other = FIRST._replace(remote_ufrag="another")
+    transport.feed(check(True, other), CELL, 2.0)
+    transport.feed(first_flight(), CELL, 2.0)
+    transport.feed(check(True), WIFI, 2.0)
+    transport.drain()
+    transport.describe(FIRST, named(THEIRS), False, 2.2)
+    assert transport.drain() == [PathChosen(WIFI)]
+    assert len(transport._shared.half_open) == 0
+    assert not transport._early
+
+
+def test_the_phone_whose_answer_replaces_anothers_has_its_early_path() -> None:
+    transport = offered()
+    other = FIRST._replace(remote_ufrag="another")
+    transport.feed(check(True), WIFI, 2.0)
+    transport.feed(check(True, other), CELL, 2.0)
+    transport.drain()
+    transport.describe(FIRST, named(THEIRS), False, 2.2)
+    assert transport.drain() == [PathChosen(WIFI)]
+    transport.describe(other, named(OURS), False, 2.3)
+    assert transport.drain() == [Replaced(), PathChosen(CELL)]
+
+
+def test_an_early_hello_is_for_a_server_only() -> None:
+    transport = offered()
+    transport.feed(check(True), WIFI, 2.0)
+    transport.feed(first_flight(), WIFI, 2.0)
+    transport.drain()
+    transport.describe(FIRST, named(THEIRS), True, 2.2)
+    path, hello = transport.drain()
+    assert path == PathChosen(WIFI)
+    assert isinstance(hello, Send) and hello.data[0] == 22
+
+
+def test_only_a_hello_of_who_has_checked_is_kept() -> None:
+    transport = offered()
+    transport.feed(first_flight(), WIFI, 2.0)
+    transport.feed(check(True), WIFI, 2.0)
+    transport.feed(first_flight(), EVIL, 2.0)
+    transport.feed(bytes((22, 254, 253)) + bytes(40), WIFI, 2.0)
+    assert not transport._early
+    assert transport._shared.counters["dtls_off_path"] == 3
+    for _ in range(9):
+        transport.feed(first_flight(), WIFI, 2.0)
+    assert [len(flight) for flight in transport._early.values()] == [MOST_EARLY]
 
 
 @given(st.lists(st.tuples(st.binary(max_size=300), st.sampled_from([WIFI, CELL, EVIL]))))
