@@ -62,7 +62,7 @@ class Libopus:
         problem = ctypes.c_int()
         made = self._library.opus_encoder_create(rate_hz, 1, VOIP, ctypes.byref(problem))
         encoder = ctypes.c_void_p(made)
-        settings = ((BITRATE, 20000), (COMPLEXITY, 5), (SIGNAL, VOICE), (FEC, 1), (LOSS, 10))
+        settings = ((BITRATE, 32000), (COMPLEXITY, 5), (SIGNAL, VOICE), (FEC, 1), (LOSS, 10))
         for what, value in settings:
             self._library.opus_encoder_ctl(encoder, what, ctypes.c_int(value))
         return encoder

@@ -16,7 +16,7 @@ cdef extern from *:
         int problem = 0;
         OpusEncoder *e = opus_encoder_create(8000, 1, OPUS_APPLICATION_VOIP, &problem);
         if (e == NULL) return NULL;
-        opus_encoder_ctl(e, OPUS_SET_BITRATE(20000));
+        opus_encoder_ctl(e, OPUS_SET_BITRATE(32000));
         opus_encoder_ctl(e, OPUS_SET_COMPLEXITY(5));
         opus_encoder_ctl(e, OPUS_SET_SIGNAL(OPUS_SIGNAL_VOICE));
         opus_encoder_ctl(e, OPUS_SET_INBAND_FEC(fec));
