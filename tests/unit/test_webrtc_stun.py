@@ -119,8 +119,8 @@ def test_only_the_first_attribute_of_a_kind_counts() -> None:
         check()[:-1],
         check() + b"\0",
         check()[:-8],  # no FINGERPRINT, and a length that is too high
-        with_fingerprint(check())[:-1] + b"\0",
-        bytes((*check()[:-1], check()[-1] ^ 1)),
+        bytes((*(whole := with_fingerprint(check()))[:-1], whole[-1] ^ 0xFF)),
+        bytes((*(whole := check())[:-1], whole[-1] ^ 1)),
         b"\x01\x01" + check()[2:],  # a response
         b"\x00\x11" + check()[2:],  # an indication
         check()[:4] + b"\0\0\0\0" + check()[8:],  # no cookie
