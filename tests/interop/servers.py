@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,7 @@ CONFIG = Path(__file__).parent / "kamailio.cfg"
 def running(command: Sequence[str], own: Party, log: Path) -> Iterator[None]:
     """A program that listens at `own` when the block begins, and has ended after it."""
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
     try:
         deadline = time.monotonic() + 10
         while not listens(own):
@@ -28,7 +30,12 @@ def running(command: Sequence[str], own: Party, log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            # Kamailio told to end while its workers still start may miss it. Its own affair.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
 
 
 def kamailio(
