@@ -3,60 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jwt
-
 from relay.probe.certificates import Pair
 from relay.probe.remote import Setup
 from tests.browser.conftest import Browsers
 from tests.browser.driver import Page
+from tests.interop import voice_clients
 from tests.interop.region import Party, Region, free_port, parties, region
+from tests.interop.voice_clients import token
 
-ACCOUNT = "app"
-SECRET = secrets.token_hex(32)
 OUTSIDE = "+35315550199"  # a number of the carrier's
-NUMBERS = {"alice": "+35315550101", "bob": "+35315550102"}
-
-
-def token(identity: str, **claims: Any) -> str:
-    """An access token of the account; `claims` replace or add to the usual ones."""
-    now = int(time.time())
-    whole = {
-        "iss": ACCOUNT,
-        "sub": identity,
-        "region": "t1",
-        "iat": now,
-        "nbf": now - 1,
-        "exp": now + 600,
-        "jti": secrets.token_hex(8),
-        "out": True,
-        "in": True,
-        "number": NUMBERS.get(identity),
-        **claims,
-    }
-    whole = {name: value for name, value in whole.items() if value is not None}
-    return jwt.encode(whole, SECRET, "HS256", headers={"kid": "k1"})
-
-
-def _account(options: dict[str, Any]) -> str:
-    """Clients call each other by name or number, and the carrier; both trunks call them."""
-    values = "\n".join(f"{key} = {value}" for key, value in options.items())
-    lines = ["[[account]]", f'name = "{ACCOUNT}"', values]
-    lines += [f'keys = [{{ id = "k1", secret = "{SECRET}" }}]']
-    routes = [(ACCOUNT, "*", ACCOUNT, None), (ACCOUNT, "+*", "carrier", None)]
-    for caller in ("pbx", "carrier", ACCOUNT):
-        routes += [(caller, number, ACCOUNT, name) for name, number in NUMBERS.items()]
-    for caller, number, callee, identity in routes:
-        lines += ["[[route]]", f'from = "{caller}"', f'number = "{number}"', f'to = "{callee}"']
-        lines += [f'identity = "{identity}"'] if identity else []
-    return "\n".join(lines)
 
 
 @dataclass(slots=True)
@@ -107,7 +68,7 @@ def voice_region(
     at, http = Party(host, free_port(host)), Party(host, free_port(host))
     sip = {"tls": pair.tls, "websocket": {"origins": [origin, f"http://{http}"]}}
     listen = f"{'wss' if secure else 'ws'}:{at}"
-    more = f'[http]\nlisten = "{http}"\n{_account(account or {})}'
+    more = f'[http]\nlisten = "{http}"\n{voice_clients.account(account or {})}'
     with region(
         tmp_path, everyone=everyone, listen=(listen,), sip=sip, more=more, **options
     ) as running:

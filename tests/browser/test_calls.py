@@ -16,15 +16,9 @@ from relay.probe.certificates import Pair
 from relay.probe.remote import Endpoint
 from tests.browser.conftest import Browsers
 from tests.browser.driver import SAME, Page
-from tests.browser.region import (
-    NUMBERS,
-    OUTSIDE,
-    VoiceRegion,
-    token,
-    voice_region,
-    wire,
-)
+from tests.browser.region import OUTSIDE, VoiceRegion, voice_region, wire
 from tests.interop.region import need_pjsua2
+from tests.interop.voice_clients import NUMBERS, token
 
 Voices = dict[str, Path]
 SOON_S = 0.8  # from an answer to the keys

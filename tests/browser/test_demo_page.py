@@ -9,8 +9,9 @@ from relay.probe.certificates import Pair
 from relay.probe.remote import Endpoint
 from tests.browser.conftest import Browsers
 from tests.browser.driver import Page
-from tests.browser.region import NUMBERS, OUTSIDE, VoiceRegion, token, voice_region
+from tests.browser.region import OUTSIDE, VoiceRegion, voice_region
 from tests.interop.region import need_pjsua2
+from tests.interop.voice_clients import NUMBERS, token
 
 READY = "Ready. Others can call you."
 LOUD = """["level-sent", "level-heard"].every(
