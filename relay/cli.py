@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from relay import __version__
-from relay.config import EXAMPLE, Config, example, load
+from relay.commands.shared import (
+    MISTAKEN,
+    ConfigOption,
+    loaded,
+    print_json,
+    print_mistakes,
+    stderr,
+)
+from relay.config import EXAMPLE, example
 from relay.control.demo_clients import add_demo_clients, links
 from relay.errors import ConfigError
 from relay.probe import command as probe_command
 from relay.summary import all_notes, print_summary, print_where_to_call, summary
 
-MISTAKEN = 2
 # Calls that the embedded example takes as it is.
 TRY = """Try it with SIPp in two other terminals, first the carrier, then the PBX:
   sipp -sn uas -i 127.0.0.3 -p 5070
@@ -35,11 +40,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The region's configuration (TOML)."),
-]
 
 
 def _version(wanted: bool) -> None:
@@ -75,17 +75,17 @@ def check(
     """
     name = str(config) if config is not None else EXAMPLE
     try:
-        loaded = _load(config)
+        found = loaded(config)
     except ConfigError as error:
         if as_json:
-            _print_json(file=error.file, ok=False, mistakes=error.mistakes)
+            print_json(file=error.file, ok=False, mistakes=error.mistakes)
         else:
-            _print_mistakes(error)
+            print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     if as_json:
-        _print_json(file=name, ok=True, mistakes=[], notes=all_notes(loaded), **summary(loaded))
+        print_json(file=name, ok=True, mistakes=[], notes=all_notes(found), **summary(found))
     else:
-        print_summary(Console(highlight=False), name, loaded)
+        print_summary(Console(highlight=False), name, found)
 
 
 @app.command(
@@ -110,22 +110,22 @@ def serve(
     Exit code 0: stopped; 1: could not start; 2: mistakes that `relay check` explains.
     """
     if demo_clients and config is not None:
-        _stderr().print("--demo-clients are of the laptop region: leave --config away")
+        stderr().print("--demo-clients are of the laptop region: leave --config away")
         raise typer.Exit(MISTAKEN)
     try:
-        loaded = example(add_demo_clients) if demo_clients else _load(config)
+        region = example(add_demo_clients) if demo_clients else loaded(config)
     except ConfigError as error:
-        _print_mistakes(error)
+        print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     # Imported here: `check` and --help work without the compiled engine.
     from relay.server import run
 
-    print_where_to_call(_stderr(), loaded)
+    print_where_to_call(stderr(), region)
     if config is None:
-        _stderr().print(TRY, markup=False)
+        stderr().print(TRY, markup=False)
     if demo_clients:
-        _print_links(links(loaded))
-    raise typer.Exit(run(loaded))
+        _print_links(links(region))
+    raise typer.Exit(run(region))
 
 
 @app.command(
@@ -171,14 +171,14 @@ def token(
             signer = by_file(key, account, kid, region)
         else:
             name = str(config) if config is not None else EXAMPLE
-            signer = by_config(_load(config), account, name, kid, key)
+            signer = by_config(loaded(config), account, name, kid, key)
         claims = Wish(identity, ttl, out, called, number).claims(signer, time.time())
     except ConfigError as error:
-        _print_mistakes(error)
+        print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     made = signer.token(claims)
     if as_json:
-        _print_json(token=made, claims=claims)
+        print_json(token=made, claims=claims)
     else:
         typer.echo(made)
 
@@ -199,7 +199,7 @@ def demo(
     try:
         from relay.probe.demo import run as run_demo
     except ImportError as error:
-        _stderr().print(
+        stderr().print(
             f"The demo needs a package that is missing ({error.name}): "
             "pip install 'regional-voice-relay\\[probe]'"
         )
@@ -210,28 +210,8 @@ def demo(
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
 
-def _load(path: Path | None) -> Config:
-    return example() if path is None else load(path)
-
-
-def _stderr() -> Console:
-    return Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-def _print_json(**fields: Any) -> None:
-    typer.echo(json.dumps(fields, ensure_ascii=False))
-
-
-def _print_mistakes(error: ConfigError) -> None:
-    count = len(error.mistakes)
-    console = _stderr()
-    console.print(f"[bold red]{escape(error.file)}: {count} mistake{'s'[: count > 1]}[/]")
-    for mistake in error.mistakes:
-        console.print(f"  [red]✗[/] {escape(mistake)}")
-
-
 def _print_links(found: dict[str, str]) -> None:
-    console = _stderr()
+    console = stderr()
     console.print("Open each link in a window of its own; they can call each other by name:")
     for identity, link in found.items():
         console.print(f"  [bold]{identity}[/]  {escape(link)}")

@@ -164,6 +164,41 @@ class StoreError(RelayError):
     """Recordings are configured and cannot be written: known at start rather than at a call."""
 
 
+class OutsideRegion(RelayError):
+    """An address outside the region was to be used; `use` is what for (`residency.boundary`)."""
+
+    fault = "peer"
+    status_hint = 403
+
+    def __init__(self, use: str, host: str) -> None:
+        super().__init__(f"{host} is outside the region ({use})")
+        self.use = use
+        self.host = host
+
+
+class KeyMissing(RelayError):
+    """A key of the region that is needed and not there, or cannot be used; the text names it."""
+
+
+class AuditUnavailable(RelayError):
+    """The audit log cannot be written: what needs an entry is refused."""
+
+    status_hint = 503
+
+
+class DatabaseUnavailable(RelayError):
+    """The database does not answer."""
+
+    status_hint = 503
+
+
+class Forbidden(RelayError):
+    """Access that a role, a jurisdiction or a grant does not allow; the text names the rule."""
+
+    fault = "peer"
+    status_hint = 403
+
+
 class ConfigError(RelayError):
     """A configuration that cannot be used; carries every mistake, not only the first."""
 

@@ -21,7 +21,6 @@ import uvloop
 from relay import log
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
-from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.health import Health
 from relay.call.ports import MediaEvent, RecordingEnded
@@ -37,6 +36,7 @@ from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
 from relay.recording.store import check_writable, directory_of, repair_all
+from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.revocation import Revocation
 from relay.signalling.tls import Credentials

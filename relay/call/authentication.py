@@ -19,8 +19,8 @@ from relay.sip.transaction import Hop
 from relay.sip.uri import OtherUri, SipUri, parse_uri
 
 if TYPE_CHECKING:
-    from relay.call.boundary import Boundary
     from relay.config import Trunk
+    from relay.residency.boundary import Boundary
 
 NEVER = frozenset(("ACK", "CANCEL"))  # RFC 3261 section 22.1: nobody could answer
 

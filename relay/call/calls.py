@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from relay.call.alarms import Alarms
 from relay.call.authorization import Login
-from relay.call.boundary import Boundary
 from relay.call.call import Call
 from relay.call.clients import Client, Clients
 from relay.call.devices import device
@@ -27,6 +26,7 @@ from relay.call.setup import set_up
 from relay.call.transfer import Transfer
 from relay.config import Limits
 from relay.errors import MalformedMessage, Refused, RelayError
+from relay.residency.boundary import Boundary
 from relay.sip.dialog import Dialog
 from relay.sip.locate import is_numeric
 from relay.sip.message import Request, Response

@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from relay.call.boundary import lies_in
+from relay.residency.boundary import lies_in
 from relay.sip.message import Request, Response
 
 if TYPE_CHECKING:

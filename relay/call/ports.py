@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from relay.residency.record import CallRecord, RecordingRecord
 from relay.sdp.description import Fingerprint, IceCredentials, LegMedia, MediaAddress
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop, InviteClientTransaction, Transaction
@@ -194,7 +195,8 @@ MediaEvent = (
 @dataclass(frozen=True, slots=True)
 class RecordingSpec:
     """One recording to be made. `codec` is "PCMU" or "PCMA"; packets of `opus_types` are decoded
-    into it."""
+    into it. `customer_key` is the public key that it is for, where the customer alone may play
+    it; `trim_silence` and `retention_days` are its peer's wishes."""
 
     call_id: str
     tap: int
@@ -202,6 +204,9 @@ class RecordingSpec:
     dual: bool
     started: datetime
     opus_types: frozenset[int] = frozenset()
+    customer_key: str | None = None
+    trim_silence: bool = False
+    retention_days: float | None = None
 
 
 class Recorder(Protocol):
@@ -222,6 +227,18 @@ class RecordingEnded:
     path: str
     duration_s: float
     problem: str | None = None
+    record: RecordingRecord | None = None
+
+
+class Records(Protocol):
+    """Where the records of calls go; never blocks, never raises into a call."""
+
+    @property
+    def full(self) -> bool:
+        """No record can be taken: no call may begin, since nothing would be known of it."""
+
+    def keep(self, record: CallRecord) -> None:
+        """Keep the record of a call, in place of an earlier one of the same id."""
 
 
 # The hops to be tried, in order; without any, the text says why. The float is the time.

@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.config.account import Account, read_revoked
 from relay.config.certificate import check_authorities, read_certificate
-from relay.config.models import Http, Media, Region, Sip
+from relay.config.models import Http, Media, Recording, Region, Sip
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import Network
 from relay.errors import CertificateError
@@ -27,12 +27,21 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     if "trunk" not in data and "account" not in data:
         return ["[[trunk]] is missing", *_addresses(parts), *_repeated(routes)]
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
-    found += _users(trunks)
+    found += [*_users(trunks), *_store(parts.get("recording"))]
     found += [*_tls_names(trunks), *_secure(trunks, parts.get("sip"))]
     found += _accounts(accounts, parts.get("sip"), _names_of(data, "trunk"))
     trunk_names, account_names = _names_of(data, "trunk"), _names_of(data, "account")
     found += _routes(routes, trunks, trunk_names, account_names)
     return [*found, *_repeated(routes)]
+
+
+def _store(recording: Recording | None) -> Iterator[str]:
+    if recording is None:
+        return
+    if recording.store.startswith("s3:") and recording.s3 is None:
+        yield f"recording.store: {recording.store} needs [recording.s3], which says who holds it"
+    if recording.s3 is not None and not recording.store.startswith("s3:"):
+        yield "recording.s3: recording.store is no bucket: write it as s3://BUCKET/PREFIX"
 
 
 def _names_of(data: Mapping[str, Any], section: str) -> list[str]:

@@ -12,16 +12,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from relay.config.account import Account
+from relay.config.kept import S3, Access, Audit, Keys
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import (
-    LATER,
     Address,
     Count,
     Name,
     NetworkText,
     Rate,
     Seconds,
+    Secret,
     Section,
+    Switch,
     address,
     host_port,
     server_address,
@@ -43,6 +45,7 @@ NEVER_PASSED = frozenset(
 _LISTEN = re.compile(r"([a-z]+):(\[[0-9A-Fa-f:.]+(?:%[^\]]*)?\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::\d{1,5})?|https?://\[[0-9a-f:]+\](?::\d{1,5})?")
 _DEFAULT_PORT = re.compile(r"https:.*:0*443|http:.*:0*80")
+_BUCKET = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](?:/[A-Za-z0-9_./-]*)?")
 _PORTS = re.compile(r"(\d{1,5})\s*-\s*(\d{1,5})")
 
 
@@ -52,6 +55,14 @@ class Region(Section):
     id: Name
     jurisdiction: Annotated[str, Field(min_length=1)]
     networks: Annotated[tuple[NetworkText, ...], Field(min_length=1)]
+    # Who answers for it: the contracting entity, as exports and reports name it.
+    entity: str = ""
+    # Off: a dry run, which only counts what would be refused.
+    enforce: Switch = True
+    # The public key (PEM, Ed25519) of who signs the manifest: with it, an unsigned or changed
+    # one does not start. `manifest` is the signed file.
+    signing_key: str | None = None
+    manifest: str | None = None
 
 
 class Listen(Section):
@@ -213,25 +224,37 @@ class Media(Section):
 
 
 class Recording(Section):
-    """Where recordings go: `file:DIRECTORY`, relative to the working directory."""
+    """Where recordings go: `file:DIRECTORY`, relative to the working directory, or
+    `s3://BUCKET/PREFIX` by `[recording.s3]`. `spool` holds them, encrypted, until they are there.
+    """
 
     store: str = "file:var/recordings"
+    spool: str = "var/spool"
+    s3: S3 | None = None
 
     @field_validator("store")
     @classmethod
     def _check_store(cls, value: str) -> str:
-        if value.startswith("s3:"):
-            raise ValueError(f"s3: {LATER}; use file:DIRECTORY inside the region")
+        if _BUCKET.fullmatch(value):
+            return value
         if not value.removeprefix("file:") or not value.startswith("file:"):
             near = f": did you mean 'file:{value}'?" if value and ":" not in value else ""
-            raise ValueError(f"{value!r} is not of the form file:DIRECTORY{near}")
+            raise ValueError(
+                f"{value!r} is not of the form file:DIRECTORY or s3://BUCKET/PREFIX{near}"
+            )
         return value
 
 
 class Database(Section):
-    """Accepted for later versions; not used yet."""
+    """Call records and grants: `sqlite:FILE` or `postgresql://USER@HOST/NAME`.
 
-    url: str
+    What it cannot take yet waits in the directory `queue`, `queue_records` at most.
+    """
+
+    url: str = "sqlite:var/relay.db"
+    password: Secret | None = None
+    queue: str = "var/queue"
+    queue_records: Count = 1_000_000
 
 
 class Http(Section):
@@ -298,7 +321,10 @@ class Config(Section):
     sip: Sip
     media: Media
     recording: Recording = Recording()
-    database: Database | None = None
+    keys: Keys = Keys()
+    database: Database = Database()
+    audit: Audit = Audit()
+    access: Access = Access()
     http: Http | None = None
     log: Log = Log()
     limits: Limits = Limits()

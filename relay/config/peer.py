@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from relay.config.values import Count, Name, Rate, RecordingMode, Seconds, Section
+from relay.config.values import Count, Name, Rate, RecordingMode, Seconds, Section, Switch
 
 
 class NumberRule(Section):
@@ -40,6 +40,13 @@ class Peer(Section):
     name: Name
     # What happens in its calls.
     recording: RecordingMode = "do-not-record"
+    # A call that is to be recorded and cannot be is refused; otherwise it goes on without.
+    recording_required: Switch = False
+    # A public key of the customer's (Tink, HPKE): who holds its private half plays them back,
+    # the region does not.
+    recording_key: str | None = None
+    trim_silence: Switch = False
+    retention_days: Annotated[float | None, Field(strict=True, gt=0, le=36500)] = None
     prack: Literal["off", "supported", "required"] = "supported"
     session_expires_s: Annotated[int, Field(strict=True, ge=0, le=86400)] = 1800
     transfer: Literal["disable-all", "enable-all", "sip-only"] = "disable-all"

@@ -21,14 +21,12 @@ from pydantic import BaseModel, ValidationError
 from relay.config import crosschecks
 from relay.config.certificate import WARN_DAYS, read_certificate
 from relay.config.models import Config
-from relay.config.values import LATER
 from relay.errors import ConfigError
 from relay.sip.uri import transport_to
 
 EXAMPLE = "relay.example.toml (embedded)"
 # Keys whose values never appear in a mistake.
-SECRETS = ("password", "secret")
-UNUSED = ("database",)
+SECRETS = ("password", "secret", "secret_key")
 Change = Callable[[dict[str, Any]], None]
 LISTED = ("trunk", "account", "route")  # sections that are there several times
 
@@ -107,11 +105,6 @@ def _not_toml(text: str, said: str) -> str:
 def notes(config: Config) -> list[str]:
     """What a valid configuration says that its author should know."""
     found = [
-        f"[{name}] is accepted but not used by this version"
-        for name in UNUSED
-        if getattr(config, name) is not None
-    ]
-    found += [
         f"trunk {trunk.name}: srtp without secure: keys that travel over UDP or TCP can be read"
         for trunk in config.trunk
         if trunk.srtp != "off" and not trunk.secure
@@ -256,8 +249,6 @@ def _may_show(loc: tuple[str | int, ...], value: Any) -> bool:
 def _unknown(key: str, where: tuple[str | int, ...], fields: Mapping[str, Any]) -> str:
     names = [info.alias or name for name, info in fields.items()]
     near = _nearest(key, names) or _elsewhere(key, where) or f"; known are {', '.join(names)}"
-    if (*where, key) == ("recording", "s3"):
-        near = f': s3 {LATER}; use store = "file:DIRECTORY"'
     return f"{_path((*where, key))} is an unknown key{near}"
 
 

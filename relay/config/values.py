@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-LATER = "is not supported by this version"
 _SERVER = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+))(?::(\d{1,5}))?")
 _SECRET = re.compile(r"(env|file):(.+)")
 

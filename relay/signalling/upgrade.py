@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from websockets.datastructures import Headers
 from websockets.typing import Origin
 
-from relay.call.boundary import lies_in
 from relay.call.guard import source_of
+from relay.residency.boundary import lies_in
 from relay.signalling.places import Allowance, Places
 
 if TYPE_CHECKING:

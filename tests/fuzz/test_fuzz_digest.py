@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.call.authentication import Authentication
-from relay.call.boundary import Boundary
 from relay.config import Trunk
 from relay.errors import Challenged, MalformedMessage, Refused
+from relay.residency.boundary import Boundary
 from relay.sip.digest import Challenge, Credentials, best, ha1
 from relay.sip.fields import Headers
 from relay.sip.message import Request

@@ -7,9 +7,9 @@ import ipaddress
 import pytest
 
 from relay.call.authentication import Authentication, covers
-from relay.call.boundary import Boundary
 from relay.call.leg import Leg
 from relay.config import Trunk
+from relay.residency.boundary import Boundary
 from relay.sip.digest import Challenge, Credentials, ha1
 from relay.sip.message import Request, Response
 from relay.sip.nonce import LIFETIME_S

@@ -13,13 +13,13 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.registrar import Registrar
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Account, TokenKey
+from relay.residency.boundary import Boundary
 from relay.sip.digest import Challenge, ha1
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse

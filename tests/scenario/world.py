@@ -17,7 +17,6 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.clients import Client
 from relay.call.hunt import Target
@@ -34,6 +33,7 @@ from relay.call.tokens import Tokens
 from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Account, TokenKey, Trunk
 from relay.errors import NoMediaPorts, Refused
+from relay.residency.boundary import Boundary
 from relay.sdp.description import Fingerprint, IceCredentials
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog

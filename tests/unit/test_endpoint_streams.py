@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import uvloop
 
-from relay.call.boundary import Boundary
 from relay.call.calls import Calls
 from relay.call.router import Router
 from relay.config import Config, read
 from relay.probe.certificates import Authority
+from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.tls import Credentials
 from relay.sip.message import Message, Request, Response

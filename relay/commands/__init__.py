@@ -1,0 +1,1 @@
+"""The commands of `relay` that came in groups: each module is one group, `cli` joins them."""

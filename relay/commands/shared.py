@@ -1,0 +1,44 @@
+"""What the commands have in common: the configuration, mistakes, JSON and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from relay.config import Config, example, load
+from relay.errors import ConfigError
+
+FAILED = 1
+MISTAKEN = 2
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="The region's configuration (TOML)."),
+]
+
+
+def loaded(path: Path | None) -> Config:
+    """The file, or the embedded example. Raises ConfigError."""
+    return example() if path is None else load(path)
+
+
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(**fields: Any) -> None:
+    typer.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def print_mistakes(error: ConfigError) -> None:
+    """Each on its line, on standard error."""
+    count = len(error.mistakes)
+    console = stderr()
+    console.print(f"[bold red]{escape(error.file)}: {count} mistake{'s'[: count > 1]}[/]")
+    for mistake in error.mistakes:
+        console.print(f"  [red]✗[/] {escape(mistake)}")

@@ -1,0 +1,55 @@
+"""What is kept, under which keys, and who may read it: sections of a region's configuration."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from relay.config.values import Count, Name, Secret, Section
+
+
+class Keys(Section):
+    """The region's keys: a directory, which `relay keys create` fills."""
+
+    directory: str = "var/keys"
+
+
+class S3(Section):
+    """An S3-compatible store. `endpoint` is https://HOST[:PORT] inside the region; `region` is
+    where the bucket must say that it is."""
+
+    endpoint: str
+    region: Annotated[str, Field(min_length=1)]
+    access_key: Annotated[str, Field(min_length=1)]
+    secret_key: Secret
+    # A file of authorities that its certificate is checked by; the system's by default.
+    ca: str | None = None
+
+
+class Audit(Section):
+    """The audit log: a directory of entries. A checkpoint is signed after so many of them, and
+    after so long; `anchors` are told it: `file:PATH` or `https://HOST/PATH`, inside the region."""
+
+    directory: str = "var/audit"
+    checkpoint_entries: Count = 1000
+    checkpoint_s: Annotated[float, Field(strict=True, ge=1, le=86400)] = 3600.0
+    anchors: tuple[str, ...] = ()
+
+
+class StaffKey(Section):
+    """What the tokens of staff are signed with, by ES256: the public key (PEM) of who issues
+    them. `id` is the token's `kid`."""
+
+    id: Name
+    public_key: str
+
+
+class Access(Section):
+    """Who may read what is kept. Staff of another jurisdiction than these (by default the
+    region's) need a grant, which `approvals` approvers inside give, for so long at most."""
+
+    keys: tuple[StaffKey, ...] = ()
+    jurisdictions: tuple[str, ...] = ()
+    approvals: Annotated[int, Field(strict=True, ge=1, le=2)] = 1
+    longest_grant_h: Annotated[float, Field(strict=True, gt=0, le=8760)] = 72.0

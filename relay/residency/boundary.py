@@ -1,0 +1,99 @@
+"""The boundary of the region: nothing is sent to, or taken from, an address outside of it.
+
+Every address that the relay is about to use is shown to `Boundary` first, with what it is to be
+used for. Anything but an address lies outside: a name must be looked up before it can be judged.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv4Network, IPv6Network
+
+from relay.errors import OutsideRegion
+
+KEPT_HOSTS = 4096
+
+
+class Use(Enum):
+    """What an address is to be used for; the value is its name in logs, records and receipts."""
+
+    SIGNALLING = "signalling"
+    CONTACT = "contact"
+    ROUTE = "route"
+    DNS_ANSWER = "dns-answer"
+    MEDIA = "media"
+    CANDIDATE = "candidate"
+    LATCH = "latch"
+    REFER = "refer"
+    REDIRECT = "redirect"
+    STORE = "store"
+    DATABASE = "database"
+    WEBHOOK = "webhook"
+    RESOLVER = "resolver"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether `host` lies `inside`, and whether it may be used: outside only in a dry run."""
+
+    use: Use
+    host: str
+    inside: bool
+    allowed: bool
+
+
+class Boundary:
+    """The networks of the region; remembers what it was asked, so a call costs a look-up.
+
+    With `enforce` off (a dry run) everything is allowed, and what lies outside is only told.
+    `on_outside` hears of each use of an address outside.
+    """
+
+    __slots__ = ("_enforce", "_known", "_networks", "_on_outside")
+
+    def __init__(
+        self,
+        networks: Iterable[IPv4Network | IPv6Network],
+        enforce: bool = True,
+        on_outside: Callable[[Verdict], None] = lambda verdict: None,
+    ) -> None:
+        self._networks = tuple(networks)
+        self._enforce = enforce
+        self._on_outside = on_outside
+        self._known: dict[str, bool] = {}
+
+    def judge(self, use: Use, host: str) -> Verdict:
+        """The verdict on an address that is about to be used."""
+        inside = self.holds(host)
+        verdict = Verdict(use, host, inside, inside or not self._enforce)
+        if not inside:
+            self._on_outside(verdict)
+        return verdict
+
+    def admit(self, use: Use, host: str) -> None:
+        """Raises OutsideRegion for an address that may not be used."""
+        if not self.judge(use, host).allowed:
+            raise OutsideRegion(use.value, host)
+
+    def holds(self, host: str) -> bool:
+        """Whether this address lies inside; a name never does, it must be looked up."""
+        known = self._known.get(host)
+        if known is None:
+            if len(self._known) >= KEPT_HOSTS:
+                self._known.clear()
+            known = self._known[host] = lies_in(host, self._networks)
+        return known
+
+
+def lies_in(host: str, networks: Iterable[IPv4Network | IPv6Network]) -> bool:
+    """Whether an address is in one of the networks; a name is in none."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return any(address in network for network in networks)

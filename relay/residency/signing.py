@@ -1,0 +1,52 @@
+"""Signed documents: JSON in one form only, and Ed25519 (RFC 8032) over it.
+
+What is signed is the canonical form of a document (sorted keys, no space, UTF-8, no floats that
+JSON cannot hold), so that it can be verified from any copy that says the same.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+Document = Mapping[str, Any]
+
+
+class Signer(Protocol):
+    """The region's signing key. `key_id` names the public half."""
+
+    @property
+    def key_id(self) -> str: ...
+
+    def sign(self, octets: bytes) -> bytes:
+        """64 octets (RFC 8032 section 5.1.6)."""
+
+
+def canonical(document: Document) -> bytes:
+    """The octets that are signed and hashed. Raises ValueError for what JSON cannot hold."""
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def signed(document: Document, signer: Signer) -> dict[str, Any]:
+    """The document with `signature`: the key's id and the signature over everything else."""
+    value = base64.b64encode(signer.sign(canonical(document))).decode()
+    return {**document, "signature": {"key": signer.key_id, "ed25519": value}}
+
+
+def is_signed_by(document: Document, keys: Mapping[str, Ed25519PublicKey]) -> bool:
+    """Whether `signature` is there, names one of the keys and fits all the rest."""
+    try:
+        claim = document["signature"]
+        key, value = keys[claim["key"]], base64.b64decode(claim["ed25519"], validate=True)
+        rest = {name: part for name, part in document.items() if name != "signature"}
+        key.verify(value, canonical(rest))
+    except (KeyError, TypeError, ValueError, InvalidSignature):
+        return False
+    return set(claim) == {"key", "ed25519"}
