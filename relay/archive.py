@@ -1,0 +1,32 @@
+"""What a node and the commands of its operator share: the region's keys and what is kept.
+
+A second composition root, below the server: each part is opened when it is first asked for, so a
+command opens what it needs and no more.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from functools import cached_property
+
+from relay.config import Config
+from relay.residency.audit import Actor
+from relay.residency.boundary import Boundary
+
+
+class Archive:
+    """One region's, as its configuration has it. Parts raise RelayError when they cannot open."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @cached_property
+    def boundary(self) -> Boundary:
+        region = self.config.region
+        return Boundary(region.networks, region.enforce)
+
+
+def host_actor() -> Actor:
+    """Who runs a command on this node: in the audit log, the user and the host."""
+    return Actor("host", f"{getpass.getuser()}@{socket.gethostname()}")
