@@ -199,6 +199,13 @@ class Forbidden(RelayError):
     status_hint = 403
 
 
+class TooLong(RelayError):
+    """A recording that is too long for a format which is made whole, in memory."""
+
+    fault = "peer"
+    status_hint = 413
+
+
 class ConfigError(RelayError):
     """A configuration that cannot be used; carries every mistake, not only the first."""
 
