@@ -11,6 +11,7 @@ import socket
 from functools import cached_property
 
 from relay.config import Config
+from relay.keys.ring import KeyRing
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
 
@@ -25,6 +26,11 @@ class Archive:
     def boundary(self) -> Boundary:
         region = self.config.region
         return Boundary(region.networks, region.enforce)
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        """Never fails here: what uses a key that is not there raises KeyMissing."""
+        return KeyRing(self.config.keys.directory)
 
 
 def host_actor() -> Actor:

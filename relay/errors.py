@@ -180,6 +180,10 @@ class KeyMissing(RelayError):
     """A key of the region that is needed and not there, or cannot be used; the text names it."""
 
 
+class NotAuthentic(RelayError):
+    """What was sealed, signed or encrypted was changed, or belongs to something else."""
+
+
 class AuditUnavailable(RelayError):
     """The audit log cannot be written: what needs an entry is refused."""
 

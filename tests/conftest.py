@@ -6,6 +6,15 @@ import os
 
 import pytest
 
+from relay.keys.ring import KeyRing
+
+
+@pytest.fixture(scope="session")
+def keyring(tmp_path_factory: pytest.TempPathFactory) -> KeyRing:
+    """A region's keys, which no test changes."""
+    ring, _ = KeyRing.create(tmp_path_factory.mktemp("region") / "keys")
+    return ring
+
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
