@@ -11,6 +11,8 @@ import socket
 from functools import cached_property
 
 from relay.config import Config
+from relay.database.call_records import CallRecords
+from relay.database.session import Database
 from relay.keys.ring import KeyRing
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
@@ -31,6 +33,15 @@ class Archive:
     def keys(self) -> KeyRing:
         """Never fails here: what uses a key that is not there raises KeyMissing."""
         return KeyRing(self.config.keys.directory)
+
+    @cached_property
+    def database(self) -> Database:
+        """Not connected yet, and its tables as they are: `Database.open` brings them up to date."""
+        return Database(self.config.database, self.boundary)
+
+    @cached_property
+    def call_records(self) -> CallRecords:
+        return CallRecords(self.database, self.keys)
 
 
 def host_actor() -> Actor:

@@ -7,7 +7,8 @@ later version will serve and this one must not pretend to is a mistake that says
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -245,16 +246,62 @@ class Recording(Section):
         return value
 
 
-class Database(Section):
-    """Call records and grants: `sqlite:FILE` or `postgresql://USER@HOST/NAME`.
+class Postgres(NamedTuple):
+    """Where PostgreSQL is, and who we are to it."""
 
-    What it cannot take yet waits in the directory `queue`, `queue_records` at most.
+    host: str
+    port: int
+    user: str
+    name: str
+
+    @staticmethod
+    def parse(url: str) -> Postgres:
+        """Raises ValueError with an explanation."""
+        parts = urlsplit(url)
+        if parts.password is not None:
+            raise ValueError("holds a password, which others may see: database.password is for it")
+        name = parts.path.removeprefix("/")
+        if not parts.hostname or not parts.username or not name or "/" in name:
+            raise ValueError("is not of the form postgresql://USER@HOST[:PORT]/NAME")
+        if parts.query or parts.fragment:
+            raise ValueError("ends after its name: tls and ca are keys of [database]")
+        return Postgres(parts.hostname, parts.port or 5432, unquote(parts.username), unquote(name))
+
+
+class Database(Section):
+    """Call records and grants: `sqlite:FILE` or `postgresql://USER@HOST[:PORT]/NAME`.
+
+    PostgreSQL's certificate must prove HOST, by the authorities of `ca` or the system's; on this
+    node itself TLS is not needed. What it cannot take yet waits in the directory `queue`,
+    `queue_records` at most.
     """
 
     url: str = "sqlite:var/relay.db"
     password: Secret | None = None
+    tls: Literal["verify", "off"] | None = None
+    ca: str | None = None
     queue: str = "var/queue"
     queue_records: Count = 1_000_000
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value.startswith("postgresql:"):
+            Postgres.parse(value)
+        elif not value.startswith("sqlite:") or not value.removeprefix("sqlite:"):
+            raise ValueError("is not of the form sqlite:FILE or postgresql://USER@HOST/NAME")
+        return value
+
+    @property
+    def file(self) -> str | None:
+        """SQLite's; None for PostgreSQL."""
+        scheme, _, rest = self.url.partition(":")
+        return rest if scheme == "sqlite" else None
+
+    @property
+    def place(self) -> Postgres:
+        """Where PostgreSQL is. Raises ValueError for SQLite."""
+        return Postgres.parse(self.url)
 
 
 class Http(Section):

@@ -74,13 +74,19 @@ class RecordingRecord:
     complete: bool = False
     problem: str = ""
 
+    @property
+    def closed(self) -> bool:
+        """Whether its file is: until then neither its digest nor a problem is known."""
+        return bool(self.sha256 or self.problem)
+
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
     """A call, from its INVITE to its end. `ended` is None while it lasts.
 
     `status` is what the caller got finally; `ended_by` says who or what ended it, in the words
-    of the log. `policy` is the version (digest) of the region's manifest.
+    of the log. `policy` is the version (digest) of the region's manifest. `redacted`: what was
+    personal has been erased.
     """
 
     id: str
@@ -97,3 +103,9 @@ class CallRecord:
     reason: str = ""
     legs: tuple[LegRecord, ...] = ()
     recording: RecordingRecord | None = None
+    redacted: bool = False
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more will be known of it: it is over, and so is its recording."""
+        return self.ended is not None and (self.recording is None or self.recording.closed)

@@ -1,0 +1,222 @@
+"""Call records in SQLite: what is kept comes back, what is personal is nowhere to be read."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import stat
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, text
+
+from relay.config import Database as Settings
+from relay.database import migration
+from relay.database.call_records import CallRecords, Query
+from relay.database.rows import Rows, rows_of
+from relay.database.session import Database, opened
+from relay.database.tables import METADATA
+from relay.errors import DatabaseUnavailable, KeyMissing, NotAuthentic
+from relay.keys.ring import KeyRing
+from relay.residency.boundary import Boundary
+from tests.unit.record_samples import CALLED, CALLER, STARTED, ended, final, ongoing
+
+Steps = Callable[[CallRecords], Awaitable[None]]
+
+
+def database_in(directory: Path) -> Database:
+    return Database(Settings(url=f"sqlite:{directory}/db/relay.db"), Boundary(()))
+
+
+def run(directory: Path, steps: Steps, keys: KeyRing) -> None:
+    async def main() -> None:
+        async with opened(database_in(directory)) as database:
+            await steps(CallRecords(database, keys))
+
+    asyncio.run(main())
+
+
+def test_what_is_kept_comes_back(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(records: CallRecords) -> None:
+        record = ended(ongoing(), recorded=True)
+        await records.keep(ongoing(), ongoing("c2"))
+        assert await records.get("c1") == ongoing()
+        await records.keep(record)
+        assert await records.get("c1") == record
+        await records.keep(final(record))
+        assert await records.get("c1") == final(record)
+        assert await records.of_recording("c1") == final(record)
+        assert await records.get("c2") == ongoing("c2")
+        assert await records.get("c3") is None
+
+    run(tmp_path, steps, keyring)
+
+
+def test_an_earlier_state_never_comes_back(tmp_path: Path, keyring: KeyRing) -> None:
+    """A queue that is replayed brings the old states again."""
+
+    async def steps(records: CallRecords) -> None:
+        states = [ongoing(), ended(ongoing(), recorded=True), final(ended(ongoing()))]
+        await records.keep(*states)
+        for state in states:
+            await records.keep(state)
+            assert await records.get("c1") == states[-1]
+
+    run(tmp_path, steps, keyring)
+
+
+def test_calls_are_found_by_number_peer_time_and_page(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(records: CallRecords) -> None:
+        many = [ongoing(f"c{n}", at_s=n // 2) for n in range(10)]
+        other = replace(ongoing("x", at_s=50), caller="+4930111", called="bob", legs=())
+        await records.keep(*many, other)
+        newest = sorted(many, key=lambda each: (each.started, each.id), reverse=True)
+        for number in (CALLER, CALLED, "4915112345678", "+49 151-12345678", "alice", "Alice"):
+            assert await records.find(Query(number=number)) == newest
+        assert await records.find(Query(number="+4930111")) == [other]
+        assert await records.find(Query(number="+49301")) == []
+        assert await records.find(Query(peer="app")) == newest
+        assert await records.find(Query(peer="carrier")) == []
+        since = STARTED + timedelta(seconds=2)
+        span = Query(since=since, until=since + timedelta(seconds=1))
+        assert [each.id for each in await records.find(span)] == ["c5", "c4"]
+        paged = [each async for each in records.each(Query(peer="pbx", limit=3))]
+        assert paged == newest
+        assert [each.id for each in await records.find(Query(limit=2))] == ["x", "c9"]
+        assert await records.find(Query(recorded=True)) == []
+
+    run(tmp_path, steps, keyring)
+
+
+def test_a_redacted_call_stays_redacted(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(records: CallRecords) -> None:
+        await records.write([rows_of(ongoing(), keyring, {"media": "192.0.2.77"})])
+        assert await records.receipt("c1") == {"media": "192.0.2.77"}
+        assert await records.redact(["c1", "c9"], STARTED) == 1
+        later = final(ended(ongoing()))
+        await records.write([rows_of(later, keyring, {"media": "192.0.2.77"})])
+        found = await records.get("c1")
+        assert found is not None
+        assert found.redacted and found.caller == found.called == ""
+        assert all(leg.number == leg.sip_call_id == "" and not leg.seen for leg in found.legs)
+        assert found.ended == later.ended and found.recording == later.recording
+        assert await records.receipt("c1") is None
+        assert await records.find(Query(number=CALLER)) == []
+
+    run(tmp_path, steps, keyring)
+
+
+def test_nothing_personal_is_in_the_files(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(records: CallRecords) -> None:
+        await records.keep(final(ended(ongoing())))
+        secrets = ("4915112345678", "35315550199", "alice", "secret-call-id", "192.0.2.77")
+        for file in (tmp_path / "db").iterdir():
+            octets = file.read_bytes()
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+            assert not [each for each in secrets if each.encode() in octets], file.name
+        assert stat.S_IMODE((tmp_path / "db").stat().st_mode) == 0o700
+        assert b"caller hung up" in b"".join(f.read_bytes() for f in (tmp_path / "db").iterdir())
+
+    run(tmp_path, steps, keyring)
+
+
+def test_without_keys_what_is_personal_is_left_out(tmp_path: Path) -> None:
+    async def steps(records: CallRecords) -> None:
+        await records.keep(ended(ongoing()))
+        found = await records.get("c1")
+        assert found is not None and found.caller == "" and found.legs[0].packets == 3000
+        assert not found.redacted
+        with pytest.raises(KeyMissing, match=r"index\.json"):
+            await records.find(Query(number=CALLER))
+
+    run(tmp_path, steps, KeyRing(tmp_path / "none"))
+
+
+def test_what_is_sealed_opens_in_its_own_row_only(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(records: CallRecords) -> None:
+        await records.keep(ongoing("c1"), ongoing("c2"))
+        with sqlite3.connect(tmp_path / "db/relay.db") as raw:
+            raw.execute("UPDATE calls SET sealed=(SELECT sealed FROM calls WHERE id='c2')")
+        assert await records.get("c2") == ongoing("c2")
+        with pytest.raises(NotAuthentic):
+            await records.get("c1")
+
+    run(tmp_path, steps, keyring)
+
+
+def test_a_call_left_open_by_a_crash_is_ended_as_interrupted(
+    tmp_path: Path, keyring: KeyRing
+) -> None:
+    async def steps(records: CallRecords) -> None:
+        others = [ended(ongoing("over")), ongoing("other", node="n2"), ongoing("new", at_s=100)]
+        await records.keep(ongoing("open"), *others)
+        started, now = STARTED + timedelta(seconds=90), STARTED + timedelta(seconds=95)
+        assert await records.interrupt("n1", started, now) == ["open"]
+        found = await records.get("open")
+        assert found == replace(ongoing("open"), ended=now, ended_by="interrupted")
+        assert [await records.get(each.id) for each in others] == others
+
+    run(tmp_path, steps, keyring)
+
+
+def test_rows_survive_the_queue(keyring: KeyRing) -> None:
+    rows = rows_of(final(ended(ongoing())), keyring, {"a": 1})
+    assert Rows.decode(rows.encode()) == rows
+    assert CALLER.encode() not in rows.encode()
+
+
+def test_the_migrations_make_the_tables_that_the_code_knows(
+    tmp_path: Path, keyring: KeyRing
+) -> None:
+    def compare(connection: Connection) -> None:
+        assert migration.missing(connection) == []
+        assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
+
+    async def steps(records: CallRecords) -> None:
+        async with records._database.reading() as connection:
+            await connection.run_sync(compare)
+
+    run(tmp_path, steps, keyring)
+    run(tmp_path, steps, keyring)  # a second start finds them
+
+
+def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with opened(database_in(tmp_path)) as database:
+            async with database.writing() as connection:
+                await connection.execute(text("UPDATE alembic_version SET version_num='future'"))
+            with pytest.raises(DatabaseUnavailable, match="migration future"):
+                await database.open()
+
+    asyncio.run(main())
+
+
+def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db/relay.db").write_bytes(b"This is not a database." * 100)
+
+    async def main() -> None:
+        with pytest.raises(DatabaseUnavailable, match="not a database"):
+            await database_in(tmp_path).open()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("url", "mistake"),
+    [
+        ("sqlite:", "not of the form"),
+        ("mysql://a@b/c", "not of the form"),
+        ("postgresql://relay:secret@db/relay", "holds a password"),
+        ("postgresql://db/relay", "not of the form"),
+        ("postgresql://relay@db/relay?sslmode=disable", "ends after its name"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_a_mistake(url: str, mistake: str) -> None:
+    with pytest.raises(ValueError, match=mistake):
+        Settings(url=url)
