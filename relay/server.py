@@ -58,6 +58,7 @@ class Server:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._on_loop_bug)
+        boundary = Boundary(config.region.networks, config.region.enforce)
         media = config.media
         self.engine = Engine(
             media.address,
@@ -67,7 +68,7 @@ class Server:
             media.idle_timeout_s,
             media.address_ipv6,
             self._on_media,
-            latch_networks=config.region.networks,
+            latch_networks=boundary.permitted,
             advertise_ipv6=media.advertise_ipv6,
         )
         self._journal = log.Journal(self._loop.call_later)
@@ -76,7 +77,6 @@ class Server:
         self.recorder = FileRecorder(
             self._store, TapReader(self.engine.taps), self._on_recording_ended
         )
-        boundary = Boundary(config.region.networks)
         self.calls = Calls(
             Router(config),
             Admission(config),

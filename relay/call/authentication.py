@@ -92,7 +92,7 @@ class Authentication:
             self._strangers
             and request.method not in NEVER
             and request.to.tag is None
-            and self._boundary.holds(source.host)
+            and self._boundary.permits(source.host)
         )
 
     def identify(self, request: Request, source: Hop, trunk: Trunk | None, now: float) -> Trunk:

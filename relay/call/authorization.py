@@ -18,7 +18,7 @@ from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
-    from relay.call.ports import TransactionUser
+    from relay.call.ports import Allows, TransactionUser
     from relay.config import Credential
 
 # Status → where the challenge is, where the answer goes.
@@ -69,14 +69,15 @@ class Login:
         user: object,
         numbered: Numbered | None = None,
         call: str = "-",
+        allows: Allows | None = None,
     ) -> None:
         """As `Signalling.request`; `numbered` counts the CSeq of a dialog, `call` is for the log.
 
         Without `numbered` it is an initial INVITE.
         """
         self.authorize(request)
-        exchange = Exchange(self, target, reuse, user, numbered, call)
-        self._calls.signalling.request(request, target, reuse, exchange)
+        exchange = Exchange(self, target, reuse, user, numbered, call, allows)
+        self._calls.signalling.request(request, target, reuse, exchange, allows)
 
     def authorize(self, request: Request) -> None:
         """Add the answers to all that is kept."""
@@ -123,14 +124,22 @@ class Login:
             problem=why,
         )
 
-    def send(self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object) -> None:
-        self._calls.signalling.request(request, target, reuse, user)
+    def send(
+        self,
+        request: Request,
+        target: SipUri | Hop,
+        reuse: Hop | None,
+        user: object,
+        allows: Allows | None,
+    ) -> None:
+        self._calls.signalling.request(request, target, reuse, user, allows)
 
 
 class Exchange:
     """One request and its repetition: the transaction user between it and who sent it."""
 
     __slots__ = (
+        "_allows",
         "_answered",
         "_call",
         "_login",
@@ -150,6 +159,7 @@ class Exchange:
         user: object,
         numbered: Numbered | None,
         call: str,
+        allows: Allows | None,
     ) -> None:
         self._login = login
         self._target = target
@@ -157,6 +167,7 @@ class Exchange:
         self._user: TransactionUser = user  # type: ignore[assignment]
         self._numbered = numbered
         self._call = call
+        self._allows = allows
         self._answered: set[_Key] = set()
         self._stale = False
         self._tries = 1
@@ -183,7 +194,7 @@ class Exchange:
         self._login.authorize(again)
         if invite is not None:
             invite.start_again(again)
-        self._login.send(again, self._target, self._reuse, self)
+        self._login.send(again, self._target, self._reuse, self, self._allows)
         return True
 
     def _take(self, response: Response) -> str:

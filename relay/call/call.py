@@ -38,6 +38,7 @@ from relay.call.recording import CallRecording
 from relay.call.refusal import refuse
 from relay.call.transitions import TRANSITIONS, Action, State
 from relay.errors import NoCommonCodec, RelayError
+from relay.residency.boundary import Use
 from relay.sip.reasons import REASONS
 
 if TYPE_CHECKING:
@@ -48,14 +49,16 @@ if TYPE_CHECKING:
     from relay.call.midcall import MidCall
     from relay.call.renegotiation import Renegotiation
     from relay.call.session_timer import Refresh
+    from relay.call.trail import Trail
     from relay.call.transfer import Transfer
 
 
 class Call:
     """Two legs, their media, and perhaps a recording."""
 
-    def __init__(self, calls: Calls, call_id: str, now: float) -> None:
+    def __init__(self, calls: Calls, call_id: str, now: float, trail: Trail) -> None:
         self.calls = calls
+        self.trail = trail
         self.id = call_id
         self.state = State.CALLING
         self.started = now
@@ -182,6 +185,7 @@ class Call:
         if isinstance(event, DtmfPressed):
             self._key(side, event.key, event.duration_ms, "rfc4733")
         elif isinstance(event, Latched):
+            self.trail.allows(event.side, Use.LATCH, event.host, event.port)
             self._log("media_latched", side=side, host=event.host, port=event.port)
         elif isinstance(event, FirstPacket):
             self._log("media_started", side=side)
@@ -190,6 +194,7 @@ class Call:
         elif isinstance(event, StreamChanged):
             self._log("media_stream_changed", side=side)
         elif isinstance(event, PathSelected):
+            self.trail.allows(event.side, Use.CANDIDATE, event.host, event.port)
             self._log("media_path_selected", side=side, host=event.host, port=event.port)
         elif isinstance(event, Secured):
             self._log("media_secured", side=side, suite=event.suite)

@@ -135,7 +135,7 @@ class CalleeLeg(Leg):
         if branch.dialog is None:
             try:
                 dialog = Dialog.uac(self.invite.request, response)
-                if not self.call.calls.may_reach(dialog.next_hop_uri()):
+                if not self.may_reach(dialog):
                     return False
             except MalformedMessage:
                 return False
@@ -179,7 +179,7 @@ class CalleeLeg(Leg):
     def on_accepted(self, invite: OutgoingInvite, response: Response, now: float) -> None:
         try:
             dialog = self._dialog_of(invite, response)
-            usable = self.call.calls.may_reach(dialog.next_hop_uri())
+            usable = self.may_reach(dialog)
         except MalformedMessage:
             usable = False
         if not usable:

@@ -19,6 +19,7 @@ from relay.call.guard import Guard
 from relay.call.health import Health
 from relay.call.hiding import reasons
 from relay.call.invite import Discarded, IncomingInvite
+from relay.call.outside import Outside
 from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.registrar import Registrar
@@ -28,11 +29,9 @@ from relay.config import Limits
 from relay.errors import MalformedMessage, Refused, RelayError
 from relay.residency.boundary import Boundary
 from relay.sip.dialog import Dialog
-from relay.sip.locate import is_numeric
 from relay.sip.message import Request, Response
 from relay.sip.session_timer import SMALLEST_S
 from relay.sip.transaction import Hop, Timers, Transaction
-from relay.sip.uri import OtherUri, SipUri
 
 if TYPE_CHECKING:
     from relay.call.admission import Admission
@@ -111,6 +110,8 @@ class Calls:
         self.token = token
         self.wall_clock = wall_clock
         self.boundary = boundary
+        self.counters: Counter[str] = Counter()
+        self.outside = boundary.on_outside = Outside(journal, self.counters, wall_clock)
         self.timers = timers or Timers()
         self.ring_timeout_s = ring_timeout_s
         self.passed_on = frozenset((*PASSED_ON, *(name.lower() for name in pass_headers)))
@@ -119,7 +120,6 @@ class Calls:
         self.signalling: Signalling  # set by the endpoint that owns the transactions
         self.alarms = Alarms()
         self.guard = Guard(limits or Limits(), own, router, journal, self.alarms, wall_clock)
-        self.counters: Counter[str] = Counter()
         self.logins = {
             trunk: Login(trunk, credential, self) for trunk, credential in (ours or {}).items()
         }
@@ -312,12 +312,6 @@ class Calls:
         self.active.pop(call.id, None)
         self.admission.release(call.admitted)
         call.let_go()
-
-    def may_reach(self, uri: SipUri | OtherUri) -> bool:
-        """False for an address outside the region; a name is found out when it is looked up."""
-        return (
-            not isinstance(uri, SipUri) or not is_numeric(uri.host) or self.boundary.holds(uri.host)
-        )
 
     def session_id(self) -> int:
         """A fresh number for the o= line (RFC 8866 section 5.2)."""

@@ -229,6 +229,7 @@ class Fork:
         assert target.hop is not None
         leg.contact = leg.signalling.contact(target.hop, target.uri.scheme == "sips")
         try:
+            leg.admit(target.hop)
             invite = self._invitation(leg, target.uri, target.hop)
         except RelayError as error:
             leg.leave()

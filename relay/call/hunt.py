@@ -16,8 +16,9 @@ from relay.call import health
 from relay.call.callee import CalleeLeg
 from relay.call.events import Answered, CallEvent, Rang, Rejected
 from relay.call.failure import REDIRECTS, UNHEARD, is_final, ours, rank, redirect, told
-from relay.call.ports import Side
+from relay.call.ports import LEADS_OUT, Side
 from relay.errors import RelayError
+from relay.residency.boundary import Use
 from relay.sip.message import Request, Response
 from relay.sip.transaction import Hop
 from relay.sip.uri import SipUri
@@ -244,7 +245,7 @@ class Hunt:
             self._try(self._hops.pop(0), now)
         elif self._targets:
             self._target = self._targets.pop(0)
-            self._call.calls.signalling.locate(self._target.uri, self._located)
+            self._call.calls.signalling.locate(self._target.uri, self._located, self._allows)
         else:
             self._feed(Event.EXHAUSTED, now)
 
@@ -256,12 +257,21 @@ class Hunt:
             self._hops = list(hops)
             self._next(now)
             return
+        status = 403 if why in LEADS_OUT else None
         if self._target.redirected:
-            self._refuse(f"{CALLED} redirected the call elsewhere: {why}", now)
+            self._refuse(f"{CALLED} redirected the call elsewhere: {why}", now, status or 480)
             return
         self._saw(health.Event.FAILED, why, now)
-        self._note(ours(503, f"{CALLED} cannot be reached: {why}"))
+        self._note(ours(status or 503, f"{CALLED} cannot be reached: {why}"))
         self._feed(Event.NOT_REACHED, now)
+
+    def _allows(self, use: Use, host: str, port: int) -> bool:
+        """Whether the call may use an address of the target, and what led to it."""
+        if use is Use.SIGNALLING and self._target.redirected:
+            use = Use.REDIRECT
+        elif use is Use.SIGNALLING and self._call.transferring:
+            use = Use.REFER
+        return self._call.trail.allows(self._side, use, host, port)
 
     def _try(self, hop: Hop, now: float) -> None:
         if self.leg.invite is not None:
@@ -332,10 +342,10 @@ class Hunt:
         if event is health.Event.ANSWERED or not self._hops:
             self._call.calls.health.saw(self._trunk, self._target.origin, event, why, now)
 
-    def _refuse(self, text: str, now: float) -> None:
+    def _refuse(self, text: str, now: float, status: int = 480) -> None:
         """A redirect that is not followed ends the hunt, whatever was heard before."""
         self._best = None
-        self._note(ours(480, text))
+        self._note(ours(status, text))
         self._feed(Event.REFUSED, now)
 
     def _note(self, failure: Rejected, own_word: bool = False) -> None:

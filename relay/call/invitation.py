@@ -106,7 +106,7 @@ class Invitation:
             calls.media,
             {side: party(trunk) for side, trunk in trunks.items()},
             calls.session_id(),
-            calls.boundary.holds,
+            self._call.trail.allows_media,
             former=former,
         )
         body = self._request.body

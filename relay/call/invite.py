@@ -184,7 +184,7 @@ class OutgoingInvite:
             ack.headers.add("Content-Type", "application/sdp")
             ack.body = sdp
         self._acks[dialog.remote_tag or ""] = ack
-        self._leg.signalling.send(ack, dialog.next_hop_uri(), self._leg.reuse)
+        self._leg.send_ack(ack, dialog)
 
     def on_response(self, tx: object, response: Response, now: float) -> None:
         status = response.status

@@ -13,7 +13,8 @@ from relay.call.midcall import MidCall
 from relay.call.ports import Side, Signalling
 from relay.call.refusal import refuse, unserved
 from relay.call.session_timer import SessionTimer, glare_wait_s
-from relay.errors import RemoteProtocolError
+from relay.errors import Refused, RemoteProtocolError
+from relay.residency.boundary import Use
 from relay.sip.dialog import Dialog
 from relay.sip.message import Message, Request, Response
 from relay.sip.transaction import Hop, Timers, Transaction
@@ -52,6 +53,7 @@ class Leg:
         "side",
         "signalling",
         "timers",
+        "trail",
         "trunk",
     )
 
@@ -63,6 +65,7 @@ class Leg:
         self.login: Login | None = call.calls.logins.get(trunk)
         self.local_tag = local_tag
         self.signalling: Signalling = call.calls.signalling
+        self.trail = call.trail
         self.alarms: Alarms = call.calls.alarms
         self.timers: Timers = call.calls.timers
         self.dialog: Dialog | None = None
@@ -130,13 +133,32 @@ class Leg:
     ) -> None:
         """A request of this leg, with our credentials where its trunk wants them."""
         if self.login is None:
-            self.signalling.request(request, target, reuse, user)
+            self.signalling.request(request, target, reuse, user, self.may_use)
         else:
-            self.login.request(request, target, reuse, user, dialog or self.live, self.call.id)
+            self.login.request(
+                request, target, reuse, user, dialog or self.live, self.call.id, self.may_use
+            )
 
-    def send_ack(self, ack: Request) -> None:
-        assert self.dialog is not None
-        self.signalling.send(ack, self.dialog.next_hop_uri(), self.reuse)
+    def send_ack(self, ack: Request, dialog: Dialog | None = None) -> None:
+        """In this leg's dialog, or in that of another branch."""
+        dialog = dialog or self.dialog
+        assert dialog is not None
+        self.signalling.send(ack, dialog.next_hop_uri(), self.reuse, self.may_use)
+
+    def may_use(self, use: Use, host: str, port: int) -> bool:
+        """Whether the call may use this address; in a dialog it is known where it comes from."""
+        if use is Use.SIGNALLING and (dialog := self.live) is not None:
+            use = _leads(dialog)
+        return self.trail.allows(self.side, use, host, port)
+
+    def may_reach(self, dialog: Dialog) -> bool:
+        """Whether the next hop of a dialog may be used, as far as it is an address."""
+        return self.trail.may_reach(self.side, _leads(dialog), dialog.next_hop_uri())
+
+    def admit(self, hop: Hop) -> None:
+        """Before an INVITE goes there. Raises Refused."""
+        if not self.trail.allows(self.side, Use.SIGNALLING, hop.host, hop.port):
+            raise Refused(403, "its address is outside the region")
 
     def hang_up(self, reason: str = "") -> None:
         """BYE; after our 2xx only once its ACK came or is given up (RFC 3261 section 15)."""
@@ -223,7 +245,7 @@ class Leg:
         contact = message.contact
         if dialog is None or contact is None:
             return
-        if dialog.route_set or self.call.calls.may_reach(contact.uri):
+        if dialog.route_set or self.trail.may_reach(self.side, Use.CONTACT, contact.uri):
             dialog.refresh_target(message)
         else:
             self.call.calls.counters["targets_outside"] += 1
@@ -240,6 +262,10 @@ class Leg:
         """The ACK to a 2xx of ours, perhaps repeated."""
         if self.incoming is not None:
             self.incoming.on_ack(request, now)
+
+
+def _leads(dialog: Dialog) -> Use:
+    return Use.ROUTE if dialog.route_set else Use.CONTACT
 
 
 class Bye:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from os import urandom
 
 from relay.call.end import End, Party, keying, transcoding
-from relay.call.ports import SIDES, CallMedia, LegMedia, Media, Side
+from relay.call.ports import SIDES, CallMedia, LegMedia, Media, MediaAddress, Side
 from relay.errors import MalformedSdp, NotAcceptable, RelayError, WrongAnswer
 from relay.sdp.coding import Match, Transcoding, extended, match, narrowed, transcodable
 from relay.sdp.description import Coding, IceDtls
@@ -31,16 +31,16 @@ class Negotiation:
     """The descriptions of both legs and the open offer, if there is one.
 
     `parties` says per side whether its media are encrypted and how: each leg has keys of its
-    own. `holds` tells the addresses that are inside the region: audio goes to no other.
+    own. `allows` says where a side's audio may go: inside the region, and nowhere else.
     """
 
     __slots__ = (
+        "_allows",
         "_applied",
         "_before",
         "_codings",
         "_ends",
         "_engine",
-        "_holds",
         "_last",
         "_media",
         "_offer",
@@ -56,7 +56,7 @@ class Negotiation:
         engine: Media,
         parties: Mapping[Side, Party],
         session_id: int,
-        holds: Callable[[str], bool],
+        allows: Callable[[Side, MediaAddress], bool],
         random: Callable[[int], bytes] = urandom,
         former: Negotiation | None = None,
     ) -> None:
@@ -64,7 +64,7 @@ class Negotiation:
         early media are a path and keys that it goes on with."""
         self._media = media
         self._engine = engine
-        self._holds = holds
+        self._allows = allows
         self._random = random
         self._ends = {s: self._new_end(parties[s], session_id + s.value) for s in SIDES}
         if former is not None and parties[Side.CALLER].security.mode == "dtls":
@@ -310,7 +310,7 @@ class Negotiation:
         remote = way(stream.session, stream.section).remote
         if remote is None:
             return
-        if not self._holds(remote.host):
+        if not self._allows(side, remote):
             raise NotAcceptable("the media address (c=) is outside this region's networks")
         self._media.check(side, remote)
 

@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Protocol
 
+from relay.residency.boundary import Use
 from relay.residency.record import CallRecord, RecordingRecord
 from relay.sdp.description import Fingerprint, IceCredentials, LegMedia, MediaAddress
 from relay.sip.message import Request, Response
@@ -243,6 +244,10 @@ class Records(Protocol):
 
 # The hops to be tried, in order; without any, the text says why. The float is the time.
 Located = Callable[[tuple[Hop, ...], str, float], None]
+# Whether an address, with its port, may be used for this (`residency/boundary`).
+Allows = Callable[[Use, str, int], bool]
+# Why a name or an address was not located: it would lead out of the region.
+LEADS_OUT = ("its name resolves to an address outside the region", "it is outside the region")
 
 
 class Signalling(Protocol):
@@ -254,10 +259,11 @@ class Signalling(Protocol):
     def peer_names(self, hop: Hop) -> frozenset[str]:
         """The names that the certificate at the other end of a TLS connection proved."""
 
-    def locate(self, target: SipUri, found: Located) -> None:
+    def locate(self, target: SipUri, found: Located, allows: Allows | None = None) -> None:
         """Where `target` is (RFC 3263), as far as that is inside the region.
 
-        `found` is called exactly once, at once or later.
+        `found` is called exactly once, at once or later. `allows` is the call's word on each
+        address (`call/trail`), of none the boundary's.
         """
 
     def move(self, old: Hop, new: Hop) -> None:
@@ -268,11 +274,17 @@ class Signalling(Protocol):
         """Whether `name`, when it was last looked up, had this address."""
 
     def request(
-        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+        self,
+        request: Request,
+        target: SipUri | Hop,
+        reuse: Hop | None,
+        user: object,
+        allows: Allows | None = None,
     ) -> None:
         """Send in a new client transaction, whose events go to `user` (a `TransactionUser`).
 
-        `reuse` names a stream connection that is taken when it is still open.
+        `reuse` names a stream connection that is taken when it is still open; `allows` is as in
+        `locate`.
         """
 
     def cancel(self, tx: InviteClientTransaction, reason: str = "") -> None:
@@ -282,7 +294,9 @@ class Signalling(Protocol):
     def respond(self, tx: Transaction, response: Response) -> None:
         """Answer in a server transaction."""
 
-    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
+    def send(
+        self, request: Request, target: SipUri, reuse: Hop | None, allows: Allows | None = None
+    ) -> None:
         """Send outside of any transaction: the ACK to a 2xx."""
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
 from relay.errors import Refused
+from relay.residency.boundary import Boundary
 from relay.sip.locate import by_weight
 from relay.sip.uri import SipUri
 
@@ -35,7 +36,7 @@ class Router:
         self._origination = {trunk.name: _usable(trunk) for trunk in config.trunk}
         self._plans = {peer.name: NumberingPlan(peer) for peer in config.peers}
         self._networks = _by_prefix(config.trunk)
-        self._region = config.region.networks
+        self._region = Boundary(config.region.networks, config.region.enforce).permitted
         self._by_name = {name: trunk for trunk in config.trunk for name in trunk.tls_names}
         self._known: dict[str, Trunk | None] = {}
         self._routes: dict[str, dict[str, Route]] = {}

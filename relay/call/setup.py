@@ -17,7 +17,9 @@ from relay.call.hunt import Target
 from relay.call.invitation import SECURE, Invitation, is_sips
 from relay.call.ports import Side
 from relay.call.refusal import RETRY_AFTER_S
+from relay.call.trail import Trail
 from relay.errors import IntervalTooSmall, MalformedMessage, Refused
+from relay.residency.boundary import Use
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request
 from relay.sip.options import requires
@@ -44,7 +46,9 @@ def set_up(
     now: float,
 ) -> None:
     """Start a call, or raise what refuses it; nothing is held in that case."""
-    _check(calls, request, source)
+    call_id = calls.token()
+    trail = Trail(calls.boundary, call_id)
+    _check(calls, request, source, trail)
     trunk = caller.account if isinstance(caller, Client) else caller
     if trunk.prack == "off" and requires(request, OPTION):
         raise Refused(420, "100rel is off on this trunk")
@@ -53,7 +57,7 @@ def set_up(
     if is_sips(request):
         targets = over_tls(targets)
     trunks = (trunk.name,) if to == trunk.name else (trunk.name, to)
-    call = Call(calls, calls.token(), now)
+    call = Call(calls, call_id, now, trail)
     call.admitted = (*trunks, REGION)
     calls.admission.admit(call.admitted, now)
     try:
@@ -64,7 +68,7 @@ def set_up(
         raise
 
 
-def _check(calls: Calls, request: Request, source: Hop) -> None:
+def _check(calls: Calls, request: Request, source: Hop, trail: Trail) -> None:
     if calls.stopping:
         raise Refused(503, "the relay is shutting down", RETRY_AFTER_S)
     if calls.is_loop(request):
@@ -73,7 +77,11 @@ def _check(calls: Calls, request: Request, source: Hop) -> None:
         raise Refused(400, "an INVITE needs a Contact")
     if not Dialog.can_reach(request):  # no BYE of ours could ever leave
         raise MalformedMessage("next hop is not a SIP URI")
-    if source.transport == "udp" and not calls.may_reach(Dialog.next_hop_of(request)):
+    trail.admit(Side.CALLER, Use.SIGNALLING, source.host, source.port)
+    use = Use.ROUTE if request.record_routes else Use.CONTACT
+    if source.transport == "udp" and not trail.may_reach(
+        Side.CALLER, use, Dialog.next_hop_of(request)
+    ):
         raise Refused(403, "the address in Contact or Record-Route is outside the region")
     if request.body and request.content_type != "application/sdp":
         raise Refused(415, "an INVITE carries application/sdp or nothing")

@@ -17,8 +17,9 @@ from relay.call.calls import Calls
 from relay.call.entry import Entry
 from relay.call.events import Stopped
 from relay.call.over_tcp import OverTcp, is_long
-from relay.call.ports import Located, MediaEvent, TransactionUser
+from relay.call.ports import LEADS_OUT, Allows, Located, MediaEvent, TransactionUser
 from relay.errors import MalformedMessage
+from relay.residency.boundary import Use
 from relay.sip import transaction as layer
 from relay.sip.locate import hop_to, is_numeric
 from relay.sip.message import Request, Response
@@ -56,6 +57,7 @@ class LookUp:
 
     target: SipUri
     found: Located
+    allows: Allows
 
 
 class UserAgent:
@@ -73,7 +75,6 @@ class UserAgent:
         self._on_bug = on_bug
         self._lookups: list[LookUp] = []
         self._places: dict[str, tuple[str, ...]] = {}  # a name's addresses as last looked up
-        self._told_outside = -1.0
         self._now = 0.0
         self._udp_only: dict[tuple[str, int], float] = {}  # no TCP there, until then
 
@@ -101,27 +102,20 @@ class UserAgent:
         """The answer to a LookUp; empty when the name has no address that can be used."""
         self._now = now
         why = ""
-        inside = tuple(hop for hop in hops if self._is_inside(hop.host))
+        inside = tuple(hop for hop in hops if lookup.allows(Use.DNS_ANSWER, hop.host, hop.port))
         if not hops:
             self.counters["unresolved"] += 1
             why = "its name has no address"
         elif not inside:
-            why = "its name resolves to an address outside the region"
+            why = LEADS_OUT[0]
         if len(self._places) >= KEPT_NAMES:
             self._places.clear()
         self._places[lookup.target.host] = tuple(hop.host for hop in inside)
         self._guard(lookup.found, inside, why, now)
 
-    def _is_inside(self, host: str) -> bool:
-        """Counted and, once a second, told when not: nothing may leave the region."""
-        if self.calls.boundary.holds(host):
-            return True
-        self.counters["outside_region"] += 1
-        if self._now >= self._told_outside + 1.0:
-            self._told_outside = self._now
-            count = self.counters["outside_region"]
-            self.calls.journal.event("outside_region", "-", host=host, count=count)
-        return False
+    def _allows(self, use: Use, host: str, port: int) -> bool:
+        """Of what belongs to no call."""
+        return self.calls.boundary.judge(use, host).allowed
 
     def on_media(self, call_id: str, event: MediaEvent, now: float) -> None:
         self._now = now
@@ -239,15 +233,19 @@ class UserAgent:
     def peer_names(self, hop: Hop) -> frozenset[str]:
         return self._addresses.peer_names(hop)
 
-    def locate(self, target: SipUri, found: Located) -> None:
+    def locate(self, target: SipUri, found: Located, allows: Allows | None = None) -> None:
+        allows = allows or self._allows
         if transport_to(target) not in CARRIED:
             found((), f"{transport_to(target)} is not carried here", self._now)
-        elif not is_numeric(target.host):
-            self._lookups.append(LookUp(target, found))
-        elif self._is_inside(target.host):
-            found((hop_to(target, target.host),), "", self._now)
+            return
+        if not is_numeric(target.host):
+            self._lookups.append(LookUp(target, found, allows))
+            return
+        hop = hop_to(target, target.host)
+        if allows(Use.SIGNALLING, hop.host, hop.port):
+            found((hop,), "", self._now)
         else:
-            found((), "it is outside the region", self._now)
+            found((), LEADS_OUT[1], self._now)
 
     def move(self, old: Hop, new: Hop) -> None:
         self._layer.follow(old, new)
@@ -257,7 +255,12 @@ class UserAgent:
         return host in self._places.get(name, ())
 
     def request(
-        self, request: Request, target: SipUri | Hop, reuse: Hop | None, user: object
+        self,
+        request: Request,
+        target: SipUri | Hop,
+        reuse: Hop | None,
+        user: object,
+        allows: Allows | None = None,
     ) -> None:
         hop = self._hop(target, reuse)
         if hop is not None:
@@ -271,7 +274,7 @@ class UserAgent:
                 self._no_response(user, 503)
 
         assert not isinstance(target, Hop)
-        self.locate(target, found)
+        self.locate(target, found, allows)
 
     def _request(self, request: Request, user: object, hop: Hop) -> None:
         if hop.transport == "udp" and is_long(request) and self._may_be_tcp(request, hop):
@@ -302,7 +305,9 @@ class UserAgent:
     def respond(self, tx: Transaction, response: Response) -> None:
         self._layer.respond(tx, response, self._now)
 
-    def send(self, request: Request, target: SipUri, reuse: Hop | None) -> None:
+    def send(
+        self, request: Request, target: SipUri, reuse: Hop | None, allows: Allows | None = None
+    ) -> None:
         hop = self._hop(target, reuse)
         if hop is not None:
             self._send(request, hop)
@@ -314,7 +319,7 @@ class UserAgent:
             else:
                 self.counters["ack_not_sent"] += 1
 
-        self.locate(target, found)
+        self.locate(target, found, allows)
 
     def _send(self, request: Request, hop: Hop) -> None:
         self._layer.send(request, hop, self._sent_by(hop), self._now)

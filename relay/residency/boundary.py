@@ -15,6 +15,7 @@ from ipaddress import IPv4Network, IPv6Network
 from relay.errors import OutsideRegion
 
 KEPT_HOSTS = 4096
+EVERYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 
 class Use(Enum):
@@ -49,34 +50,44 @@ class Boundary:
     """The networks of the region; remembers what it was asked, so a call costs a look-up.
 
     With `enforce` off (a dry run) everything is allowed, and what lies outside is only told.
-    `on_outside` hears of each use of an address outside.
+    `on_outside` hears of each use of an address outside, and of what it was for: the id of a call,
+    or "".
     """
 
-    __slots__ = ("_enforce", "_known", "_networks", "_on_outside")
+    __slots__ = ("_known", "_networks", "enforce", "on_outside")
 
     def __init__(
         self,
         networks: Iterable[IPv4Network | IPv6Network],
         enforce: bool = True,
-        on_outside: Callable[[Verdict], None] = lambda verdict: None,
+        on_outside: Callable[[Verdict, str], None] = lambda verdict, subject: None,
     ) -> None:
         self._networks = tuple(networks)
-        self._enforce = enforce
-        self._on_outside = on_outside
+        self.enforce = enforce
+        self.on_outside = on_outside
         self._known: dict[str, bool] = {}
 
-    def judge(self, use: Use, host: str) -> Verdict:
-        """The verdict on an address that is about to be used."""
+    @property
+    def permitted(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """What may be used: for those that compare addresses themselves."""
+        return self._networks if self.enforce else EVERYWHERE
+
+    def judge(self, use: Use, host: str, subject: str = "") -> Verdict:
+        """The verdict on an address that is about to be used, for the call `subject`."""
         inside = self.holds(host)
-        verdict = Verdict(use, host, inside, inside or not self._enforce)
+        verdict = Verdict(use, host, inside, inside or not self.enforce)
         if not inside:
-            self._on_outside(verdict)
+            self.on_outside(verdict, subject)
         return verdict
 
-    def admit(self, use: Use, host: str) -> None:
+    def admit(self, use: Use, host: str, subject: str = "") -> None:
         """Raises OutsideRegion for an address that may not be used."""
-        if not self.judge(use, host).allowed:
+        if not self.judge(use, host, subject).allowed:
             raise OutsideRegion(use.value, host)
+
+    def permits(self, host: str) -> bool:
+        """Whether an address may be used; nobody hears of it. For who merely knocks."""
+        return self.holds(host) or not self.enforce
 
     def holds(self, host: str) -> bool:
         """Whether this address lies inside; a name never does, it must be looked up."""

@@ -71,7 +71,7 @@ class Endpoint:
             credentials,
             sip.websocket,
             calls.keeps,
-            calls.boundary.holds,
+            calls.boundary.permits,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None

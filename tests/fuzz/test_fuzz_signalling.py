@@ -267,4 +267,4 @@ def test_peers_that_say_anything_at_any_time_leave_nothing_behind() -> None:
             raise
         events.update(chaos.world.journal.names())
         runs += 1
-    assert {"call_answered", "call_referred", "recording_started", "outside_region"} <= events
+    assert {"call_answered", "call_referred", "recording_started", "boundary_refused"} <= events

@@ -115,7 +115,7 @@ def test_an_answer_holds_for_its_ttl(tmp_path: Path) -> None:
         assert_all(call("uac", r.pbx, r.relay, "-d", "100"))
         server.set_hosts(carrier=OUTSIDE)
         assert_all(call("uac", r.pbx, r.relay, "-d", "100"))
-        assert not r.process.find("outside_region")
+        assert not r.process.find("boundary_refused")
 
 
 def test_a_changed_record_is_used_once_the_ttl_is_over(tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ def test_a_changed_record_is_used_once_the_ttl_is_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("address", "text"),
-    [(OUTSIDE, "outside the region"), (None, "its name has no address")],
+    ("address", "status", "text"),
+    [(OUTSIDE, 403, "outside the region"), (None, 503, "its name has no address")],
     ids=["outside the region", "no such name"],
 )
 def test_a_name_that_leads_nowhere_inside_is_refused(
-    tmp_path: Path, address: str | None, text: str
+    tmp_path: Path, address: str | None, status: int, text: str
 ) -> None:
     everyone = parties()
     dns = dns_party(everyone)
@@ -152,9 +152,9 @@ def test_a_name_that_leads_nowhere_inside_is_refused(
         serving(dns, tmp_path, *records),
         named(tmp_path, "sip:carrier.test", dns, everyone) as r,
     ):
-        assert_all(refused(503, r.pbx, r.relay, header="Warning", pattern=text))
+        assert_all(refused(status, r.pbx, r.relay, header="Warning", pattern=text))
         r.ended()
-        assert len(r.process.find("outside_region", host=OUTSIDE)) == (1 if address else 0)
+        assert len(r.process.find("boundary_refused", host=OUTSIDE)) == (1 if address else 0)
 
 
 def test_a_dead_dns_server_delays_no_other_call(tmp_path: Path) -> None:

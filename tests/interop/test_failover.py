@@ -150,8 +150,8 @@ def test_a_redirect_out_of_the_region_is_refused(tmp_path: Path) -> None:
         moved(old, f"<sip:+35315550177@{OUTSIDE}>"),
     ):
         pattern = "redirected the call elsewhere: it is outside the region"
-        assert_all(refused(480, r.pbx, r.relay, header="Warning", pattern=pattern))
-        assert r.process.wait("outside_region")["host"] == OUTSIDE
+        assert_all(refused(403, r.pbx, r.relay, header="Warning", pattern=pattern))
+        assert r.process.wait("boundary_refused")["host"] == OUTSIDE
 
 
 def test_an_address_goes_down_and_comes_back(tmp_path: Path) -> None:

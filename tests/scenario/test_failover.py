@@ -376,24 +376,24 @@ def test_an_address_outside_the_region_is_passed_over_and_told() -> None:
     named(world, OUTSIDE, SECOND)
     world.pbx.call()
     world.run_until(lambda: bool(second.acks))
-    assert world.relay.counters["outside_region"] == 1
-    assert world.journal.last("outside_region")["host"] == OUTSIDE
+    assert world.calls.counters["boundary_refused"] == 1
+    assert world.journal.last("boundary_refused")["host"] == OUTSIDE
     world.pbx.bye()
     assert_over(world)
     assert not [to for _, to, _ in world.wire if to == OUTSIDE]
 
 
 @pytest.mark.parametrize(
-    ("hosts", "text"),
-    [((OUTSIDE,), "resolves to an address outside the region"), ((), "has no address")],
+    ("hosts", "status", "text"),
+    [((OUTSIDE,), 403, "resolves to an address outside the region"), ((), 503, "has no address")],
 )
 def test_a_name_that_leads_nowhere_inside_fails_with_a_text(
-    hosts: tuple[str, ...], text: str
+    hosts: tuple[str, ...], status: int, text: str
 ) -> None:
     world = World()
     named(world, *hosts)
     world.pbx.call()
-    world.run_until(lambda: 503 in world.pbx.statuses())
+    world.run_until(lambda: status in world.pbx.statuses())
     assert text in (world.pbx.responses[-1].headers.get("Warning") or "")
     assert_over(world)
     assert not [to for _, to, _ in world.wire if to == OUTSIDE]
@@ -416,7 +416,7 @@ def test_a_redirect_to_outside_the_region_is_refused(contact: str) -> None:
     world.names["far.example"] = (Hop("udp", OUTSIDE, 5060),)
     first.on_request = replies(first, 302, Contact=contact)
     world.pbx.call()
-    world.run_until(lambda: 480 in world.pbx.statuses())
+    world.run_until(lambda: 403 in world.pbx.statuses())
     assert "outside the region" in (world.pbx.responses[-1].headers.get("Warning") or "")
     assert not second.requests
     assert_over(world)

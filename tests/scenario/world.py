@@ -252,8 +252,9 @@ class World:
         pass_headers: tuple[str, ...] = (),
         min_session_expires_s: int = 90,
         account: dict[str, Any] | None = None,
+        enforce: bool = True,
     ) -> None:
-        """`pbx`, `carrier` and `account` are more keys of theirs."""
+        """`pbx`, `carrier` and `account` are more keys of theirs; `enforce` is the region's."""
         self.now = 1000.0
         self._random = Random(seed)
         self._loss = loss
@@ -278,7 +279,7 @@ class World:
             self.journal,
             token=lambda: f"{next(tokens):016x}",
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
-            boundary=Boundary([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")]),
+            boundary=Boundary([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")], enforce),
             timers=Timers(),
             pass_headers=pass_headers,
             min_session_expires_s=min_session_expires_s,

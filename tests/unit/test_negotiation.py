@@ -59,7 +59,7 @@ class Pair:
             ENGINE,  # type: ignore[arg-type]
             {CALLER: Party(caller), CALLEE: Party(callee)},
             1000,
-            lambda host: True,
+            lambda side, at: True,
             lambda size: bytes([next(octets)]) * size,
         )
 

@@ -55,7 +55,7 @@ class Pair:
             SimpleNamespace(fingerprint=OURS, transcodes=built),  # type: ignore[arg-type]
             {CALLER: party(caller, wanted), CALLEE: party(callee, wanted)},
             1000,
-            lambda host: host.startswith("192.0.2."),
+            lambda side, at: at.host.startswith("192.0.2."),
             lambda size: bytes([next(octets)]) * size,
         )
 
