@@ -197,10 +197,21 @@ class DatabaseUnavailable(RelayError):
 
 
 class Forbidden(RelayError):
-    """Access that a role, a jurisdiction or a grant does not allow; the text names the rule."""
+    """Access that a role, a jurisdiction or a grant does not allow; `rule` names which."""
 
     fault = "peer"
     status_hint = 403
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(text)
+        self.rule = rule
+
+
+class NotKept(RelayError):
+    """A call, recording or grant that is asked for and is not kept here, or not any more."""
+
+    fault = "peer"
+    status_hint = 404
 
 
 class TooLong(RelayError):

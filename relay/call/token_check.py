@@ -11,8 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from relay.call.authentication import PROXY, REGISTRAR, Scheme, covers
-from relay.call.tokens import MOST_OCTETS, malformed
 from relay.errors import Challenged, MalformedMessage, Refused
+from relay.residency.claims import MOST_OCTETS, malformed
 from relay.sip.digest import Challenge, Credentials, ha1, of_realm
 from relay.sip.nonce import Nonces
 

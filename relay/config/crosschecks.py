@@ -9,6 +9,7 @@ from typing import Any
 
 from relay.config.account import Account, read_revoked
 from relay.config.certificate import check_authorities, read_certificate
+from relay.config.kept import Access
 from relay.config.models import Http, Media, Recording, Region, Sip
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import Network
@@ -27,7 +28,7 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     if "trunk" not in data and "account" not in data:
         return ["[[trunk]] is missing", *_addresses(parts), *_repeated(routes)]
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
-    found += [*_users(trunks), *_store(parts.get("recording"))]
+    found += [*_users(trunks), *_store(parts.get("recording")), *_access(parts.get("access"))]
     found += [*_tls_names(trunks), *_secure(trunks, parts.get("sip"))]
     found += _accounts(accounts, parts.get("sip"), _names_of(data, "trunk"))
     trunk_names, account_names = _names_of(data, "trunk"), _names_of(data, "account")
@@ -42,6 +43,24 @@ def _store(recording: Recording | None) -> Iterator[str]:
         yield f"recording.store: {recording.store} needs [recording.s3], which says who holds it"
     if recording.s3 is not None and not recording.store.startswith("s3:"):
         yield "recording.s3: recording.store is no bucket: write it as s3://BUCKET/PREFIX"
+
+
+def _access(access: Access | None) -> Iterator[str]:
+    """Keys of staff, apart from each other, and files that can be read."""
+    if access is None:
+        return
+    for at, key in enumerate(access.keys):
+        if key.id in [other.id for other in access.keys[:at]]:
+            yield f"access.keys[{at}].id: {key.id!r} is there already"
+        try:
+            key.read()
+        except CertificateError as error:
+            yield f"access.keys[{at}].public_key: {error}"
+    try:
+        if access.revoked is not None:
+            read_revoked(access.revoked)
+    except ValueError as error:
+        yield f"access.revoked: {error}"
 
 
 def _names_of(data: Mapping[str, Any], section: str) -> list[str]:

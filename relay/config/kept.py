@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from pydantic import Field
 
+from relay.config.certificate import read_public_key
 from relay.config.values import Count, Name, Secret, Section
 
 
@@ -44,12 +46,18 @@ class StaffKey(Section):
     id: Name
     public_key: str
 
+    def read(self) -> EllipticCurvePublicKey:
+        """Raises CertificateError for a file that cannot be used."""
+        return read_public_key(self.public_key)
+
 
 class Access(Section):
     """Who may read what is kept. Staff of another jurisdiction than these (by default the
     region's) need a grant, which `approvals` approvers inside give, for so long at most."""
 
     keys: tuple[StaffKey, ...] = ()
+    # A file of token ids (`jti`) that are not taken any more, one a line.
+    revoked: str | None = None
     jurisdictions: tuple[str, ...] = ()
     approvals: Annotated[int, Field(strict=True, ge=1, le=2)] = 1
     longest_grant_h: Annotated[float, Field(strict=True, gt=0, le=8760)] = 72.0

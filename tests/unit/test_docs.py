@@ -92,7 +92,8 @@ def test_every_counter_is_described() -> None:
 
 def test_every_reason_to_refuse_a_token_is_described() -> None:
     told = (ROOT / "docs/clients.md").read_text("utf-8")
-    source = SOURCES[ROOT / "relay/call/tokens.py"] + SOURCES[ROOT / "relay/call/client_entry.py"]
+    modules = ("residency/claims", "call/tokens", "call/client_entry")
+    source = "".join(SOURCES[ROOT / f"relay/{name}.py"] for name in modules)
     reasons = set(re.findall(r'TokenRefused\(\s*"([a-z_]+)"|"token_([a-z_]+)"', source))
     names = {first or second for first, second in reasons} | {"missing", "wrong", "stale"}
     assert {"malformed", "expired", "other_client"} <= names

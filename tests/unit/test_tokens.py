@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from relay.call.tokens import LEEWAY_S, LONGEST_S, MOST_OCTETS, Tokens
+from relay.call.tokens import Tokens
 from relay.config import Account, TokenKey
 from relay.errors import TokenRefused
+from relay.residency.claims import LEEWAY_S, LONGEST_S, MOST_OCTETS
 from tests.unit.token_samples import (
     PRIVATE,
     PUBLIC,
