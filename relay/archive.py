@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import getpass
 import socket
+from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 
 from relay.config import Config
+from relay.database.audit_files import AuditFiles
+from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
 from relay.database.session import Database
 from relay.keys.ring import KeyRing
@@ -42,6 +46,20 @@ class Archive:
     @cached_property
     def call_records(self) -> CallRecords:
         return CallRecords(self.database, self.keys)
+
+    @cached_property
+    def audit(self) -> WrittenAuditLog:
+        """The node's audit log; who opens it for a node closes it."""
+        audit = self.config.audit
+        files = AuditFiles(
+            Path(audit.directory),
+            self.config.region.id,
+            socket.gethostname(),
+            lambda: datetime.now(UTC),
+        )
+        return WrittenAuditLog(
+            files, lambda: self.keys.signer, audit.checkpoint_entries, audit.checkpoint_s
+        )
 
 
 def host_actor() -> Actor:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvloop
 
-from relay import log
+from relay import __version__, log
+from relay.archive import Archive
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
 from relay.call.calls import Calls
@@ -36,6 +37,7 @@ from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
 from relay.recording.store import check_writable, directory_of, repair_all
+from relay.residency.audit import RELAY
 from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.revocation import Revocation
@@ -58,7 +60,8 @@ class Server:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._on_loop_bug)
-        boundary = Boundary(config.region.networks, config.region.enforce)
+        self._archive = Archive(config)
+        boundary = self._archive.boundary
         media = config.media
         self.engine = Engine(
             media.address,
@@ -137,6 +140,7 @@ class Server:
             http=self._config.http.listen if self._config.http else None,
             pid=os.getpid(),
         )
+        self._archive.audit.note("relay-started", RELAY, version=__version__)
         status = self._loop.create_task(self._report_status())
         await self._stop.wait()
         status.cancel()
@@ -201,6 +205,8 @@ class Server:
         self.recorder.close()
         self.engine.close()
         self._journal.flush()
+        self._archive.audit.note("relay-stopped", RELAY)
+        self._archive.audit.close()
         self._log.info("stopped", **self._counters())
 
     def _counters(self) -> dict[str, object]:
@@ -212,6 +218,7 @@ class Server:
             "webrtc": dict(self.engine.webrtc.counters),
             "targets": self.calls.health.figures(),
             "clients": self.calls.registrar.figures(),
+            "audit": dict(self._archive.audit.counters),
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations

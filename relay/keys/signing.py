@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from relay.errors import KeyMissing
 from relay.keys.state import Key, KeyState
+from relay.residency.signing import key_id_of
 
 PURPOSE = "signing"
 
@@ -38,7 +38,7 @@ class SigningKeys:
     @staticmethod
     def create() -> SigningKeys:
         private = Ed25519PrivateKey.generate()
-        name = key_id(private.public_key())
+        name = key_id_of(private.public_key())
         return SigningKeys(((name, private.public_key()),), SigningKey(name, private))
 
     @staticmethod
@@ -54,8 +54,8 @@ class SigningKeys:
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError("is no file of signing keys") from error
-        named = tuple((key_id(key), key) for key in public)
-        signer = SigningKey(key_id(private.public_key()), private)
+        named = tuple((key_id_of(key), key) for key in public)
+        signer = SigningKey(key_id_of(private.public_key()), private)
         if not named or named[-1][0] != signer.key_id:
             raise ValueError("the private key is not that of its last public key")
         return SigningKeys(named, signer)
@@ -87,11 +87,6 @@ class SigningKeys:
         if name == self.signer.key_id:
             raise KeyMissing(f"{name} is the primary key: rotate {PURPOSE} first")
         raise KeyMissing(f"{name} is retired since it was rotated: only its public half is kept")
-
-
-def key_id(public: Ed25519PublicKey) -> str:
-    """A name that follows from the key, so that no other key can have it."""
-    return f"{PURPOSE}-{hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]}"
 
 
 def pem(public: Ed25519PublicKey) -> bytes:

@@ -102,6 +102,8 @@ workers = {self.workers}
 idle_timeout_s = {self.idle_timeout_s:g}
 [recording]
 store = "file:{self.store}"
+[audit]
+directory = "{self.store.parent / "audit"}"
 [log]
 format = "json"
 level = "{self.log_level}"

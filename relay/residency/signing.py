@@ -7,14 +7,18 @@ JSON cannot hold), so that it can be verified from any copy that says the same.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 Document = Mapping[str, Any]
+_PEM = re.compile(rb"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----", re.DOTALL)
 
 
 class Signer(Protocol):
@@ -50,3 +54,29 @@ def is_signed_by(document: Document, keys: Mapping[str, Ed25519PublicKey]) -> bo
     except (KeyError, TypeError, ValueError, InvalidSignature):
         return False
     return set(claim) == {"key", "ed25519"}
+
+
+def key_id_of(public: Ed25519PublicKey) -> str:
+    """The name of a public key, which follows from the key, so that no other one can have it."""
+    return f"signing-{hashlib.sha256(public.public_bytes_raw()).hexdigest()[:16]}"
+
+
+def public_keys(pems: Iterable[bytes]) -> dict[str, Ed25519PublicKey]:
+    """The keys in these files by id; a file may hold several, one after the other.
+
+    Raises ValueError for a file without a key, or with another one than Ed25519.
+    """
+    found: dict[str, Ed25519PublicKey] = {}
+    for pem in pems:
+        blocks = [match[0] for match in _PEM.finditer(pem)]
+        if not blocks:
+            raise ValueError("no public key in PEM (-----BEGIN PUBLIC KEY-----)")
+        for block in blocks:
+            try:
+                key = load_pem_public_key(block)
+            except (ValueError, UnsupportedAlgorithm):
+                key = None
+            if not isinstance(key, Ed25519PublicKey):
+                raise ValueError("not an Ed25519 public key")
+            found[key_id_of(key)] = key
+    return found
