@@ -7,9 +7,9 @@ person is found by the blind index of a number or an identity.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from relay.residency.record import RecordingRecord
@@ -40,16 +40,24 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Person:
+    """A data subject: a number, or an identity in the calls of its `account`."""
+
+    value: str
+    account: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A legal hold: what is in it is neither erased nor does it expire, until it is released.
 
-    `scope` says what `subject` is: the name of an "account" or a trunk, the blind index of a
-    "person" or the id of a "call".
+    `scope` says what `subjects` are: the name of an "account" or a trunk, the blind indexes of a
+    "person" (one for each key that there ever was) or the id of a "call".
     """
 
     id: str
     scope: Scope
-    subject: str
+    subjects: tuple[str, ...]
     reason: str
     since: datetime
     by: str
@@ -64,7 +72,10 @@ class Holds:
 
     def __init__(self, holds: Iterable[Hold]) -> None:
         self._by_subject = {
-            (hold.scope, hold.subject): hold for hold in holds if hold.released is None
+            (hold.scope, subject): hold
+            for hold in holds
+            if hold.released is None
+            for subject in hold.subjects
         }
 
     def on(self, call: Kept) -> Hold | None:
@@ -103,9 +114,10 @@ def plan(calls: Iterable[Kept], holds: Holds) -> Plan:
     return Plan(tuple(erased), tuple(held))
 
 
-def retention(peers: Collection[str], days: Mapping[str, float]) -> float | None:
-    """How many days a call between these peers is kept: the shorter time of both, if any."""
-    return min((days[peer] for peer in peers if peer in days), default=None)
+def cutoffs(days: Mapping[str, float], now: datetime) -> dict[str, datetime]:
+    """Of each trunk and account with a retention, when a call must have ended to be erased: so of
+    two peers' times the shorter one counts."""
+    return {peer: now - timedelta(days=kept) for peer, kept in days.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,14 +133,28 @@ class Request:
     reference: str = ""
 
 
-def certificate(
-    request: Request, done: Plan, pending: Collection[str], signer: Signer
-) -> dict[str, Any]:
-    """The signed certificate: what was erased, how much, and what was not and why.
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A recording that an erasure removes: its id, its name in the store, the digest of its
+    encrypted octets; and when it was removed, None as long as it is there."""
 
-    `pending` are the ids of recordings that the store has not removed yet. No number is in it: a
-    recording is told by its id and the digest of its encrypted octets.
-    """
+    recording: str
+    object: str
+    sha256: str
+    octets: int
+    removed: datetime | None = None
+
+
+def certificate(
+    request: Request,
+    calls: Collection[str],
+    removals: Collection[Removal],
+    held: Iterable[tuple[Kept, Hold]],
+    signer: Signer,
+) -> dict[str, Any]:
+    """The signed certificate: what was erased, how much, and what was not and why. No number is in
+    it: calls and recordings are told by their ids and digests."""
+    kept = [{"call": call.id, "hold": hold.id} for call, hold in held]
     document = {
         "kind": CERTIFICATE,
         "version": 1,
@@ -138,27 +164,23 @@ def certificate(
         "made": request.made.isoformat(timespec="seconds"),
         "by": request.by,
         "reference": request.reference,
-        "complete": not pending and not done.held,
-        "calls_redacted": sorted(call.id for call in done.erased),
-        "recordings": _removed(done.recordings, pending),
-        "held": [
-            {"call": call.id, "hold": hold.id}
-            for call, hold in sorted(done.held, key=lambda pair: pair[0].id)
+        "complete": not kept and all(removal.removed for removal in removals),
+        "calls_redacted": sorted(calls),
+        "recordings": [
+            _removed(removal) for removal in sorted(removals, key=lambda each: each.recording)
         ],
+        "held": sorted(kept, key=lambda each: each["call"]),
     }
     return signed(document, signer)
 
 
-def _removed(
-    recordings: Sequence[RecordingRecord], pending: Collection[str]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "id": recording.id,
-            "sha256": recording.sha256,
-            "octets": recording.octets,
-            "audio": "pending" if recording.id in pending else "removed",
-            "data_key": "pending" if recording.id in pending else "shredded",
-        }
-        for recording in sorted(recordings, key=lambda recording: recording.id)
-    ]
+def _removed(removal: Removal) -> dict[str, Any]:
+    at = removal.removed
+    return {
+        "id": removal.recording,
+        "sha256": removal.sha256,
+        "octets": removal.octets,
+        "audio": "removed" if at else "pending",
+        "data_key": "shredded" if at else "pending",
+        "removed": at and at.isoformat(timespec="seconds"),
+    }

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from relay.access.erasure import ERASED
-from relay.access.usage import minutes
+from relay.residency.pseudonym import minutes_of
 from relay.residency.record import CallRecord
 
 KIND = "relay-transparency-report"
@@ -99,7 +99,7 @@ class Tally:
         month = f"{record.started.astimezone(UTC):%Y-%m}"
         self.calls[month] += 1
         self.answered[month] += record.answered is not None
-        self.minutes[month] += minutes(record)
+        self.minutes[month] += minutes_of(record)
         for leg in record.legs:
             for seen in leg.seen:
                 self.addresses_inside += seen.inside

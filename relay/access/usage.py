@@ -15,12 +15,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from math import ceil
 from typing import Any, NamedTuple
 
-import phonenumbers
-
 from relay.access.crowd import crowd
+from relay.residency.pseudonym import country_of, minutes_of
 from relay.residency.record import CallRecord, LegRecord
 
 K = 5
@@ -165,25 +163,6 @@ def export(
     )
 
 
-def minutes(record: CallRecord) -> int:
-    """Begun minutes from answer to end; none of a call that was not answered."""
-    if record.answered is None or record.ended is None:
-        return 0
-    return max(1, ceil((record.ended - record.answered).total_seconds() / 60))
-
-
-def country(number: str) -> str:
-    """The two letters of the country that an E.164 number is of; none for anything else."""
-    if not number.startswith("+"):
-        return ""
-    try:
-        parsed = phonenumbers.parse(number)
-    except phonenumbers.NumberParseException:
-        return ""
-    found = phonenumbers.region_code_for_number(parsed)
-    return found or phonenumbers.region_code_for_country_code(parsed.country_code or 0)
-
-
 def account_of(record: CallRecord) -> str:
     """The trunk or account that called, which is whose call it is."""
     return _peer(record, "caller")
@@ -206,10 +185,10 @@ def _call(entity: str, region: str, precision: Precision, record: CallRecord) ->
         account=account_of(record),
         to_account=_peer(record, "callee"),
         time=record.started.astimezone(UTC).strftime(precision.time),
-        from_country=country(record.caller) if precision.origin else "",
-        to_country=country(record.called) if precision.destination else "",
+        from_country=country_of(record.caller) if precision.origin else "",
+        to_country=country_of(record.called) if precision.destination else "",
         outcome=_outcome(record),
-        minutes=minutes(record),
+        minutes=minutes_of(record),
         quality=_quality(record.legs) if precision.quality else "",
     )
 
@@ -238,7 +217,7 @@ def _numbers(
         if record.caller:
             figures = counted[account_of(record), record.caller]
             figures[0] += 1
-            figures[1] += minutes(record)
+            figures[1] += minutes_of(record)
     sources = [_Numbered(*key, *figures) for key, figures in counted.items()]
 
     def look(source: _Numbered, with_country: bool, with_minutes: bool) -> NumberUsage:
@@ -247,7 +226,7 @@ def _numbers(
             entity=entity,
             region=region,
             account=source.account,
-            country=country(source.number) if with_country else "",
+            country=country_of(source.number) if with_country else "",
             calls=band(source.calls, _CALLS),
             minutes=band(source.minutes, _MINUTES) if with_minutes else "",
         )
@@ -286,13 +265,13 @@ def _accounts(ended: Iterable[CallRecord], apart: Iterable[CallRecord]) -> list[
             account=name,
             calls=had.calls + 1,
             answered=had.answered + (record.answered is not None),
-            minutes=had.minutes + minutes(record),
+            minutes=had.minutes + minutes_of(record),
         )
     for record in apart:
         had = found[account_of(record)]
         found[had.account] = replace(
             had,
             calls_apart=had.calls_apart + 1,
-            minutes_apart=had.minutes_apart + minutes(record),
+            minutes_apart=had.minutes_apart + minutes_of(record),
         )
     return [found[name] for name in sorted(found)]

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, Table, and_, bindparam, delete, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from relay.database.redaction import erase_late, redact, slices
 from relay.database.rows import Row, Rows, instants, named, receipt_of, record_of, rows_of
 from relay.database.session import Database
 from relay.database.tables import CALLS, LEGS, PARTIES, RECORDINGS
 from relay.keys.ring import KeyRing
 from relay.residency.record import CallRecord
-
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +48,7 @@ class CallRecords:
 
     async def write(self, batch: Iterable[Rows]) -> None:
         """Rows as they are. Those that are there already in a later state, from a replay of the
-        queue, change nothing; a call that was redacted stays redacted."""
+        queue, change nothing; what was erased stays erased."""
         newest = {rows.id: rows for rows in batch}
         async with self._database.writing() as connection:
             present = await _present(connection, newest)
@@ -59,6 +58,7 @@ class CallRecords:
                 if rows.call["stage"] >= stage:
                     accepted.append(rows if redacted is None else rows.redacted())
             await _put(connection, accepted, present)
+            await erase_late(connection, accepted, datetime.now(UTC))
 
     async def get(self, call_id: str) -> CallRecord | None:
         async with self._database.reading() as connection:
@@ -103,7 +103,7 @@ class CallRecords:
         async with self._database.writing() as connection:
             found = await connection.execute(select(CALLS.c.id).where(open_calls))
             ids = list(found.scalars())
-            for some in _slices(ids):
+            for some in slices(ids):
                 await connection.execute(
                     update(CALLS)
                     .where(CALLS.c.id.in_(some))
@@ -147,25 +147,13 @@ class CallRecords:
         ]
 
 
-async def redact(connection: AsyncConnection, ids: Sequence[str], now: datetime) -> int:
-    """In a transaction that does more; see `CallRecords.redact`."""
-    count = 0
-    for some in _slices(ids):
-        bare = update(CALLS).where(CALLS.c.id.in_(some))
-        done = await connection.execute(bare.values(sealed=None, receipt=None, redacted=now))
-        count += done.rowcount
-        await connection.execute(update(LEGS).where(LEGS.c.call_id.in_(some)).values(sealed=None))
-        await connection.execute(delete(PARTIES).where(PARTIES.c.call_id.in_(some)))
-    return count
-
-
 async def _present(
     connection: AsyncConnection, ids: Iterable[str]
 ) -> dict[str, tuple[int, datetime | None]]:
     """The stage of those that are there, and when they were redacted; nobody else changes them
     until the transaction ends."""
     found: dict[str, tuple[int, datetime | None]] = {}
-    for some in _slices(sorted(ids)):
+    for some in slices(sorted(ids)):
         rows = await connection.execute(
             select(CALLS.c.id, CALLS.c.stage, CALLS.c.redacted)
             .where(CALLS.c.id.in_(some))
@@ -190,7 +178,7 @@ async def _put(
             [{f"new_{name}": value for name, value in call.items()} for call in old],
         )
         for table in (LEGS, RECORDINGS, PARTIES):
-            for some in _slices([call["id"] for call in old]):
+            for some in slices([call["id"] for call in old]):
                 await connection.execute(delete(table).where(table.c.call_id.in_(some)))
     await _insert(connection, LEGS, [leg for rows in accepted for leg in rows.legs])
     recordings = [rows.recording for rows in accepted if rows.recording is not None]
@@ -209,14 +197,9 @@ async def _of(
 ) -> dict[str, list[Mapping[str, Any]]]:
     """The rows of a table by the call that they are of."""
     found: dict[str, list[Mapping[str, Any]]] = {}
-    for some in _slices(ids):
+    for some in slices(ids):
         chosen = select(table).where(table.c.call_id.in_(some))
         ordered = chosen.order_by(*table.primary_key.columns)
         for row in (await connection.execute(ordered)).mappings():
             found.setdefault(row["call_id"], []).append(dict(row))
     return found
-
-
-def _slices(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    """A statement takes so many values at most."""
-    return (ids[start : start + PAGE] for start in range(0, len(ids), PAGE))

@@ -90,14 +90,17 @@ def record_of(
     not this row's."""
     found = {name: value for name, value in call.items() if name in _CALL_FIELDS}
     opened = _open(keys, _context(call["id"], "call"), call["sealed"])
-    kept = None
-    if recording is not None:
-        plain = {name: value for name, value in recording.items() if name != "call_id"}
-        kept = RecordingRecord(**{**plain, "keys": tuple(plain["keys"])})
+    kept = None if recording is None else recording_of(recording)
     found["redacted"] = call["redacted"] is not None
     return CallRecord(
         **found, **opened, legs=tuple(_leg_of(leg, keys) for leg in legs), recording=kept
     )
+
+
+def recording_of(row: Mapping[Any, Any]) -> RecordingRecord:
+    """What a row of `recordings` says."""
+    plain = {name: value for name, value in row.items() if name != "call_id"}
+    return RecordingRecord(**{**plain, "keys": tuple(plain["keys"])})
 
 
 def receipt_of(call: Mapping[str, Any], keys: KeyRing) -> dict[str, Any] | None:

@@ -79,7 +79,8 @@ class Database:
             with _told():
                 async with self._engine.connect() as connection:
                     raw = await connection.get_raw_connection()
-                    await raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    assert raw.driver_connection is not None
+                    await raw.driver_connection.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)")
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -127,3 +127,69 @@ PARTIES = Table(
     Column("party", String(64), primary_key=True),  # a blind index of what `rows.named` says
     _of_call(primary_key=True, index=True),
 )
+
+HOLDS = Table(
+    "holds",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("scope", String(16), nullable=False),
+    Column("subject", Text, nullable=False),  # sealed
+    Column("reason", Text, nullable=False),
+    Column("since", Instant, nullable=False),
+    Column("set_by", Text, nullable=False),
+    Column("released", Instant),
+    Column("released_by", Text, nullable=False),
+)
+
+ERASURES = Table(
+    "erasures",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("region", String(64), nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("made", Instant, nullable=False),
+    Column("asked_by", Text, nullable=False),
+    Column("reference", Text, nullable=False),
+)
+
+# Of this party nothing from before then is kept, however late it comes.
+TOMBSTONES = Table(
+    "tombstones",
+    METADATA,
+    Column("party", String(64), primary_key=True),
+    Column("erasure_id", String(64), primary_key=True),
+    Column("account", String(64), nullable=False),  # in calls of this one only, if any
+    Column("before", Instant, nullable=False),
+)
+
+ERASED_CALLS = Table(
+    "erased_calls",
+    METADATA,
+    Column("call_id", String(64), primary_key=True),
+    Column("erasure_id", String(64), nullable=False, index=True),
+)
+
+# Recordings that are erased: also those that are not removed from the store yet.
+REMOVALS = Table(
+    "removals",
+    METADATA,
+    Column("object", String(512), primary_key=True),
+    Column("recording_id", String(128), nullable=False),
+    Column("erasure_id", String(64), nullable=False, index=True),
+    Column("sha256", String(64), nullable=False),
+    Column("octets", BigInteger, nullable=False),
+    Column("removed", Instant, index=True),
+)
+
+EXPORTS = Table(
+    "exports",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("made", Instant, nullable=False),
+    Column("made_by", Text, nullable=False),
+    Column("recipient", String(255), nullable=False),
+    Column("period", String(16), nullable=False),
+    Column("calls", Integer, nullable=False),
+    Column("numbers", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+)

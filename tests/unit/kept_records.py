@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -112,13 +111,3 @@ def client_call(name: str = "c9", identity: str = "alice") -> CallRecord:
     record = call(name)
     leg = replace(record.legs[0], peer="app", kind="client", identity=identity)
     return replace(record, legs=(leg, record.legs[1]))
-
-
-def pseudonym_of(recipient: str):  # type: ignore[no-untyped-def]
-    """As the region's, under a key that is the recipient's name."""
-
-    def pseudonym(kind: str, value: str) -> str:
-        made = hmac.new(recipient.encode(), f"{kind}:{value}".encode(), "sha256")
-        return made.hexdigest()[:32]
-
-    return pseudonym

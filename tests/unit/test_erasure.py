@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,16 +14,18 @@ from relay.access.erasure import (
     Hold,
     Holds,
     Kept,
+    Removal,
     Request,
     Scope,
     certificate,
+    cutoffs,
     plan,
-    retention,
 )
 from relay.keys.ring import KeyRing
 from relay.residency.signing import is_signed_by
 from tests.unit.kept_records import STARTED, recording
 
+NOW = STARTED + timedelta(days=1)
 CALLER, CALLED = "index-of-caller", "index-of-called"
 
 
@@ -38,7 +41,7 @@ def kept(name: str = "c1", recorded: bool = True) -> Kept:
 
 
 def hold(scope: Scope, subject: str) -> Hold:
-    return Hold("hold-1", scope, subject, "a court's order", STARTED, "root@n1")
+    return Hold("hold-1", scope, (subject,), "a court's order", STARTED, "root@n1")
 
 
 @pytest.mark.parametrize(
@@ -71,18 +74,22 @@ def test_a_recording_is_removed_once() -> None:
     assert plan([kept()], Holds([])).recordings == (recording("c1"),)
 
 
-def test_retention_is_the_shorter_of_both_peers() -> None:
-    days = {"acme": 30.0, "carrier": 7.0}
-    assert retention(("acme", "carrier"), days) == 7.0
-    assert retention(("acme", "other"), days) == 30.0
-    assert retention(("other",), days) is None
+def test_retention_counts_from_the_end_of_a_call() -> None:
+    found = cutoffs({"acme": 30.0, "carrier": 0.5}, STARTED)
+    assert found == {
+        "acme": STARTED - timedelta(days=30),
+        "carrier": STARTED - timedelta(hours=12),
+    }
 
 
-def certified(keyring: KeyRing, pending: tuple[str, ...] = ()) -> dict[str, Any]:
-    calls = [kept("c3", recorded=False), kept("c1"), kept("c2"), kept("c4")]
-    made = plan(calls, Holds([hold("call", "c4")]))
+def certified(keyring: KeyRing, *pending: str) -> dict[str, Any]:
+    removals = [
+        Removal(each.id, each.object, each.sha256, 4096, None if each.id in pending else STARTED)
+        for each in (recording("c2"), recording("c1"))
+    ]
     request = Request("er-1", "ie1", "Example", STARTED, "root@n1", "DSR-17")
-    return certificate(request, made, pending, keyring.signer)
+    held = [(kept("c4"), hold("call", "c4"))]
+    return certificate(request, ["c3", "c1", "c2"], removals, held, keyring.signer)
 
 
 def test_the_certificate_says_what_went_and_what_did_not(keyring: KeyRing) -> None:
@@ -95,7 +102,7 @@ def test_the_certificate_says_what_went_and_what_did_not(keyring: KeyRing) -> No
     assert found["recordings"][0]["sha256"] == recording("c1").sha256
     assert found["held"] == [{"call": "c4", "hold": "hold-1"}]
     assert found["complete"] is False  # something is held
-    waiting = certified(keyring, ("rec-c2",))
+    waiting = certified(keyring, "rec-c2")
     assert [each["data_key"] for each in waiting["recordings"]] == ["shredded", "pending"]
 
 

@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.access.crowd import crowd
-from relay.access.usage import Period, band, country, export, minutes
+from relay.access.usage import Period, band, export
+from relay.residency.pseudonym import Pseudonyms, minutes_of
 from relay.residency.record import CallRecord
-from tests.unit.kept_records import call, month, pseudonym_of
+from tests.unit.kept_records import call, month
 
 MONTH = month(4000, 150)
 K = 5
-BILLING = export(MONTH, "Example Voice Ireland Ltd", "ie1", pseudonym_of("billing"), K)
-SUPPORT = export(MONTH, "Example Voice Ireland Ltd", "ie1", pseudonym_of("support"), K)
+PSEUDONYMS = {name: Pseudonyms(name.encode() * 5).of for name in ("billing", "support")}
+BILLING = export(MONTH, "Example Voice Ireland Ltd", "ie1", PSEUDONYMS["billing"], K)
+SUPPORT = export(MONTH, "Example Voice Ireland Ltd", "ie1", PSEUDONYMS["support"], K)
 
 
 def _text() -> str:
@@ -58,7 +60,7 @@ def test_recipients_share_no_pseudonym() -> None:
 
 def test_what_a_call_shows_shows_it_among_k_callers() -> None:
     """Whoever has both exports has at least k candidates for each row, of k different callers."""
-    by_pseudonym = {pseudonym_of("billing")("call", record.id): record for record in MONTH}
+    by_pseudonym = {PSEUDONYMS["billing"]("call", record.id): record for record in MONTH}
     alike: defaultdict[tuple[object, ...], set[str]] = defaultdict(set)
     for row in BILLING.calls:
         caller = by_pseudonym[row.call].caller
@@ -85,7 +87,7 @@ def test_the_order_of_rows_joins_nothing() -> None:
     """A row's place in one export tells nothing of its place in another."""
     place: dict[str, list[int]] = defaultdict(list)
     for recipient, rows in (("billing", BILLING.calls), ("support", SUPPORT.calls)):
-        name = pseudonym_of(recipient)
+        name = PSEUDONYMS[recipient]
         at = {row.call: number for number, row in enumerate(rows)}
         for record in MONTH:
             if (found := at.get(name("call", record.id))) is not None:
@@ -104,30 +106,30 @@ def test_the_totals_are_whole() -> None:
         of_it = [record for record in MONTH if record.legs[0].peer == account.account]
         rows = [row for row in BILLING.calls if row.account == account.account]
         assert account.calls == len(of_it) == len(rows) + account.calls_apart
-        assert account.minutes == sum(map(minutes, of_it))
+        assert account.minutes == sum(map(minutes_of, of_it))
         assert account.minutes == sum(row.minutes for row in rows) + account.minutes_apart
     assert sum(account.calls_apart for account in BILLING.accounts) < len(MONTH) / 4
 
 
 def test_a_lone_call_is_in_the_totals_only() -> None:
-    alone = export([call(spoken_s=61)], "", "ie1", pseudonym_of("billing"))
+    alone = export([call(spoken_s=61)], "", "ie1", PSEUDONYMS["billing"])
     assert alone.calls == () and alone.numbers == () and alone.numbers_apart == 1
     assert alone.accounts[0].minutes_apart == 2
 
 
 def test_a_call_that_lasts_is_not_told_yet() -> None:
     lasting = replace(call(), ended=None)
-    assert export([lasting], "", "ie1", pseudonym_of("billing")).accounts == ()
+    assert export([lasting], "", "ie1", PSEUDONYMS["billing"]).accounts == ()
 
 
 def test_a_k_that_hides_nobody_is_refused() -> None:
     with pytest.raises(ValueError, match="hides nobody"):
-        export([], "", "ie1", pseudonym_of("billing"), 1)
+        export([], "", "ie1", PSEUDONYMS["billing"], 1)
 
 
 def test_many_calls_of_one_caller_are_no_crowd() -> None:
     calls = [call(f"c{at}", started=call().started + timedelta(seconds=at)) for at in range(20)]
-    assert export(calls, "", "ie1", pseudonym_of("billing")).calls == ()
+    assert export(calls, "", "ie1", PSEUDONYMS["billing"]).calls == ()
 
 
 def test_a_crowd_is_found_at_the_finest_step_that_has_one() -> None:
@@ -135,22 +137,6 @@ def test_a_crowd_is_found_at_the_finest_step_that_has_one() -> None:
         [1, 2, 3, 11, 21], 3, [lambda x: x // 10, lambda x: 99 if x < 20 else x], str
     )
     assert sorted(shown) == [(1, 0), (2, 0), (3, 0)] and left == [11, 21]
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        ("+35315550111", "IE"),
-        ("+4930901820", "DE"),
-        ("+12125550100", "US"),
-        ("+870773111632", "001"),
-        ("alice", ""),
-        ("", ""),
-        ("+0", ""),
-    ],
-)
-def test_country_of_a_number(number: str, expected: str) -> None:
-    assert country(number) == expected
 
 
 def test_bands() -> None:
