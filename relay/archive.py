@@ -18,6 +18,7 @@ from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
 from relay.database.session import Database
 from relay.keys.ring import KeyRing
+from relay.recording.store import Store, open_store
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
 
@@ -60,6 +61,10 @@ class Archive:
         return WrittenAuditLog(
             files, lambda: self.keys.signer, audit.checkpoint_entries, audit.checkpoint_s
         )
+
+    @cached_property
+    def store(self) -> Store:
+        return open_store(self.config.recording, self.boundary)
 
 
 def host_actor() -> Actor:

@@ -164,6 +164,29 @@ class StoreError(RelayError):
     """Recordings are configured and cannot be written: known at start rather than at a call."""
 
 
+class StoreAway(StoreError):
+    """The store does not answer, or not as it should: it may do so later. Nothing is lost."""
+
+    status_hint = 503
+
+
+class StoreConflict(StoreError):
+    """Another object of that name is in the store, and stays there."""
+
+
+class NotStored(StoreError):
+    """There is no such object, in the store or on its way there."""
+
+    fault = "peer"
+    status_hint = 404
+
+
+class StillRecorded(StoreError):
+    """A recording that is still being made cannot be deleted."""
+
+    status_hint = 409
+
+
 class OutsideRegion(RelayError):
     """An address outside the region was to be used; `use` is what for (`residency.boundary`)."""
 

@@ -36,7 +36,7 @@ from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.store import check_writable, directory_of, repair_all
+from relay.recording.spool import check_writable, directory_of, repair_all
 from relay.residency.audit import RELAY
 from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint

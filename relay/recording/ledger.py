@@ -14,6 +14,7 @@ from pathlib import Path
 
 MOST_GAPS = 1000
 """Gaps listed one by one; beyond that they are only counted."""
+SUFFIX = ".json"
 OPEN_SUFFIX = ".json.open"
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from relay.call.ports import RecordingEnded, RecordingSpec, Side
-from relay.recording import ledger, store
+from relay.recording import ledger, spool
 from relay.recording.ledger import Ledger
 from relay.recording.sink import FileSink, Sink
 from relay.recording.wav import WavFile
@@ -74,7 +74,7 @@ class FileRecorder:
 
     def _open(self, spec: RecordingSpec, entry: Ledger) -> Opened:
         # In the writer thread. A name that is taken is another call of the same second.
-        for path in store.candidates(self._directory, spec):
+        for path in spool.candidates(self._directory, spec):
             try:
                 sink = self._open_sink(path)
             except FileExistsError:

@@ -1,105 +1,167 @@
-"""The directory of recordings: names, permissions, and the repair after a crash.
+"""The recordings of a region, wherever they are: on their way in the spool, or in their place.
 
-`<store>/<YYYY>/<MM>/<DD>/<HHMMSS>-<call id>.wav`, by the start in its own time zone. Files
-are 0600, directories 0700.
+A recording is two objects, its audio and its ledger beside it. It is written in the spool, shipped
+when it is closed, and known by one name all the time. Its place is a directory or a bucket.
 """
 
 from __future__ import annotations
 
+import asyncio
 import re
-from dataclasses import dataclass
-from errno import EDQUOT, ENOSPC, ENOTDIR
-from os import strerror
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from tempfile import TemporaryFile
+from typing import Protocol
 
-from relay.call.ports import RecordingSpec
-from relay.errors import StoreError
-from relay.recording import ledger, wav
+from relay.config import Recording
+from relay.errors import NotStored, StillRecorded, StoreError
+from relay.recording import ledger, spool
+from relay.recording.directory import Directory, Stored, read_range
+from relay.residency.boundary import Boundary
 
-MOST_NAMESAKES = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Repaired:
-    """A recording that an earlier run left open; `problem` says what is wrong with it now."""
-
-    call_id: str
-    path: Path
-    duration_s: float
-    problem: str
+HELD_S = 0.05
+_NAME = re.compile(r"(?!.*//)(?:[A-Za-z0-9_@][A-Za-z0-9._@-]*/?)+(?<!/)")
 
 
-def directory_of(store: str) -> Path:
-    """The directory that a `recording.store` such as "file:var/recordings" names.
+class Place(Protocol):
+    """Where closed recordings are kept. Each raises StoreAway when it cannot be reached."""
 
-    Raises ValueError with a text for the operator.
+    async def check(self) -> None:
+        """Whether it may be used and can be. Raises StoreError, StoreAway, OutsideRegion."""
+
+    async def put(self, name: str, source: Path) -> None:
+        """Add an object, whole and durable when this returns. One that is there already is never
+        overwritten: raises StoreConflict when it is another one."""
+
+    async def get(self, name: str, start: int, end: int | None) -> bytes:
+        """The octets from `start` up to `end`. Raises NotStored."""
+
+    async def stat(self, name: str) -> Stored:
+        """Raises NotStored."""
+
+    async def delete(self, name: str) -> bool:
+        """Remove an object, and what of it was left half put; whether there was any."""
+
+    def list(self, prefix: str) -> AsyncIterator[Stored]:
+        """The objects whose names begin so, in order of their names."""
+
+    async def close(self) -> None:
+        """Let go of its connections."""
+
+
+class Store:
+    """Recordings by their names (`RecordingRecord.object`), such as 2026/11/26/061500-9f3c….wav.
+
+    `erased` says whether a recording must not be shipped any more, since it is erased.
     """
-    scheme, colon, rest = store.partition(":")
-    if not colon or scheme != "file":
-        raise ValueError(f'{store!r}: only a directory is served, as "file:var/recordings"')
-    if not rest or "\0" in rest:
-        raise ValueError(f'{store!r}: names no directory; write it as "file:var/recordings"')
-    return Path(rest.removeprefix("//"))
 
+    def __init__(
+        self,
+        place: Place,
+        directory: Path,
+        erased: Callable[[str], Awaitable[bool]] | None = None,
+    ) -> None:
+        self.place = place
+        self.spool = directory
+        self.erased = erased
 
-def safe_name(call_id: str) -> str:
-    """A call id as a part of a file name; not unique by itself."""
-    return re.sub(r"[^A-Za-z0-9._@-]", "_", call_id)[:80].lstrip(".") or "call"
+    async def stat(self, name: str) -> Stored:
+        """Raises NotStored, StoreAway."""
+        found = await asyncio.to_thread(_in_spool, self.spool, checked(name))
+        return found or await self.place.stat(name)
 
-
-def make_directory(directory: Path) -> None:
-    """Create it and what is missing above, mode 0700. Raises OSError."""
-    if not directory.is_dir():
-        make_directory(directory.parent)
+    async def get(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        """The stored octets from `start` up to `end`. Raises NotStored, StoreAway."""
         try:
-            directory.mkdir(mode=0o700, exist_ok=True)
-        except FileExistsError:
-            raise NotADirectoryError(ENOTDIR, strerror(ENOTDIR), str(directory)) from None
+            return await asyncio.to_thread(read_range, self.spool / checked(name), start, end)
+        except FileNotFoundError:
+            return await self.place.get(name, start, end)
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Stored]:
+        """Closed recordings (their audio) whose names begin so: the spool's, then the place's.
+        Raises StoreAway."""
+        seen = set()
+        for name in await asyncio.to_thread(spool.waiting, self.spool):
+            found = name.startswith(prefix) and _in_spool(self.spool, name)
+            if found:
+                seen.add(name)
+                yield found
+        async for stored in self.place.list(prefix):
+            if stored.name.endswith(spool.AUDIO) and stored.name not in seen:
+                yield stored
+
+    async def delete(self, name: str) -> bool:
+        """Remove a recording, ledger first, wherever it is; whether there was any of it.
+
+        Raises StillRecorded, StoreAway: then it may be there still.
+        """
+        found = await self._delete_spooled(checked(name))
+        for each in (spool.ledger_of(name), name):
+            found |= await self.place.delete(each)
+        return found
+
+    async def ship(self, name: str) -> bool:
+        """Take a closed recording from the spool to its place; False when it is not here (any
+        more), somebody else does it, or it is erased.
+
+        Raises StoreAway, StoreConflict, or NotStored for a ledger without audio; it stays then.
+        """
+        with spool.claimed(self.spool, checked(name)) as mine:
+            if not mine:
+                return False
+            gone = await self._erased(name)
+            if not gone:
+                await self._put(name)
+                gone = await self._erased(name)  # in the meantime
+                if gone:
+                    for each in (spool.ledger_of(name), name):
+                        await self.place.delete(each)
+            await asyncio.to_thread(spool.discard, self.spool, name)
+            return not gone
+
+    async def close(self) -> None:
+        await self.place.close()
+
+    async def _put(self, name: str) -> None:
+        """Audio first: who finds the ledger finds both."""
+        if (self.spool / name).exists():
+            await self.place.put(name, self.spool / name)
+        else:
+            await self.place.stat(name)  # shipped, and then we died
+        await self.place.put(spool.ledger_of(name), self.spool / spool.ledger_of(name))
+
+    async def _erased(self, name: str) -> bool:
+        return self.erased is not None and await self.erased(name)
+
+    async def _delete_spooled(self, name: str) -> bool:
+        path = self.spool / name
+        if ledger.open_path(path).exists():
+            raise StillRecorded(f"{name} is still being recorded")
+        while (self.spool / spool.ledger_of(name)).exists():
+            with spool.claimed(self.spool, name) as mine:
+                if mine:
+                    await asyncio.to_thread(spool.discard, self.spool, name)
+                    return True
+            await asyncio.sleep(HELD_S)  # it is being shipped: then it is deleted there
+        return False
 
 
-def check_writable(directory: Path) -> None:
-    """Raises StoreError, naming the directory, when no recording could be made in it."""
+def open_store(recording: Recording, boundary: Boundary) -> Store:
+    """As configured. Nothing is touched yet."""
+    directory = Path(recording.spool)
+    if recording.s3 is None:
+        return Store(Directory(spool.directory_of(recording.store)), directory)
+    raise StoreError(f"{recording.store}: a bucket is not served yet")
+
+
+def checked(name: str) -> str:
+    """A name that leads to nowhere else. Raises NotStored: no other is in the store."""
+    if len(name) > 512 or not _NAME.fullmatch(name):
+        raise NotStored("there is no object of that name in the store")
+    return name
+
+
+def _in_spool(directory: Path, name: str) -> Stored | None:
     try:
-        make_directory(directory)
-        with TemporaryFile(dir=directory):
-            pass
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT):
-            return  # each recording will say so; calls go on
-        raise StoreError(
-            f"cannot write recordings to {directory}: {error.strerror}; "
-            f"`namei -l {directory.absolute()}` shows whose directories those are"
-        ) from error
-
-
-def candidates(directory: Path, spec: RecordingSpec) -> list[Path]:
-    """Names for a recording, in the order in which to try them; makes the day's directory."""
-    day = directory / spec.started.strftime("%Y/%m/%d")
-    make_directory(day)
-    stem = f"{spec.started:%H%M%S}-{safe_name(spec.call_id)}"
-    return [day / f"{stem}.wav", *(day / f"{stem}-{n}.wav" for n in range(2, MOST_NAMESAKES))]
-
-
-def repair_all(directory: Path) -> list[Repaired]:
-    """Complete what an earlier run left open. Call it before the first recording starts.
-
-    Headers get their true sizes, ledgers the problem "interrupted". A file that cannot be
-    repaired is left alone and reported; nothing is deleted.
-    """
-    opened = sorted(directory.glob(f"*/*/*/*{ledger.OPEN_SUFFIX}"))
-    return [_repair(path.with_name(path.name.removesuffix(ledger.OPEN_SUFFIX) + ".wav"))
-            for path in opened]  # fmt: skip
-
-
-def _repair(path: Path) -> Repaired:
-    call_id = ""
-    try:
-        found = ledger.read(ledger.open_path(path))
-        call_id = found.call_id
-        duration_s = wav.repair(path)
-        found.close(duration_s, "interrupted")
-        ledger.finish(path, found)
-    except (OSError, ValueError) as mistake:
-        return Repaired(call_id, path, 0.0, f"interrupted, not repaired: {mistake}")
-    return Repaired(call_id, path, duration_s, "interrupted")
+        return Stored.of(name, directory / name, "spool")
+    except FileNotFoundError:
+        return None

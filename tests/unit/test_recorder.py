@@ -24,7 +24,7 @@ from relay.errors import StoreError
 from relay.media.tap import TapReader, TapRing
 from relay.recording.recorder import FileRecorder
 from relay.recording.sink import FileSink
-from relay.recording.store import check_writable, directory_of, repair_all, safe_name
+from relay.recording.spool import check_writable, directory_of, repair_all, safe_name
 from relay.recording.wav import HEADER_OCTETS
 from tests.unit.rtp_packets import rtp
 
@@ -392,5 +392,5 @@ class TestTheDirectoryAtStart:
         def full(**_: object) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("relay.recording.store.TemporaryFile", full)
+        monkeypatch.setattr("relay.recording.spool.TemporaryFile", full)
         check_writable(tmp_path)
