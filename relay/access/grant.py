@@ -21,6 +21,7 @@ from relay.residency.record import CallRecord
 
 LONGEST_REASON = 500
 MOST_RECORDS = 1000
+MOST_OPEN = 20  # of one requester, at a time
 
 
 class State(Enum):
@@ -98,6 +99,10 @@ class Grant:
     approvals: tuple[Approval, ...] = ()
     revoked_by: str = ""
     revoked: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self.state in (State.REQUESTED, State.APPROVED)
 
     def at(self, now: datetime) -> Grant:
         """As it is now: it expires by itself, and once expired it stays so."""

@@ -27,14 +27,18 @@ class Counts:
     seconds: float = 0.0
 
 
-class Query(Protocol):
+@dataclass(frozen=True, slots=True)
+class Query:
     """Which calls: all that is given must hold. Newest first; `before` is where a page ends, the
     time and id of its last call."""
 
-    @property
-    def number(self) -> str | None: ...
-    @property
-    def before(self) -> tuple[datetime, str] | None: ...
+    number: str | None = None  # or an identity, of any of its parties
+    peer: str | None = None  # the name of a trunk or an account
+    since: datetime | None = None
+    until: datetime | None = None  # not included
+    recorded: bool = False
+    before: tuple[datetime, str] | None = None
+    limit: int = 100
 
 
 class CallRecords(Protocol):
@@ -47,6 +51,9 @@ class CallRecords(Protocol):
 
     async def find(self, query: Query) -> list[CallRecord]:
         """A page of calls."""
+
+    async def count(self, query: Query) -> Counts:
+        """Of all pages."""
 
     async def receipt(self, call_id: str) -> dict[str, Any] | None:
         """The signed receipt of a call that is final."""
@@ -87,7 +94,7 @@ class Grants(Protocol):
     async def find(self, grant_id: str) -> Grant | None: ...
 
     async def of(self, requester: str) -> list[Grant]:
-        """Those that are approved, by their record; whether they still hold is not asked."""
+        """Those that somebody asked for, the latest first."""
 
     async def all(self) -> list[Grant]:
         """The latest first."""

@@ -1,4 +1,5 @@
-"""HTTP in the relay's own loop: `/health` for whoever watches the node, and the demo page.
+"""HTTP in the relay's own loop: `/health` for whoever watches the node, the demo page, and the
+API for staff.
 
 It is plain HTTP for this machine (loopback by default): what is to be reached from elsewhere
 stands behind a proxy that speaks HTTPS, without which a browser gives no page its microphone.
@@ -11,18 +12,21 @@ import contextlib
 import logging
 import mimetypes
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
 
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from relay.errors import cannot_bind
 
 CONNECTIONS = 100  # at once; more get 503
 CONNECTION_S = 15  # for all its requests: who sends none, or half of one, keeps others out
+ANSWER_S = 600  # for an answer that has begun: a recording is long
 LAST_ANSWERS_S = 1  # for those under way at a shutdown
 NOT_BUILT = "The page is not built here: `make run` builds it (it needs Node.js and npm).\n"
 HEADERS = {
@@ -56,18 +60,15 @@ def application(
     stopping: Callable[[], bool],
     files: Mapping[str, bytes],
     on_bug: Callable[[Exception], None],
+    access: FastAPI | None = None,
 ) -> FastAPI:
-    """What is served. `listeners` are the URLs at which voice clients connect, the first first."""
+    """What is served. `listeners` are the URLs at which voice clients connect, the first first;
+    `access` is the API for staff."""
     app = FastAPI(openapi_url=None)  # its pages about itself load from elsewhere
     headers = {**HEADERS, "Content-Security-Policy": POLICY.format(listeners=" ".join(listeners))}
-
-    @app.middleware("http")
-    async def add_headers(
-        request: Request, answer: Callable[[Request], Awaitable[Response]]
-    ) -> Response:
-        response = await answer(request)
-        response.headers.update(headers)
-        return response
+    app.add_middleware(_WithHeaders, headers=headers)
+    if access is not None:
+        app.mount("/v1", access)
 
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
@@ -98,12 +99,40 @@ def application(
     return app
 
 
+class _WithHeaders:
+    """Adds these to each answer; what the answer says itself stands."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, str]) -> None:
+        self._app = app
+        self._headers = headers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                present = MutableHeaders(scope=message)
+                for name, value in self._headers.items():
+                    present.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, with_headers)
+
+
 class _Connection(H11Protocol):
     """The library's, which of itself waits for a request without end."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._end = self.loop.call_later(CONNECTION_S, transport.abort)
+        self._last = self.loop.time() + ANSWER_S
+        self._end = self.loop.call_later(CONNECTION_S, self._time_is_over)
+
+    def _time_is_over(self) -> None:
+        """But for an answer that is being sent."""
+        cycle = self.cycle
+        sending = cycle is not None and cycle.response_started and not cycle.response_complete
+        if sending and self.loop.time() < self._last:
+            self._end = self.loop.call_later(CONNECTION_S, self._time_is_over)
+        else:
+            self.transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end.cancel()

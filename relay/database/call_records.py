@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Select, Table, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import (
+    Select,
+    Table,
+    and_,
+    bindparam,
+    delete,
+    extract,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from relay.access.ports import Counts, Query
 from relay.database.redaction import erase_late, redact, slices
 from relay.database.rows import Row, Rows, instants, named, receipt_of, record_of, rows_of
 from relay.database.session import Database
@@ -17,19 +30,7 @@ from relay.database.tables import CALLS, LEGS, PARTIES, RECORDINGS
 from relay.keys.ring import KeyRing
 from relay.residency.record import CallRecord
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """Which calls: all that is given must hold. Newest first; `before` is where a page ends, the
-    time and id of its last call."""
-
-    number: str | None = None  # or an identity, of any of its parties
-    peer: str | None = None  # the name of a trunk or an account
-    since: datetime | None = None
-    until: datetime | None = None  # not included
-    recorded: bool = False
-    before: tuple[datetime, str] | None = None
-    limit: int = 100
+__all__ = ["CallRecords", "Query"]
 
 
 class CallRecords:
@@ -111,8 +112,26 @@ class CallRecords:
                 )
         return ids
 
+    async def count(self, query: Query) -> Counts:
+        """How much there was, on all pages."""
+        seconds = extract("epoch", CALLS.c.ended) - extract("epoch", CALLS.c.answered)
+        recorded = select(RECORDINGS.c.call_id).scalar_subquery()
+        figures: Any = select(
+            func.count(),
+            func.count(CALLS.c.answered),
+            func.count().filter(CALLS.c.id.in_(recorded)),
+            func.coalesce(func.sum(seconds), 0),
+        ).select_from(CALLS)
+        async with self._database.reading() as connection:
+            found = await connection.execute(self._where(figures, query))
+            calls, answered, with_recording, total = found.one()
+        return Counts(calls, answered, with_recording, float(total))
+
     def _select(self, query: Query) -> Select[Any]:
         calls = select(CALLS).order_by(CALLS.c.started.desc(), CALLS.c.id.desc())
+        return self._where(calls, query).limit(query.limit)
+
+    def _where(self, calls: Select[Any], query: Query) -> Select[Any]:
         if query.number is not None:
             indexes = self._keys.indexes(*named(query.number))
             parties = select(PARTIES.c.call_id).where(PARTIES.c.party.in_(indexes))
@@ -130,7 +149,7 @@ class CallRecords:
             started, last = query.before
             earlier = and_(CALLS.c.started == started, CALLS.c.id < last)
             calls = calls.where(or_(CALLS.c.started < started, earlier))
-        return calls.limit(query.limit)
+        return calls
 
     async def _records(self, connection: AsyncConnection, calls: Select[Any]) -> list[CallRecord]:
         found = (await connection.execute(calls)).mappings().all()
