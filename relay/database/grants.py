@@ -7,24 +7,14 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, Integer, LargeBinary, Row, String, Table, insert, select, update
+from sqlalchemy import Row, insert, select, update
 
 from relay.access.grant import Approval, Grant, Scope, State
 from relay.access.view import grant as shown
 from relay.database.session import Database
-from relay.database.tables import METADATA, Instant
+from relay.database.tables import GRANTS
 from relay.errors import NotKept
 from relay.keys.ring import KeyRing
-
-GRANTS = Table(
-    "grants",
-    METADATA,
-    Column("id", String(64), primary_key=True),
-    Column("requester", String(64), nullable=False, index=True),
-    Column("requested", Instant, nullable=False, index=True),
-    Column("version", Integer, nullable=False),
-    Column("sealed", LargeBinary, nullable=False),
-)
 
 
 class KeptGrants:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -192,4 +193,15 @@ EXPORTS = Table(
     Column("calls", Integer, nullable=False),
     Column("numbers", Integer, nullable=False),
     Column("sha256", String(64), nullable=False),
+)
+
+GRANTS = Table(
+    "grants",
+    METADATA,
+    Column("id", String(64), primary_key=True),
+    Column("requester", String(64), nullable=False, index=True),
+    Column("requested", Instant, nullable=False, index=True),
+    # Of its state, which is sealed for this version only.
+    Column("version", Integer, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
 )
