@@ -6,21 +6,30 @@ command opens what it needs and no more.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import socket
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from relay.config import Config
+from relay.config.manifest import manifest_of
 from relay.database.audit_files import AuditFiles
 from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
 from relay.database.session import Database
-from relay.keys.ring import KeyRing
+from relay.errors import KeyMissing, ManifestRefused
+from relay.keys import pem
+from relay.keys.ring import PURPOSES, KeyRing
+from relay.keys.state import KeyState
 from relay.recording.store import Store, open_store
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
+from relay.residency.manifest import SIGN, check, digest, parse, verify
+
+USED = (KeyState.PRIMARY, KeyState.ENABLED)
 
 
 class Archive:
@@ -33,6 +42,46 @@ class Archive:
     def boundary(self) -> Boundary:
         region = self.config.region
         return Boundary(region.networks, region.enforce)
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the configuration and the keys that are in use make it now."""
+        return manifest_of(self.config, self._keys_in_use())
+
+    @cached_property
+    def policy(self) -> str:
+        """The version of the policy, as call records and receipts name it."""
+        return digest(self.manifest)
+
+    def check_manifest(self) -> str:
+        """The id of the key that signed what the configuration says, or "" where no signature is
+        wanted. Raises ManifestRefused, KeyMissing."""
+        region = self.config.region
+        if region.signing_key is None:
+            return ""
+        if region.manifest is None:
+            raise ManifestRefused(
+                "region.signing_key wants a signed manifest, and there is no region.manifest"
+            )
+        try:
+            document = parse(Path(region.manifest).read_bytes())
+            by = verify(document, pem.read_public(region.signing_key))
+        except OSError as error:
+            raise ManifestRefused(f"{region.manifest}: {error.strerror}: {SIGN}") from None
+        except ManifestRefused as error:
+            raise ManifestRefused(f"{region.manifest} {error}") from None
+        check(document, self.manifest)
+        return by
+
+    def _keys_in_use(self) -> dict[str, list[str]]:
+        """By purpose; a file that is not there, or cannot be used, has none."""
+        found: dict[str, list[str]] = {}
+        for purpose in PURPOSES:
+            with contextlib.suppress(KeyMissing):
+                found[purpose] = [
+                    key.id for key in self.keys.listed([purpose]) if key.state in USED
+                ]
+        return found
 
     @cached_property
     def keys(self) -> KeyRing:

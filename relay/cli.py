@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from relay import __version__
+from relay.archive import Archive
+from relay.commands import region as region_commands
 from relay.commands.shared import (
     MISTAKEN,
     ConfigOption,
@@ -18,9 +20,9 @@ from relay.commands.shared import (
     print_mistakes,
     stderr,
 )
-from relay.config import EXAMPLE, example
+from relay.config import EXAMPLE, Config, example
 from relay.control.demo_clients import add_demo_clients, links
-from relay.errors import ConfigError
+from relay.errors import ConfigError, KeyMissing, ManifestRefused
 from relay.probe import command as probe_command
 from relay.summary import all_notes, print_summary, print_where_to_call, summary
 
@@ -76,6 +78,7 @@ def check(
     name = str(config) if config is not None else EXAMPLE
     try:
         found = loaded(config)
+        _check_manifest(name, found)
     except ConfigError as error:
         if as_json:
             print_json(file=error.file, ok=False, mistakes=error.mistakes)
@@ -207,7 +210,16 @@ def demo(
     raise typer.Exit(run_demo(secure=secure))
 
 
+app.add_typer(region_commands.app)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
+
+
+def _check_manifest(name: str, config: Config) -> None:
+    """Raises ConfigError for one that would not start."""
+    try:
+        Archive(config).check_manifest()
+    except (KeyMissing, ManifestRefused) as error:
+        raise ConfigError(name, [str(error)]) from None
 
 
 def _print_links(found: dict[str, str]) -> None:

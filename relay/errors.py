@@ -207,6 +207,10 @@ class NotAuthentic(RelayError):
     """What was sealed, signed or encrypted was changed, or belongs to something else."""
 
 
+class ManifestRefused(RelayError):
+    """A manifest that is not signed as the configuration wants it; the text names what differs."""
+
+
 class AuditUnavailable(RelayError):
     """The audit log cannot be written: what needs an entry is refused."""
 

@@ -7,6 +7,7 @@ in order. Order of start: limits, recordings left by a crash, engine, listeners.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -31,7 +32,7 @@ from relay.call.router import Router
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
-from relay.errors import ListenError, RelayError
+from relay.errors import AuditUnavailable, ListenError, ManifestRefused, RelayError
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
@@ -61,6 +62,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._on_loop_bug)
         self._archive = Archive(config)
+        self._signed_by = self._check_manifest()
         boundary = self._archive.boundary
         media = config.media
         self.engine = Engine(
@@ -101,6 +103,7 @@ class Server:
             token_check=_token_check(config),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
+        self.calls.outside.audit = self._archive.audit
         flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
         self.calls.registrar = Registrar(self.calls, flow_timer_s)
         files = {each.name: each.revoked for each in config.account if each.revoked is not None}
@@ -136,11 +139,18 @@ class Server:
             listen=[str(listen) for listen in self._config.sip.listen],
             media=f"{self._config.media.address}:{self._config.media.ports[0]}-"
             f"{self._config.media.ports[1]}",
+            policy=self._archive.policy,
+            signed_by=self._signed_by,
             recordings=str(self._store),
             http=self._config.http.listen if self._config.http else None,
             pid=os.getpid(),
         )
-        self._archive.audit.note("relay-started", RELAY, version=__version__)
+        self._archive.audit.note(
+            "relay-started", RELAY, version=__version__, policy=self._archive.policy
+        )
+        if not self._archive.boundary.enforce:
+            networks = [str(network) for network in self._config.region.networks]
+            self._log.warning("boundary_not_enforced", networks=networks)
         status = self._loop.create_task(self._report_status())
         await self._stop.wait()
         status.cancel()
@@ -148,6 +158,16 @@ class Server:
         if self._http is not None:
             await self._http.close()
         self._close()
+
+    def _check_manifest(self) -> str:
+        """Who signed it, or "". Raises ManifestRefused, of which the audit log hears, or
+        KeyMissing."""
+        try:
+            return self._archive.check_manifest()
+        except ManifestRefused:
+            with contextlib.suppress(AuditUnavailable):
+                self._archive.audit.enter("manifest-refused", RELAY, policy=self._archive.policy)
+            raise
 
     def _http_server(self, http: Http) -> HttpServer:
         # Imported here: a node without [http] starts without its memory and half a second.
@@ -234,6 +254,7 @@ class Server:
         """Every minute, and when SIGUSR1 asks for it."""
         self._log.info(
             "status",
+            enforced=self._archive.boundary.enforce,
             active=len(self.calls.active),
             dialogs=self.calls.dialogs,
             transactions=self.endpoint.transactions,

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from relay.archive import Archive
 from relay.config import Account, Config, Route, Trunk, notes
 from relay.config.trunk import WEB_TRANSPORTS
 
@@ -49,10 +50,18 @@ def _leads(config: Config, route: Route) -> str:
 
 
 def summary(config: Config) -> dict[str, Any]:
-    """Of a configuration, what an operator asks first; as it is printed by --json."""
+    """Of a configuration, what an operator asks first; as it is printed by --json.
+
+    Raises ManifestRefused, KeyMissing.
+    """
+    archive = Archive(config)
     return {
         "region": config.region.id,
         "jurisdiction": config.region.jurisdiction,
+        "networks": [str(network) for network in config.region.networks],
+        "enforced": config.region.enforce,
+        "policy": archive.policy,
+        "signed_by": archive.check_manifest(),
         "listen": [str(listen) for listen in config.sip.listen],
         "media": {
             "address": config.media.advertise or config.media.address,
@@ -124,6 +133,11 @@ def print_summary(console: Console, name: str, config: Config) -> None:
     first, last = media["ports"]
     console.print(f"[bold green]{escape(name)}: no mistakes[/]")
     console.print(f"region {config.region.id} ({escape(config.region.jurisdiction)})")
+    networks, policy = ", ".join(found["networks"]), found["policy"][:16]
+    signed = f"signed by {found['signed_by']}" if found["signed_by"] else "not signed"
+    console.print(f"boundary {networks}; policy {policy}, {signed}")
+    if not found["enforced"]:
+        console.print("[bold red]DRY RUN: region.enforce is false, so nothing is kept inside[/]")
     console.print(f"listens on {escape(', '.join(found['listen']))}")
     console.print(
         f"media {media['address']} ports {first}-{last}: {media['calls_that_fit']} calls fit, "

@@ -38,7 +38,8 @@ class Outside:
         )
         if self.audit is not None:
             network = network_of(verdict.host)
-            self.audit.note(name, RELAY, subject, use=verdict.use.value, network=network)
+            action = name.replace("_", "-")
+            self.audit.note(action, RELAY, subject, use=verdict.use.value, network=network)
 
     def _is_due(self) -> bool:
         now = self._wall_clock()

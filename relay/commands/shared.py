@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from relay.config import Config, example, load
-from relay.errors import ConfigError
+from relay.errors import ConfigError, RelayError
 
 FAILED = 1
 MISTAKEN = 2
@@ -42,3 +44,16 @@ def print_mistakes(error: ConfigError) -> None:
     console.print(f"[bold red]{escape(error.file)}: {count} mistake{'s'[: count > 1]}[/]")
     for mistake in error.mistakes:
         console.print(f"  [red]✗[/] {escape(mistake)}")
+
+
+@contextmanager
+def failing() -> Iterator[None]:
+    """What fails is told on standard error, and is exit code 1; mistakes are 2."""
+    try:
+        yield
+    except ConfigError as error:
+        print_mistakes(error)
+        raise typer.Exit(MISTAKEN) from None
+    except (RelayError, OSError) as error:
+        stderr().print(f"[red]✗[/] {escape(str(error))}")
+        raise typer.Exit(FAILED) from None
