@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from relay.config.certificate import read_public_key
 from relay.config.values import Count, Name, Secret, Section
+
+_ENDPOINT = re.compile(r"https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
 
 
 class Keys(Section):
@@ -27,6 +30,13 @@ class S3(Section):
     secret_key: Secret
     # A file of authorities that its certificate is checked by; the system's by default.
     ca: str | None = None
+
+    @field_validator("endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        if not _ENDPOINT.fullmatch(value):
+            raise ValueError(f"{value!r} is not of the form https://HOST[:PORT]")
+        return value
 
 
 class Audit(Section):

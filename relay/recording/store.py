@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.config import Recording
-from relay.errors import NotStored, StillRecorded, StoreError
+from relay.errors import NotStored, StillRecorded
 from relay.recording import ledger, spool
 from relay.recording.directory import Directory, Stored, read_range
 from relay.residency.boundary import Boundary
@@ -150,7 +150,10 @@ def open_store(recording: Recording, boundary: Boundary) -> Store:
     directory = Path(recording.spool)
     if recording.s3 is None:
         return Store(Directory(spool.directory_of(recording.store)), directory)
-    raise StoreError(f"{recording.store}: a bucket is not served yet")
+    # Imported here: a region without a bucket starts without its client.
+    from relay.recording.bucket import Bucket
+
+    return Store(Bucket(recording.store, recording.s3, boundary), directory)
 
 
 def checked(name: str) -> str:
