@@ -58,6 +58,9 @@ class Bucket:
         self._opening = asyncio.Lock()
         self._client: S3Store | None = None
 
+    def url(self, name: str) -> str:
+        return "/".join(filter(None, (f"s3://{self._name}", self._prefix, name)))
+
     async def check(self) -> None:
         """Raises OutsideRegion, StoreError when the bucket is in another territory, StoreAway."""
         try:
@@ -207,22 +210,19 @@ class Bucket:
     async def _compare(
         self, client: S3Store, name: str, digest: str, octets: int, ours: bool
     ) -> None:
-        """Read it back. Damaged, it is taken away again when it is ours; it is put once more
-        then, later."""
+        """Read it back. What differs is left as it is, even if we put it: where conditions are
+        ignored it may be another writer's by now."""
         found, size = hashlib.sha256(), 0
         with self._failures(name):
             async for piece in (await obstore.get_async(client, name)).stream():
                 found.update(piece)
                 size += len(piece)
-            if (found.hexdigest(), size) == (digest, octets):
-                return
-            if ours:
-                await obstore.delete_async(client, name)
-        if ours:
-            raise StoreAway(
-                f"the store damaged {name}: it does not have the checksum of what was sent"
+        if (found.hexdigest(), size) != (digest, octets):
+            raise StoreConflict(
+                f"{name} in the store has not the checksum of what was sent: it is damaged"
+                if ours
+                else f"another object is called {name}"
             )
-        raise StoreConflict(f"another object is called {name}")
 
     async def _abort_uploads(self, name: str) -> bool:
         """Those of an object that were begun and never completed; whether there were any."""

@@ -47,6 +47,9 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    def url(self, name: str) -> str:
+        return str(self._root / name)
+
     async def check(self) -> None:
         await asyncio.to_thread(check_writable, self._root)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 
-from relay.errors import NotStored, RelayError, StoreConflict
+import structlog
+
+from relay.call.ports import Journal
+from relay.errors import NotStored, RelayError, StoreAway, StoreConflict
 from relay.recording import spool
 from relay.recording.store import Store
 
@@ -23,43 +24,18 @@ LOOK_AGAIN_S = 600.0
 """How often the spool is looked through for what stayed there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shipped:
-    """A recording is in its place; or, with a problem, it stays in the spool."""
-
-    name: str
-    problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceAway:
-    """The place cannot be reached, or it may not be used; told when that begins."""
-
-    problem: str
-    waiting: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceBack:
-    """It can be reached again."""
-
-    waiting: int
-
-
-ShipperEvent = Shipped | PlaceAway | PlaceBack
-
-
 class Shipper:
     """`run` until it is cancelled; `add` what was closed. Belongs to one event loop."""
 
     def __init__(
         self,
         store: Store,
-        on_event: Callable[[ShipperEvent], None],
+        journal: Journal,
         first_wait_s: float = FIRST_WAIT_S,
     ) -> None:
         self._store = store
-        self._on_event = on_event
+        self._journal = journal
+        self._log = structlog.get_logger()
         self._first_wait_s = first_wait_s
         self._wait_s = first_wait_s
         self._waiting: dict[str, None] = {}
@@ -79,6 +55,16 @@ class Shipper:
         self._waiting[name] = None
         self._idle.clear()
         self._wake.set()
+
+    async def check(self) -> None:
+        """Before the first: an alarm when the place is away. Raises StoreError, OutsideRegion
+        when it may never be used."""
+        try:
+            await self._store.place.check()
+        except StoreAway as error:
+            self._failed(error)
+        else:
+            self._usable = True
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -109,7 +95,7 @@ class Shipper:
 
     async def ship(self) -> None:
         """Try once what waits, several at a time."""
-        if self._waiting and await self._check():
+        if self._waiting and await self._reached():
             names = list(self._waiting)
             await asyncio.gather(*(self._ship_from(names) for _ in range(AT_ONCE)))
 
@@ -117,7 +103,7 @@ class Shipper:
         for name in await asyncio.to_thread(spool.waiting, self._store.spool):
             self._waiting.setdefault(name)
 
-    async def _check(self) -> bool:
+    async def _reached(self) -> bool:
         """Whether the place may be used and can be; asked again after each failure."""
         if not self._usable:
             try:
@@ -144,18 +130,24 @@ class Shipper:
 
     def _done(self, name: str, problem: str | None, told: bool = True) -> None:
         self._waiting.pop(name, None)
-        if told:
-            self.counters["recordings_stored" if problem is None else "recordings_stuck"] += 1
-            self._on_event(Shipped(name, problem))
+        if not told:
+            return
+        call = spool.call_of(name)
+        if problem is None:
+            self.counters["recordings_stored"] += 1
+            self._journal.event("recording_stored", call, path=self._store.place.url(name))
+        else:  # it stays in the spool
+            self.counters["recordings_stuck"] += 1
+            self._log.error("recording_stuck", call=call, object=name, problem=problem)
 
     def _failed(self, error: RelayError) -> None:
         self._usable = False
         self.counters["store_failures"] += 1
         if self.problem is None:
-            self._on_event(PlaceAway(str(error), self.waiting))
+            self._log.error("store_away", problem=str(error), waiting=self.waiting)
         self.problem = str(error)
 
     def _worked(self) -> None:
         if self.problem is not None:
             self.problem = None
-            self._on_event(PlaceBack(self.waiting))
+            self._log.info("store_back", waiting=self.waiting)

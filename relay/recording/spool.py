@@ -116,6 +116,11 @@ def ledger_of(name: str) -> str:
     return name.removesuffix(AUDIO) + ledger.SUFFIX
 
 
+def call_of(name: str) -> str:
+    """The call that a recording is of, for the log."""
+    return name.rpartition("/")[2].removesuffix(AUDIO).partition("-")[2]
+
+
 def waiting(directory: Path) -> list[str]:
     """The recordings that are closed and still here, oldest first."""
     ledgers = sorted(directory.glob(f"*/*/*/*{ledger.SUFFIX}"))

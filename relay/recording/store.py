@@ -25,6 +25,9 @@ _NAME = re.compile(r"(?!.*//)(?:[A-Za-z0-9_@][A-Za-z0-9._@-]*/?)+(?<!/)")
 class Place(Protocol):
     """Where closed recordings are kept. Each raises StoreAway when it cannot be reached."""
 
+    def url(self, name: str) -> str:
+        """Where an object is, for people."""
+
     async def check(self) -> None:
         """Whether it may be used and can be. Raises StoreError, StoreAway, OutsideRegion."""
 

@@ -22,8 +22,8 @@ class FaultyS3:
         self.fault: Callable[[str, str], int | None] = lambda method, path: None
         self.damaged = False
         self.redirect = ""
+        self.lock = threading.Lock()
         self.requests: list[str] = []
-        self.connections = 0
         self._pair = pair
         self._host = host
         self._server: ThreadingHTTPServer | None = None
@@ -85,11 +85,14 @@ def _handler(s3: FaultyS3) -> type[BaseHTTPRequestHandler]:
                 self.get(s3.objects[key])
 
         def put(self, key: str, body: bytes) -> None:
-            if self.headers.get("If-None-Match") == "*" and key in s3.objects:
+            assert hashlib.sha256(body).hexdigest() == self.headers["x-amz-content-sha256"]
+            with s3.lock:
+                taken = self.headers.get("If-None-Match") == "*" and key in s3.objects
+                if not taken:
+                    s3.objects[key] = body[:-1] + b"\0" if s3.damaged else body
+            if taken:
                 self.answer(412)
                 return
-            assert hashlib.sha256(body).hexdigest() == self.headers["x-amz-content-sha256"]
-            s3.objects[key] = body[:-1] + b"\0" if s3.damaged else body
             self.answer(200, ETag=f'"{hashlib.md5(body).hexdigest()}"')
 
         def get(self, body: bytes) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import structlog
 
 from relay.config.kept import S3
-from relay.errors import NotStored, OutsideRegion, StoreAway, StoreError
+from relay.errors import NotStored, OutsideRegion, StoreAway, StoreConflict, StoreError
 from relay.probe.certificates import Authority
 from relay.recording import spool
 from relay.recording.bucket import Bucket
-from relay.recording.shipper import PlaceAway, PlaceBack, Shipped, Shipper, ShipperEvent
+from relay.recording.shipper import Shipper
 from relay.recording.store import Store
 from relay.residency.boundary import Boundary
 from tests.unit.s3_server import FaultyS3
@@ -175,10 +178,12 @@ def test_what_the_store_damages_does_not_count_as_stored(store: Store, s3: Fault
 
     async def scenario() -> None:
         spooled(store.spool)
-        with pytest.raises(StoreAway, match=r"damaged.*checksum"):
-            await store.ship(NAME)
-        assert s3.objects == {}
-        assert await store.get(NAME) == AUDIO
+        for _ in range(2):
+            with pytest.raises(StoreConflict, match=NAME):
+                await store.ship(NAME)
+            assert s3.objects[KEY] == AUDIO[:-1] + b"\0"  # it may be another writer's
+            assert await store.get(NAME) == AUDIO
+        del s3.objects[KEY]  # as its operator does
         s3.damaged = False
         assert await store.ship(NAME)
         assert s3.objects[KEY] == AUDIO
@@ -206,22 +211,47 @@ def test_of_two_writers_of_one_name_none_overwrites_the_other(
 
 
 class Told:
-    """The events of a shipper, to wait for."""
+    """A processor of log events, to wait for them by name."""
 
     def __init__(self) -> None:
-        self.events: list[ShipperEvent] = []
+        self.events: list[dict[str, Any]] = []
         self._came = asyncio.Event()
 
-    def __call__(self, event: ShipperEvent) -> None:
-        self.events.append(event)
+    def __call__(self, _: object, method: str, event: MutableMapping[str, Any]) -> None:
+        self.events.append(dict(event))
+        self._came.set()
+        raise structlog.DropEvent
+
+    @contextmanager
+    def hears(self) -> Iterator[None]:
+        before = structlog.get_config()
+        structlog.configure(processors=[self])
+        try:
+            yield
+        finally:
+            structlog.configure(**before)
+
+    def event(self, name: str, call: str, **fields: object) -> None:
+        """As the journal of calls."""
+        self.events.append({"event": name, "call": call, **fields})
         self._came.set()
 
-    async def until(self, kind: type, count: int = 1) -> ShipperEvent:
+    def named(self, name: str) -> list[dict[str, Any]]:
+        return [event for event in self.events if event["event"] == name]
+
+    async def until(self, name: str, count: int = 1) -> dict[str, Any]:
         async with asyncio.timeout(15):
-            while len(found := [each for each in self.events if isinstance(each, kind)]) < count:
-                self._came.clear()
+            while len(found := self.named(name)) < count:
+                self._came = asyncio.Event()  # of this loop
                 await self._came.wait()
         return found[count - 1]
+
+
+@pytest.fixture
+def told() -> Iterator[Told]:
+    told = Told()
+    with told.hears():
+        yield told
 
 
 async def tried(store: Store, times: int) -> None:
@@ -241,38 +271,35 @@ async def tried(store: Store, times: int) -> None:
 
 
 def test_a_store_that_is_away_is_told_once_and_nothing_is_lost_over_a_restart(
-    store: Store, s3: FaultyS3
+    store: Store, s3: FaultyS3, told: Told
 ) -> None:
     names = [f"2026/11/26/0615{n:02}-{n:016x}.wav" for n in range(12)]
 
     async def first() -> None:
-        told = Told()
         shipper = Shipper(store, told, first_wait_s=0.01)
         s3.stop()
         for name in names[:8]:
             spooled(store.spool, name)
             shipper.add(name)
         running = asyncio.create_task(shipper.run())
-        event = await told.until(PlaceAway)
-        assert isinstance(event, PlaceAway)
-        assert event.waiting == 8 and "store" in event.problem
+        away = await told.until("store_away")
+        assert away["waiting"] == 8 and "store" in away["problem"]
         await tried(store, 3)
         assert len(told.events) == 1
-        assert shipper.waiting == 8
+        assert shipper.waiting == 8 and shipper.problem is not None
         running.cancel()
         await store.close()
 
     async def second() -> None:
-        told = Told()
         shipper = Shipper(store, told, first_wait_s=0.01)
         running = asyncio.create_task(shipper.run())
-        await told.until(PlaceAway)
+        await told.until("store_away", 2)
         for name in names[8:]:
             spooled(store.spool, name)
             shipper.add(name)
         s3.start()
-        await told.until(Shipped, 12)
-        await told.until(PlaceBack)
+        await told.until("recording_stored", 12)
+        await told.until("store_back")
         await shipper.finish(5)
         assert shipper.waiting == 0 and shipper.problem is None
         assert {f"/voice/calls/{name}" for name in names} <= set(s3.objects)
@@ -284,19 +311,20 @@ def test_a_store_that_is_away_is_told_once_and_nothing_is_lost_over_a_restart(
     asyncio.run(second())
 
 
-def test_one_recording_that_cannot_be_stored_holds_up_no_other(store: Store, s3: FaultyS3) -> None:
+def test_one_recording_that_cannot_be_stored_holds_up_no_other(
+    store: Store, s3: FaultyS3, told: Told
+) -> None:
     async def scenario() -> None:
-        told = Told()
         shipper = Shipper(store, told, first_wait_s=0.01)
         s3.objects[KEY] = b"another one"
         other = NAME.replace("061500", "061501")
         spooled(store.spool)
         spooled(store.spool, other)
         running = asyncio.create_task(shipper.run())
-        await told.until(Shipped, 2)
-        problems = {each.name: each.problem for each in told.events if isinstance(each, Shipped)}
-        assert problems[other] is None
-        assert "another object" in (problems[NAME] or "")
+        stored, stuck = await told.until("recording_stored"), await told.until("recording_stuck")
+        assert stored["path"] == f"s3://voice/calls/{other}"
+        assert stored["call"] == stuck["call"] == "9f3c0a1b2c3d4e5f"
+        assert stuck["object"] == NAME and "another object" in stuck["problem"]
         assert s3.objects[KEY] == b"another one"
         assert spool.waiting(store.spool) == [NAME]
         running.cancel()
