@@ -6,13 +6,14 @@ import difflib
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from relay.config.account import Account, read_revoked
 from relay.config.certificate import check_authorities, read_certificate
 from relay.config.kept import Access
 from relay.config.models import Http, Media, Recording, Region, Sip
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
-from relay.config.values import Network
+from relay.config.values import Network, server_address
 from relay.errors import CertificateError
 from relay.sip.locate import is_numeric
 from relay.sip.uri import SipUri, transport_to
@@ -82,6 +83,7 @@ def _addresses(parts: Parts) -> Iterator[str]:
         yield from _ipv6(sip, media, parts.get("trunk", ()))
     if region is not None:
         yield from _outside(region, sip, media, parts.get("http"), parts.get("trunk", ()))
+        yield from _kept_outside(region, parts)
 
 
 def _listens(sip: Sip, media: Media | None) -> Iterator[str]:
@@ -165,6 +167,8 @@ def _outside(
     single: list[tuple[str, str]] = []
     if sip is not None:
         single += [(f"sip.listen[{i}]", listen.host) for i, listen in enumerate(sip.listen)]
+        servers = map(server_address, sip.dns.servers)
+        single += [(f"sip.dns.servers[{i}]", host) for i, (host, _) in enumerate(servers)]
         for at, network in enumerate(sip.websocket.proxies):
             if not _inside(network, region.networks):
                 yield _leaves(f"sip.websocket.proxies[{at}]", str(network), region)
@@ -188,6 +192,22 @@ def _outside(
         if not host or ipaddress.ip_address(host).is_unspecified:
             continue
         if not _inside(ipaddress.ip_network(host), region.networks):
+            yield _leaves(where, host, region)
+
+
+def _kept_outside(region: Region, parts: Parts) -> Iterator[str]:
+    """Where data is kept, and who is told of it; a name is checked when it is looked up."""
+    places: list[tuple[str, str]] = []
+    recording, database, audit = (parts.get(key) for key in ("recording", "database", "audit"))
+    if recording is not None and recording.s3 is not None:
+        places.append(("recording.s3.endpoint", recording.s3.endpoint))
+    if database is not None and database.file is None:
+        places.append(("database.url", database.url))
+    if audit is not None:
+        places += [(f"audit.anchors[{at}]", anchor) for at, anchor in enumerate(audit.anchors)]
+    for where, url in places:
+        host = urlsplit(url).hostname or ""
+        if is_numeric(host) and not _inside(ipaddress.ip_network(host), region.networks):
             yield _leaves(where, host, region)
 
 

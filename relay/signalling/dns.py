@@ -33,7 +33,8 @@ class Resolver:
     """`find` may be asked as often as calls come: what is cached costs no task.
 
     `servers` are `address` or `address:port`, none of them the system's; a name is given up
-    after `timeout_s`. `count` hears of every query that no server answered.
+    after `timeout_s`. `count` hears of every query that no server answered. `permits` is the
+    boundary's word on each server; it is asked when the first name is.
     """
 
     def __init__(
@@ -42,10 +43,13 @@ class Resolver:
         timeout_s: float,
         clock: Callable[[], float],
         count: Callable[[str], None],
+        permits: Callable[[str], bool],
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._clock = clock
         self._chance = chance
+        self._permits = permits
+        self._permitted = False  # whether it has been asked
         self._count = count
         self._resolver = dns.asyncresolver.Resolver(configure=False)
         if servers:
@@ -114,6 +118,8 @@ class Resolver:
         """Ask, and keep what was said. Never raises for what DNS may answer."""
         found: Answer = ()
         keep_s = NEGATIVE_S
+        if not self._permitted:
+            self._permit_servers()
         try:
             answer = await self._resolver.resolve(query.name, query.kind, raise_on_no_answer=False)
             if answer.rrset is not None:
@@ -128,6 +134,15 @@ class Resolver:
             keep_s = FAILED_S
         self._keep(query, found, keep_s)
         return found
+
+    def _permit_servers(self) -> None:
+        """Without one that may be asked, no name is found."""
+        self._permitted = True
+        self._resolver.nameservers = [
+            server
+            for server in self._resolver.nameservers
+            if self._permits(server if isinstance(server, str) else server.answer_nameserver())
+        ]
 
     def _keep(self, query: Query, answer: Answer, keep_s: float) -> None:
         now = self._clock()

@@ -16,6 +16,7 @@ from relay.call.calls import Calls
 from relay.call.ports import MediaEvent
 from relay.call.user_agent import CARRIED, LookUp, UserAgent
 from relay.errors import MalformedMessage
+from relay.residency.boundary import Use
 from relay.signalling.dns import Resolver
 from relay.signalling.stream import Streams
 from relay.signalling.udp import UdpListener
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 PADDING = b"\r\n\0"
+ANSWER = b"SIP/2.0 "
 
 
 class Endpoint:
@@ -48,6 +50,7 @@ class Endpoint:
         advertise = filter(None, (sip.advertise, sip.advertise_ipv6))
         self._advertise = {":" in host: host for host in advertise}  # by family: is it IPv6?
         self._dns = sip.dns
+        self._boundary = calls.boundary
         self._families = [
             kind
             for kind, colon in (("A", False), ("AAAA", True))
@@ -69,9 +72,9 @@ class Endpoint:
             calls.guard.is_banned,
             calls.uses,
             credentials,
+            calls.boundary.permits,
             sip.websocket,
             calls.keeps,
-            calls.boundary.permits,
         )
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -82,7 +85,7 @@ class Endpoint:
         """Bind every listener. Raises ListenError."""
         self._loop = asyncio.get_running_loop()
         self._resolver = Resolver(
-            self._dns.servers, self._dns.timeout_s, self._loop.time, self._count
+            self._dns.servers, self._dns.timeout_s, self._loop.time, self._count, self._may_ask
         )
         for listen in self._listens:
             if listen.transport == "udp":
@@ -211,10 +214,21 @@ class Endpoint:
 
     def _transmit(self, data: bytes, hop: Hop) -> bool:
         """False when it is known at once that this will not leave."""
+        if not self._may_leave(data, hop):
+            return False
         if hop.transport != "udp":
             return self._streams.send(data, hop)
         udp = self._udp.get(hop.link) or self._first_udp.get(":" in hop.host)
         return udp is not None and udp.send(data, hop.host, hop.port)
+
+    def _may_leave(self, data: bytes, hop: Hop) -> bool:
+        """The last lock, after all who have asked the boundary: no request leaves for an address
+        outside. An answer goes back to where its request came from, and says no more than that."""
+        return data.startswith(ANSWER) or self._boundary.permits(hop.host)
+
+    def _may_ask(self, host: str) -> bool:
+        """Whether a DNS server may hear what names are looked up here."""
+        return self._boundary.judge(Use.RESOLVER, host).allowed
 
     def _locate(self, lookup: LookUp) -> None:
         """At once from the cache, else when DNS has answered: no other call waits for it."""

@@ -46,15 +46,14 @@ class Streams:
         is_banned: Callable[[str], bool],
         is_used: Callable[[Hop], bool],
         credentials: Credentials,
+        permits: Callable[[str], bool],
         web: WebSocket | None = None,
         keeps: Callable[[Hop], float] = lambda hop: 0.0,
-        is_inside: Callable[[str], bool] = lambda host: True,
     ) -> None:
         """`is_trunks` is asked with an address, `identified` with that and the names that a
         certificate proved, `is_used` whether a call or a voice client would miss a connection.
-        `web` is the configuration of ws: and wss: listeners, should there be any; `keeps` says
-        for how long the place of a lost one is kept, `is_inside` whether an address is in the
-        region."""
+        `permits` is the boundary's. `web` is the configuration of ws: and wss: listeners, should
+        there be any; `keeps` says for how long the place of a lost one is kept."""
         self.is_used = is_used
         self._receive = receive
         self._failed = failed
@@ -64,10 +63,11 @@ class Streams:
         self._identified = identified
         self._is_banned = is_banned
         self._credentials = credentials
+        self._permits = permits
         self._log = structlog.get_logger()
         self._places = Places()
         self._handshakes = Allowance()  # of TLS strangers
-        self._web = Entrance(web, is_banned, is_inside) if web is not None else None
+        self._web = Entrance(web, is_banned, permits) if web is not None else None
         self._keeps = keeps
         self._closing = False
         self._by_link = Links(failed, counted)
@@ -291,6 +291,9 @@ class Streams:
 
     async def _connect(self, connection: Connection, hop: Hop) -> None:
         loop = asyncio.get_running_loop()
+        if not self._permits(hop.host):  # who asked for it has asked the boundary, too
+            self._not_connected(connection, hop)
+            return
 
         def failed(session: TlsSession, error: Exception) -> None:
             if isinstance(error, ssl.SSLError):

@@ -306,6 +306,34 @@ def test_nothing_outside_the_region_may_be_configured() -> None:
     ]
 
 
+def test_nothing_is_kept_or_asked_outside_the_region() -> None:
+    """A name may be configured: it is looked up, and each of its addresses checked then."""
+
+    def at(host: str) -> Config:
+        def change(data: dict[str, Any]) -> None:
+            data["sip"]["dns"] = {"servers": ["127.0.0.53", f"{host}:5353"]}
+            s3 = {"endpoint": f"https://{host}:9000", "region": "x"}
+            s3 |= {"access_key": "relay", "secret_key": "secret"}
+            data["recording"] = {"store": "s3://voice-ie1", "s3": s3}
+            data["database"] = {"url": f"postgresql://relay@{host}/relay"}
+            data["audit"] = {"anchors": ["file:anchor", f"https://{host}/anchor"]}
+
+        return read(EXAMPLE, "region.toml", change)
+
+    at("127.0.0.9")
+    with pytest.raises(ConfigError) as raised:
+        at("192.0.2.9")
+    assert raised.value.mistakes == [
+        f"{where}: 192.0.2.9 is outside region.networks of ie1"
+        for where in (
+            "sip.dns.servers[1]",
+            "recording.s3.endpoint",
+            "database.url",
+            "audit.anchors[1]",
+        )
+    ]
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     found = mistakes(
         changed(

@@ -32,7 +32,9 @@ class Rig:
         self.zone = zone
         self.asked: list[str] = []
         self.counted: Counter[str] = Counter()
-        self.resolver = Resolver(["192.0.2.53"], 1.0, lambda: self.now, self._count)
+        self.resolver = Resolver(
+            ["192.0.2.53"], 1.0, lambda: self.now, self._count, lambda host: True
+        )
         self.resolver._resolver.resolve = self._resolve  # type: ignore[method-assign]
 
     def _count(self, name: str) -> None:
@@ -137,7 +139,9 @@ def test_without_any_server_names_have_no_address(monkeypatch: pytest.MonkeyPatc
 
     async def main() -> None:
         counted: Counter[str] = Counter()
-        resolver = Resolver((), 1.0, lambda: 0.0, lambda name: counted.update([name]))
+        resolver = Resolver(
+            (), 1.0, lambda: 0.0, lambda name: counted.update([name]), lambda host: True
+        )
         assert await resolver.find(URI, ("udp",), ("A",)) == ()
         assert counted == {"dns_failed": 1}
 
@@ -163,3 +167,22 @@ def test_a_server_is_an_address_with_or_without_a_port(
 def test_what_is_no_server_is_a_mistake(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not|the port"):
         server_address(text)
+
+
+def test_a_server_outside_the_region_hears_of_no_name() -> None:
+    async def main() -> None:
+        asked: list[str] = []
+        counted: Counter[str] = Counter()
+
+        def permits(host: str) -> bool:
+            asked.append(host)
+            return False
+
+        servers = ("192.0.2.53:5353", "192.0.2.54")
+        resolver = Resolver(servers, 1.0, lambda: 0.0, lambda name: counted.update([name]), permits)
+        assert not asked  # nobody knows yet whether there will be a name at all
+        assert await resolver.find(URI, ("udp",), ("A",)) == ()
+        assert asked == ["192.0.2.53", "192.0.2.54"]
+        assert counted["dns_failed"] and not resolver._resolver.nameservers
+
+    uvloop.run(main())

@@ -509,3 +509,16 @@ def test_a_request_too_long_for_udp_goes_over_tcp_where_that_is_taken(
                 carrier.server.close()
 
     run(main)
+
+
+def test_no_request_leaves_for_an_address_outside_whoever_wants_it_sent(tmp_path: Path) -> None:
+    """The last lock, behind all that asks the boundary before it decides."""
+
+    async def main() -> None:
+        async with node(tmp_path, "tcp", uri("tcp", free_port(CARRIER))) as n:
+            for transport in ("udp", "tcp", "tls"):
+                hop = Hop(transport, "203.0.113.1", 5060)
+                assert not n.endpoint._transmit(b"BYE sip:x SIP/2.0\r\n\r\n", hop)
+            assert not n.endpoint._streams._tasks
+
+    run(main)

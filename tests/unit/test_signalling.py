@@ -68,6 +68,7 @@ class Rig:
             lambda host: False,
             lambda hop: False,
             Credentials(None, asks=False),
+            lambda host: True,
         )
 
     async def listen(self) -> tuple[str, int]:
@@ -258,5 +259,19 @@ def test_each_family_has_a_socket_of_its_own() -> None:
         assert sources == ["127.0.0.1"]
         for udp in (first, second):
             udp.close()
+
+    uvloop.run(main())
+
+
+def test_no_connection_is_opened_to_an_address_outside() -> None:
+    async def main() -> None:
+        rig = Rig(is_trunk=True)
+        where = await rig.listen()
+        rig.streams._permits = lambda host: False
+        hop = Hop("tcp", *where)
+        assert rig.streams.send(OPTIONS, hop)  # it waits for the connection
+        await rig.until("failed")
+        assert rig.failed == [hop] and not rig.received
+        rig.close()
 
     uvloop.run(main())

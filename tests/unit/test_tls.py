@@ -68,6 +68,7 @@ class TlsRig(Rig):
             lambda host: False,
             lambda hop: False,
             self.credentials,
+            lambda host: True,
         )
 
     async def listen(self, transport: str = "tls") -> tuple[str, int]:

@@ -73,9 +73,9 @@ class Rig:
             lambda host: self.banned,
             lambda hop: self.used,
             Credentials(tls, asks=pair is not None),
+            lambda host: host not in self.outside,
             WebSocket.model_validate({"origins": (PAGE,), **limits}),
             lambda hop: self.keep_s,
-            lambda host: host not in self.outside,
         )
 
     async def listen(self) -> None:
