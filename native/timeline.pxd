@@ -22,7 +22,7 @@ from g711 cimport g711_convert, g711_mix, g711_octet, g711_silence
 from opus cimport OpusDecoder, opus_decode, opus_decoder_destroy, voice_decoder
 
 cdef enum:
-    TL_BLOCK = 3200          # ticks, 400 ms; a multiple of 64, see tl_scan
+    TL_BLOCK = 1600          # ticks, 200 ms; a multiple of 64, see tl_scan
     TL_CAPACITY = 16384      # >= TL_BLOCK + TL_WINDOW_LIMIT + TL_SKEW + TAP_PACKET_LIMIT
     TL_WORDS = 256           # TL_CAPACITY / 64
     TL_WINDOW_LIMIT = 4000

@@ -11,10 +11,12 @@ from rich.markup import escape
 
 from relay import __version__
 from relay.archive import Archive
+from relay.commands import keys as keys_command
 from relay.commands import region as region_commands
 from relay.commands.shared import (
     MISTAKEN,
     ConfigOption,
+    failing,
     loaded,
     print_json,
     print_mistakes,
@@ -123,6 +125,9 @@ def serve(
     # Imported here: `check` and --help work without the compiled engine.
     from relay.server import run
 
+    if config is None:
+        with failing():
+            _make_keys(Archive(region))
     print_where_to_call(stderr(), region)
     if config is None:
         stderr().print(TRY, markup=False)
@@ -210,6 +215,7 @@ def demo(
     raise typer.Exit(run_demo(secure=secure))
 
 
+app.add_typer(keys_command.app)
 app.add_typer(region_commands.app)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
@@ -220,6 +226,13 @@ def _check_manifest(name: str, config: Config) -> None:
         Archive(config).check_manifest()
     except (KeyMissing, ManifestRefused) as error:
         raise ConfigError(name, [str(error)]) from None
+
+
+def _make_keys(archive: Archive) -> None:
+    """The laptop region has keys by itself; another's are made by its operator."""
+    made = keys_command.created(archive)
+    if made:
+        stderr().print(f"Made {len(made)} keys for this region in {archive.keys.directory}.")
 
 
 def _print_links(found: dict[str, str]) -> None:

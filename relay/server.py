@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 import uvloop
 
-from relay import __version__, log
+from relay import __version__, core_dumps, log
 from relay.archive import Archive
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
@@ -32,12 +32,13 @@ from relay.call.router import Router
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
-from relay.errors import AuditUnavailable, ListenError, ManifestRefused, RelayError
+from relay.errors import AuditUnavailable, KeyMissing, ListenError, ManifestRefused, RelayError
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.spool import check_writable, directory_of, repair_all
+from relay.recording.repair import repair_all
+from relay.recording.spool import check_writable, directory_of
 from relay.residency.audit import RELAY
 from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
@@ -78,9 +79,14 @@ class Server:
         )
         self._journal = log.Journal(self._loop.call_later)
         self._store = directory_of(config.recording.store)
+        self._check_keys()
         self._repair()
         self.recorder = FileRecorder(
-            self._store, TapReader(self.engine.taps), self._on_recording_ended
+            self._store,
+            TapReader(self.engine.taps),
+            self._on_recording_ended,
+            self._archive.keys,
+            config.region.id,
         )
         self.calls = Calls(
             Router(config),
@@ -182,11 +188,19 @@ class Server:
         )
         return HttpServer(*http.address, app)
 
+    def _check_keys(self) -> None:
+        """Without keys a region carries calls and records none."""
+        try:
+            self._archive.keys.check()
+        except KeyMissing as missing:
+            self._log.warning("keys_missing", problem=str(missing))
+            self._archive.audit.note("keys-missing", RELAY)
+
     def _repair(self) -> None:
         """Look after the directory before anything is served. Raises StoreError."""
         if any(trunk.recording != "do-not-record" for trunk in self._config.trunk):
             check_writable(self._store)
-        for found in repair_all(self._store):
+        for found in repair_all(self._store, self._archive.keys):
             self._log.warning(
                 "recording_repaired",
                 call=found.call_id,
@@ -336,6 +350,7 @@ def _tune_collector() -> None:
 
 def run(config: Config) -> int:
     """Serve; returns the exit code: 0 stopped by a signal, 1 could not start."""
+    core_dumps.forbid()
     log.configure(config.log)
     logger = structlog.get_logger()
     clients = sum(account.clients for account in config.account)

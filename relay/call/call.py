@@ -109,8 +109,8 @@ class Call:
         """The target of a transfer has the transferor's side from now on."""
         transfer.transferor.session.stop()
         self._joined[transfer.leg.side] = transfer.leg
-        mode = self.calls.router.recording_mode(transfer.transferee.trunk, transfer.leg.trunk)
-        self.recording.joined(mode, self.media, self.negotiation)
+        policy = self.calls.router.recording(transfer.transferee.trunk, transfer.leg.trunk)
+        self.recording.joined(policy, self.media, self.negotiation)
 
     def hung_up(self, leg: Leg, reason: str, now: float) -> None:
         """A leg that has a side got BYE."""

@@ -6,7 +6,7 @@ meet only here, so a test can put a fake on either side.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -196,8 +196,8 @@ MediaEvent = (
 @dataclass(frozen=True, slots=True)
 class RecordingSpec:
     """One recording to be made. `codec` is "PCMU" or "PCMA"; packets of `opus_types` are decoded
-    into it. `customer_key` is the public key that it is for, where the customer alone may play
-    it; `trim_silence` and `retention_days` are its peer's wishes."""
+    into it. `customer_keys` are files of the public keys that it is for, where customers alone may
+    play it; `trim_silence` and `retention_days` are its peer's wishes."""
 
     call_id: str
     tap: int
@@ -205,13 +205,16 @@ class RecordingSpec:
     dual: bool
     started: datetime
     opus_types: frozenset[int] = frozenset()
-    customer_key: str | None = None
+    customer_keys: tuple[str, ...] = ()
     trim_silence: bool = False
     retention_days: float | None = None
 
 
 class Recorder(Protocol):
     """Writes recordings; never blocks, never raises into a call."""
+
+    def obstacle(self, customer_keys: Sequence[str]) -> str:
+        """Why nothing could be recorded now for these, or for the region; or ""."""
 
     def start(self, spec: RecordingSpec) -> None:
         """Begin. The outcome arrives as `RecordingEnded`."""

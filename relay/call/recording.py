@@ -2,43 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.call.ports import CallMedia, RecordingSpec, Side, StreamFigures
+from relay.errors import Refused
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
     from relay.call.negotiation import Negotiation
+    from relay.config.peer import Peer
 
 CODECS = ("PCMU", "PCMA")
 OFF = "do-not-record"
+UNRECORDABLE = "this call must be recorded and cannot be"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingPolicy:
+    """What the peers of a call want together: `mode` is the one that records more. Customers'
+    keys, where a peer that records has one, are the only ones; the shortest retention holds."""
+
+    mode: str
+    required: bool = False
+    customer_keys: tuple[str, ...] = ()
+    trim_silence: bool = False
+    retention_days: float | None = None
+
+
+NOTHING = RecordingPolicy(OFF)
+
+
+def policy_of(*peers: Peer) -> RecordingPolicy:
+    """Of those who have a side."""
+    wanted = [peer for peer in peers if peer.recording != OFF]
+    if not wanted:
+        return NOTHING
+    ringing = any(peer.recording.startswith("record-from-ringing") for peer in wanted)
+    dual = any(peer.recording.endswith("-dual") for peer in wanted)
+    keys = (peer.recording_key for peer in wanted)
+    days = [peer.retention_days for peer in wanted if peer.retention_days is not None]
+    return RecordingPolicy(
+        f"record-from-{'ringing' if ringing else 'answer'}{'-dual' if dual else ''}",
+        any(peer.recording_required for peer in wanted),
+        tuple(dict.fromkeys(key for key in keys if key is not None)),
+        any(peer.trim_silence for peer in wanted),
+        min(days, default=None),
+    )
 
 
 class CallRecording:
-    """`mode` is a trunk's `recording`; `running` while the media are copied to a tap."""
+    """`policy` is what its two peers want; `running` while the media are copied to a tap."""
 
-    __slots__ = ("_call_id", "_calls", "mode", "running")
+    __slots__ = ("_call_id", "_calls", "policy", "running")
 
     def __init__(self, calls: Calls, call_id: str) -> None:
         self._calls = calls
         self._call_id = call_id
-        self.mode = OFF
+        self.policy = NOTHING
         self.running = False
+
+    def check(self, policy: RecordingPolicy) -> None:
+        """Raises Refused where a peer requires a recording and none could be made."""
+        if policy.required:
+            obstacle = self._calls.recorder.obstacle(policy.customer_keys)
+            if obstacle:
+                raise Refused(503, UNRECORDABLE, detail=f"{UNRECORDABLE}: {obstacle}")
 
     def ringing(self, media: CallMedia, negotiation: Negotiation) -> None:
         """The callee rings."""
-        if self.mode.startswith("record-from-ringing"):
+        if self.policy.mode.startswith("record-from-ringing"):
             self._start(media, negotiation)
 
     def answered(self, media: CallMedia, negotiation: Negotiation) -> None:
         """The callee answered; with a delayed offer the caller's ACK has come, too."""
-        if self.mode != OFF and negotiation.agreed:
+        if self.policy.mode != OFF and negotiation.agreed:
             self._start(media, negotiation)
 
-    def joined(self, mode: str, media: CallMedia, negotiation: Negotiation) -> None:
+    def joined(self, policy: RecordingPolicy, media: CallMedia, negotiation: Negotiation) -> None:
         """Another trunk has a side now: it may want what nobody wanted before."""
-        if self.mode == OFF != mode:
-            self.mode = mode
+        if self.policy.mode == OFF != policy.mode:
+            self.policy = policy
             self._start(media, negotiation)
 
     def stop(
@@ -61,10 +105,11 @@ class CallRecording:
         codec = self._recorded(negotiation.codec())
         if codec not in CODECS:
             self._log("recording_unsupported", codec=codec or "unknown")
-            self.mode = OFF
+            self.policy = NOTHING
             return
         self.running = True
-        tap, dual = media.record(True), self.mode.endswith("-dual")
+        policy = self.policy
+        tap, dual = media.record(True), policy.mode.endswith("-dual")
         self._calls.recorder.start(
             RecordingSpec(
                 self._call_id,
@@ -73,9 +118,12 @@ class CallRecording:
                 dual,
                 self._calls.wall_clock(),
                 negotiation.opus_types(),
+                policy.customer_keys,
+                policy.trim_silence,
+                policy.retention_days,
             )
         )
-        self._log("recording_started", mode=self.mode, codec=codec)
+        self._log("recording_started", mode=policy.mode, codec=codec)
         negotiation.on_codec = self._codec_changed
 
     def _recorded(self, codec: str) -> str:

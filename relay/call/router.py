@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from relay.call.hunt import Target
 from relay.call.numbers import NumberingPlan
+from relay.call.recording import RecordingPolicy, policy_of
 from relay.errors import Refused
 from relay.residency.boundary import Boundary
 from relay.sip.locate import by_weight
@@ -114,15 +115,9 @@ class Router:
             raise Refused(480, "no address to send this call to")
         return found
 
-    def recording_mode(self, caller: str, callee: str) -> str:
-        """What is recorded when both peers have a say: the one that records more."""
-        modes = [self._peers[name].recording for name in (caller, callee)]
-        wanted = [mode for mode in modes if mode != "do-not-record"]
-        if not wanted:
-            return "do-not-record"
-        ringing = any(mode.startswith("record-from-ringing") for mode in wanted)
-        dual = any(mode.endswith("-dual") for mode in wanted)
-        return f"record-from-{'ringing' if ringing else 'answer'}{'-dual' if dual else ''}"
+    def recording(self, caller: str, callee: str) -> RecordingPolicy:
+        """What is recorded when both peers have a say."""
+        return policy_of(self._peers[caller], self._peers[callee])
 
     def _search(self, host: str) -> Trunk | None:
         address = _address(host)

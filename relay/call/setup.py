@@ -127,6 +127,8 @@ def _open(
 ) -> None:
     client, trunk = (caller, caller.account) if isinstance(caller, Client) else (None, caller)
     callee = calls.router.peer(callee_trunk)
+    call.recording.policy = calls.router.recording(trunk.name, callee_trunk)
+    call.recording.check(call.recording.policy)
     first = targets[0]
     asks_ipv6 = ":" in source.host if client is not None else _speaks_ipv6(request.body, source)
     takes_ipv6 = ":" in (first.hop.host if first.hop is not None else first.uri.host)
@@ -139,7 +141,6 @@ def _open(
     )
     call.hunt = seek(call, call, callee, targets, invitation, delayed_offer=not request.body)
     call.caller = CallerLeg(call, trunk.name, tx, request, source, client)
-    call.recording.mode = calls.router.recording_mode(trunk.name, callee_trunk)
     calls.active[call.id] = call
     call.ring_until(now + calls.ring_timeout_s)
     calls.journal.event(

@@ -66,6 +66,8 @@ class Transfer:
         first = targets[0]
         callee = calls.router.peer(self._trunk)
         self._secure = sips or callee.secure
+        if not call.recording.running:
+            call.recording.check(calls.router.recording(self.transferee.trunk, self._trunk))
         self._proposal: End | None = None
         self._invitation = invitation(self.transferee, leg, refer)
         self._failed = False

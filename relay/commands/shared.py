@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from relay.archive import Archive, host_actor
 from relay.config import Config, example, load
 from relay.errors import ConfigError, RelayError
 
@@ -57,3 +58,15 @@ def failing() -> Iterator[None]:
     except (RelayError, OSError) as error:
         stderr().print(f"[red]✗[/] {escape(str(error))}")
         raise typer.Exit(FAILED) from None
+
+
+@contextmanager
+def opened(config: Path | None) -> Iterator[Archive]:
+    """A region's archive; what fails with it is told as by `failing`."""
+    with failing():
+        yield Archive(loaded(config))
+
+
+def recorded(archive: Archive, action: str, subject: str, **details: str | int) -> None:
+    """An entry of the audit log, before something is done by hand. Raises AuditUnavailable."""
+    archive.audit.enter(action, host_actor(), subject, **details)

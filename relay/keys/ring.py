@@ -79,7 +79,7 @@ class KeyRing:
         """Make what is missing; the new keys' ids. What is there stays. Raises OSError."""
         ring = KeyRing(directory)
         with files.locked(ring.directory):
-            missing = [each for each in PURPOSES if not ring._path(each).exists()]
+            missing = ring.missing()
             for purpose in missing:
                 fresh = SigningKeys.create() if purpose == SIGNING else Keyset.create(purpose)
                 files.write(ring._path(purpose), fresh.serialize())
@@ -128,6 +128,10 @@ class KeyRing:
         return self._pseudonyms.get().derive(PSEUDONYM_KEY_OCTETS, recipient, period)
 
     # -- their life
+
+    def missing(self) -> tuple[str, ...]:
+        """The purposes that have no file."""
+        return tuple(purpose for purpose in PURPOSES if not self._path(purpose).exists())
 
     def listed(self, purposes: Iterable[str] = PURPOSES) -> tuple[Key, ...]:
         """All that are there, in the order in which they were made."""

@@ -17,6 +17,7 @@ from relay.probe.wav_file import (
     ProbeError,
     Samples,
     decode_g711,
+    read_recording,
     read_wav,
     write_wav,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "ProbeError",
     "Samples",
     "decode_g711",
+    "read_recording",
     "read_wav",
     "resample",
     "similarity",

@@ -47,6 +47,7 @@ class Evidence:
     events: dict[str, list[Event]] = field(default_factory=dict)
     log: list[Line] = field(default_factory=list)
     recording: Path | None = None
+    region_keys: Path = Path("var/keys")
 
     def line(self, event: str) -> Line:
         """The first log line of this event, empty when there is none."""
@@ -87,6 +88,7 @@ def run(example: Path | None = None, output: Path = Path("var"), secure: bool = 
         evidence = Evidence(secure=secure)
         try:
             setup = demo_setup.prepare(example or demo_setup.EXAMPLE, output, scratch, secure)
+            evidence.region_keys = setup.keys
             steps = Steps(console)
             with steps.progress:
                 asyncio.run(_hold(setup, scratch, evidence, steps))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from relay.probe.audio import Samples, read_wav, similarity, waveform_png
+from relay.probe.audio import Samples, read_recording, similarity, waveform_png
 
 if TYPE_CHECKING:
     from relay.probe.demo import Evidence
@@ -44,7 +44,7 @@ def show(console: Console, evidence: Evidence) -> bool:
     if evidence.recording is not None:
         console.print(f"Recording  {evidence.recording}", soft_wrap=True)
         console.print(f"Ledger     {evidence.recording.with_suffix('.json')}", soft_wrap=True)
-        console.print(f"Picture    {picture(evidence.recording)}\n", soft_wrap=True)
+        console.print(f"Picture    {picture(evidence)}\n", soft_wrap=True)
     for check in checks:
         console.print(f"[green]✓[/green] {check.text}" if check.held else f"[red]✗ {check.text}")
     held = all(check.held for check in checks)
@@ -98,10 +98,12 @@ def streams(evidence: Evidence) -> Table:
     return table
 
 
-def picture(recording: Path) -> Path:
+def picture(evidence: Evidence) -> Path:
     """The waveform of both channels, beside the recording."""
-    png = recording.with_suffix(".png")
-    waveform_png(recording, png, recording.stem, ("caller (left)", "callee (right)"))
+    assert evidence.recording is not None
+    png = evidence.recording.with_suffix(".png")
+    audio = read_recording(evidence.recording, evidence.region_keys)
+    waveform_png(audio, png, evidence.recording.stem, ("caller (left)", "callee (right)"))
     return png
 
 
@@ -127,7 +129,7 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     if evidence.recording is None:
         yield Check(False, "there is a recording")
         return
-    samples = read_wav(evidence.recording).samples
+    samples = read_recording(evidence.recording, evidence.region_keys).samples
     yield Check(len(samples) == len(OTHER), "the recording has two channels")
     channels = dict(zip(OTHER, samples, strict=False))
     for side, channel in channels.items():

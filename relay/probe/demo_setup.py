@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import relay
+from relay.keys.ring import KeyRing
 from relay.probe.certificates import Authority, Pair
 from relay.probe.wav_file import ProbeError
 
@@ -27,6 +28,7 @@ class Region:
     listen: str
     pbx: Address
     carrier: Address
+    keys: Path
     pbx_pair: Pair | None = None
     authority: Path | None = None
 
@@ -52,12 +54,15 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
         text = text.replace(address, f"{host}:{chosen[1]}")
         addresses.append(chosen)
     text = text.replace("file:var/", f"file:{output.resolve()}/")
+    keys = output.resolve() / "keys"
+    text = text.replace('"var/keys"', f'"{keys}"')
+    KeyRing.create(keys)
     if "log" in document:
         text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
     else:
         text = '[log]\nformat = "json"\n\n' + text
     (host, port), pbx, carrier = addresses
-    region = Region(scratch / "relay.toml", f"{host}:{port}", pbx, carrier)
+    region = Region(scratch / "relay.toml", f"{host}:{port}", pbx, carrier, keys)
     if secure:
         text, region = _secured(text, region, scratch)
     region.config.write_text(text)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from relay.keys.ring import KeyRing
+
 NEWLINE = "\n"
 
 
@@ -82,7 +84,8 @@ class RegionSpec:
     more: str = ""
 
     def write(self, path: Path) -> Path:
-        """Write the TOML file and return its path."""
+        """Write the TOML file, make the region's keys beside it, and return its path."""
+        KeyRing.create(path.parent / "keys")
         hosts = [self.host, *([self.host_ipv6] if self.host_ipv6 else [])]
         listen = [f"{k}:{host_port(host, self.port)}" for host in hosts for k in ("udp", "tcp")]
         sip = {"listen": [*listen, *self.listen], **self.sip}
@@ -104,6 +107,8 @@ idle_timeout_s = {self.idle_timeout_s:g}
 store = "file:{self.store}"
 [audit]
 directory = "{self.store.parent / "audit"}"
+[keys]
+directory = "{path.parent / "keys"}"
 [log]
 format = "json"
 level = "{self.log_level}"

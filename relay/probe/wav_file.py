@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from relay.errors import RelayError
+from relay.keys.ring import KeyRing
+from relay.recording.decryption import wav_of
 from relay.rtp.g711 import PCMA, PCMU, expand
 
 Samples = NDArray[np.float32]
@@ -53,7 +55,19 @@ def read_wav(path: Path) -> Audio:
 
     Raises ProbeError, OSError.
     """
-    octets = path.read_bytes()
+    return decode_wav(path.read_bytes(), path)
+
+
+def read_recording(path: Path, keys: Path) -> Audio:
+    """A recording of a region, decrypted in memory by the region's keys in a directory.
+
+    Raises RelayError, ValueError, OSError.
+    """
+    return decode_wav(wav_of(path, KeyRing(keys)), path)
+
+
+def decode_wav(octets: bytes, path: Path) -> Audio:
+    """The octets of a WAV file; `path` is its name in errors. Raises ProbeError."""
     if octets[:4] != b"RIFF" or octets[8:12] != b"WAVE":
         raise ProbeError(f"{path}: not a WAV file")
     at, shape = 12, None

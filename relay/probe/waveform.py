@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from relay.probe.wav_file import Audio, Samples, read_wav
+from relay.probe.wav_file import Audio, Samples
 
 WIDTH, BAND, HEAD, AXIS = 1200, 170, 64, 44
 LEFT, RIGHT = 150, 28
@@ -21,12 +21,11 @@ COLOURS = (("#a9c7ea", "#1f5fa8"), ("#f0c3a0", "#b4541a"))  # peaks and loudness
 STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 
 
-def waveform_png(wav_path: Path, png_path: Path, title: str, labels: Sequence[str]) -> None:
-    """Draw a WAV file. `labels` names its channels from left to right.
+def waveform_png(audio: Audio, png_path: Path, title: str, labels: Sequence[str]) -> None:
+    """Draw a sound. `labels` names its channels from left to right.
 
-    Raises ProbeError for a file that cannot be read, OSError.
+    Raises OSError.
     """
-    audio = read_wav(wav_path)
     channels = audio.samples.shape[0]
     size = (WIDTH * SCALE, (HEAD + BAND * channels + AXIS) * SCALE)
     image = Image.new("RGB", size, PAPER)

@@ -12,10 +12,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from relay.recording.envelope import Envelope
+from relay.residency.record import RecordingRecord
+
 MOST_GAPS = 1000
 """Gaps listed one by one; beyond that they are only counted."""
 SUFFIX = ".json"
 OPEN_SUFFIX = ".json.open"
+VERSION = 2
+"""1 had no envelope: those recordings were not encrypted."""
 
 
 @dataclass(slots=True)
@@ -63,6 +68,12 @@ class Ledger:
     caller: SideLedger = field(default_factory=SideLedger)
     callee: SideLedger = field(default_factory=SideLedger)
     gaps: list[Gap] = field(default_factory=list)
+    # How it is encrypted; `sealed` when its last segment is there. Digest and length are of the
+    # encrypted octets.
+    envelope: Envelope | None = None
+    sealed: bool = False
+    sha256: str = ""
+    octets: int = 0
 
     @property
     def complete(self) -> bool:
@@ -80,9 +91,27 @@ class Ledger:
         self.ended = self.started + timedelta(seconds=duration_s)
         self.problem = problem
 
+    def record(self, name: str) -> RecordingRecord:
+        """What the call's record says of it; `name` is that of its object in the store."""
+        sides = (self.caller, self.callee)
+        return RecordingRecord(
+            self.call_id,
+            name,
+            self.codec,
+            len(self.channels),
+            tuple(each.key for each in self.envelope.keys) if self.envelope else (),
+            self.sha256,
+            self.octets,
+            self.duration_s or 0.0,
+            sum(side.relayed or 0 for side in sides),
+            sum(side.recorded for side in sides),
+            self.complete,
+            self.problem or "",
+        )
+
     def encode(self) -> bytes:
         """As indented JSON, times as ISO 8601 with their offset."""
-        document = {"version": 1, "complete": self.complete, **asdict(self)}
+        document = {"version": VERSION, "complete": self.complete, **asdict(self)}
         document["started"] = self.started.isoformat()
         document["ended"] = self.ended.isoformat() if self.ended else None
         return json.dumps(document, indent=1).encode() + b"\n"
@@ -118,6 +147,14 @@ def finish(wav: Path, ledger: Ledger) -> None:
         os.replace(open_path(wav), final)
 
 
+def of(wav: Path) -> Ledger:
+    """The ledger of a recording, whether it is closed or not. Raises OSError, ValueError."""
+    try:
+        return read(wav.with_suffix(".json"))
+    except FileNotFoundError:
+        return read(open_path(wav))
+
+
 def read(path: Path) -> Ledger:
     """A ledger as it was written. Raises OSError, ValueError."""
     document = json.loads(path.read_bytes())
@@ -128,6 +165,7 @@ def read(path: Path) -> Ledger:
         for name in ("caller", "callee"):
             document[name] = SideLedger(**document[name])
         document["gaps"] = [Gap(**gap) for gap in document["gaps"]]
+        document["envelope"] = Envelope.of(document.get("envelope"))
         return Ledger(**document)
     except (KeyError, TypeError, AttributeError) as mistake:
         raise ValueError(f"{path}: not a ledger of this relay: {mistake!r}") from mistake

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from relay.call.ports import RecordingEnded, RecordingSpec, Side
-from relay.recording import ledger, spool
+from relay.errors import KeyMissing
+from relay.keys.ring import KeyRing
+from relay.recording import envelope, ledger, spool
+from relay.recording.encryption import EncryptedSink
 from relay.recording.ledger import Ledger
 from relay.recording.sink import FileSink, Sink
 from relay.recording.wav import WavFile
@@ -19,7 +22,7 @@ COMPANDING = {"PCMU": 0, "PCMA": 8}
 
 
 class FileRecorder:
-    """Records into `directory`: a G.711 WAV file and a ledger for each call.
+    """Records into `directory`: a G.711 WAV file, encrypted, and a ledger for each call.
 
     `start` and `stop` belong to one thread (the event loop) and neither block nor raise;
     files are touched by the writer thread alone. `on_event` is called FROM THE WRITER
@@ -32,16 +35,28 @@ class FileRecorder:
         directory: Path,
         tap: TapSource,
         on_event: Callable[[RecordingEnded], None],
+        keys: KeyRing,
+        region: str,
         *,
         open_sink: Callable[[Path], Sink] = FileSink,
         now_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._directory = directory
+        self._keys = keys
+        self._region = region
         self._open_sink = open_sink
         self._now_ns = now_ns
         self._taps: dict[str, int] = {}
         self._writer = Writer(tap, on_event, now_ns)
         self._writer.start()
+
+    def obstacle(self, customer_keys: Sequence[str]) -> str:
+        """Why nothing could be recorded now, or ""."""
+        try:
+            envelope.check(self._keys, customer_keys)
+        except KeyMissing as missing:
+            return str(missing)
+        return ""
 
     def start(self, spec: RecordingSpec) -> None:
         """Begin; right after the engine numbered the tap, in the same turn of the loop."""
@@ -74,17 +89,29 @@ class FileRecorder:
 
     def _open(self, spec: RecordingSpec, entry: Ledger) -> Opened:
         # In the writer thread. A name that is taken is another call of the same second.
+        channels = len(entry.channels)
+        data_key, sealed = envelope.seal(
+            self._keys, self._region, spec.call_id, channels, spec.customer_keys
+        )
+        entry.envelope = sealed
         for path in spool.candidates(self._directory, spec):
             try:
-                sink = self._open_sink(path)
+                file = self._open_sink(path)
             except FileExistsError:
                 continue
             entry.audio = path.name
             try:
                 ledger.begin(path, entry)
-                container = WavFile(sink, spec.codec, len(entry.channels))
+                sink = EncryptedSink(file, data_key, sealed.context, sealed.segment)
+                container = WavFile(sink, spec.codec, channels)
             except OSError:
-                sink.close(b"")
+                file.close()
                 raise
-            return Opened(str(path), container, partial(ledger.finish, path, entry))
+            name = path.relative_to(self._directory).as_posix()
+            return Opened(str(path), name, container, partial(_finish, path, entry, sink))
         raise FileExistsError(0, "too many recordings of one name")
+
+
+def _finish(path: Path, entry: Ledger, sink: EncryptedSink) -> None:
+    entry.sealed, entry.sha256, entry.octets = sink.sealed, sink.sha256, sink.octets
+    ledger.finish(path, entry)

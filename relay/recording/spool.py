@@ -1,4 +1,4 @@
-"""The directory that recordings are written in: names, permissions, and the repair after a crash.
+"""The directory that recordings are written in: names and permissions.
 
 `<spool>/<YYYY>/<MM>/<DD>/<HHMMSS>-<call id>.wav`, by the start in its own time zone. Files
 are 0600, directories 0700. What is closed, its ledger says so, waits there for the store; who
@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from errno import EDQUOT, ENOSPC, ENOTDIR
 from os import strerror
 from pathlib import Path
@@ -20,20 +19,10 @@ from tempfile import TemporaryFile
 
 from relay.call.ports import RecordingSpec
 from relay.errors import StoreError
-from relay.recording import ledger, wav
+from relay.recording import ledger
 
 MOST_NAMESAKES = 100
 AUDIO = ".wav"
-
-
-@dataclass(frozen=True, slots=True)
-class Repaired:
-    """A recording that an earlier run left open; `problem` says what is wrong with it now."""
-
-    call_id: str
-    path: Path
-    duration_s: float
-    problem: str
 
 
 def directory_of(store: str) -> Path:
@@ -85,30 +74,6 @@ def candidates(directory: Path, spec: RecordingSpec) -> list[Path]:
     make_directory(day)
     stem = f"{spec.started:%H%M%S}-{safe_name(spec.call_id)}"
     return [day / f"{stem}.wav", *(day / f"{stem}-{n}.wav" for n in range(2, MOST_NAMESAKES))]
-
-
-def repair_all(directory: Path) -> list[Repaired]:
-    """Complete what an earlier run left open. Call it before the first recording starts.
-
-    Headers get their true sizes, ledgers the problem "interrupted". A file that cannot be
-    repaired is left alone and reported; nothing is deleted.
-    """
-    opened = sorted(directory.glob(f"*/*/*/*{ledger.OPEN_SUFFIX}"))
-    return [_repair(path.with_name(path.name.removesuffix(ledger.OPEN_SUFFIX) + ".wav"))
-            for path in opened]  # fmt: skip
-
-
-def _repair(path: Path) -> Repaired:
-    call_id = ""
-    try:
-        found = ledger.read(ledger.open_path(path))
-        call_id = found.call_id
-        duration_s = wav.repair(path)
-        found.close(duration_s, "interrupted")
-        ledger.finish(path, found)
-    except (OSError, ValueError) as mistake:
-        return Repaired(call_id, path, 0.0, f"interrupted, not repaired: {mistake}")
-    return Repaired(call_id, path, duration_s, "interrupted")
 
 
 def ledger_of(name: str) -> str:

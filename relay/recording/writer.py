@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from relay.call.ports import RecordingEnded, Side
+from relay.errors import RelayError
 from relay.recording.ledger import MOST_GAPS, Gap, Ledger, SideLedger
 
-DRAIN_S = 0.1
+DRAIN_S = 0.05
 TICKS_PER_S = 8000
 _log = logging.getLogger(__name__)
 
@@ -87,9 +88,10 @@ class Container(Protocol):
 
 @dataclass(slots=True)
 class Opened:
-    """What `open` of a recording gave: where it is, and how to end its ledger."""
+    """What `open` of a recording gave: where it is, its object's name, how to end its ledger."""
 
     path: str
+    name: str
     container: Container
     finish: Callable[[], None]
 
@@ -207,7 +209,7 @@ class Writer(threading.Thread):
     def _open(self, recording: Recording) -> None:
         try:
             recording.opened = recording.open()
-        except OSError as failure:
+        except (OSError, RelayError) as failure:
             self._fail(recording, failure)
 
     def _write(self, recording: Recording, block: Block) -> None:
@@ -262,8 +264,11 @@ class Writer(threading.Thread):
             self._attempt(recording, opened.container.close)
             ledger.close(duration_s, recording.problem)
             self._attempt(recording, opened.finish)
-        path = opened.path if opened is not None else ""
-        self._tell(RecordingEnded(ledger.call_id, path, duration_s, recording.problem))
+        else:
+            ledger.close(0.0, recording.problem)
+        path, name = (opened.path, opened.name) if opened is not None else ("", "")
+        record = ledger.record(name)
+        self._tell(RecordingEnded(ledger.call_id, path, duration_s, recording.problem, record))
 
     def _attempt(self, recording: Recording, close: Callable[[], None]) -> None:
         try:

@@ -12,7 +12,7 @@ from itertools import pairwise
 from relay.rtp.g711 import SILENCE, convert, mix
 
 TICK_NS = 125_000
-BLOCK_TICKS = 3200
+BLOCK_TICKS = 1600
 SKEW_TICKS = 1600
 """200 ms: a timestamp that disagrees more with the arrival clock is not believed."""
 REMEMBERED = 64

@@ -78,6 +78,7 @@ class Region:
     stranger: Party
     process: RelayProcess
     store: Path
+    keys: Path
 
     def ended(self, count: int = 1) -> dict[str, Any]:
         """The log line of the `count`-th call that ended."""
@@ -122,7 +123,7 @@ def region(
     process = RelayProcess(spec.write(tmp_path / "relay.toml"), tmp_path / "relay.log")
     try:
         process.wait("serving", DEADLINE_S)
-        yield Region(relay, caller, callee, stranger, process, store)
+        yield Region(relay, caller, callee, stranger, process, store, tmp_path / "keys")
     finally:
         code = process.stop()
     log = process.log.read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.probe.audio import read_wav, similarity
+from relay.probe.audio import read_recording, similarity
 from relay.probe.remote import Endpoint
 from tests.interop.phones import NUMBER, RECORDED, SAME, assert_heard, hold_and_resume, setups, talk
 from tests.interop.region import Region, need, need_pjsua2, region
@@ -33,7 +33,7 @@ def test_each_side_hears_the_other_and_both_are_recorded(
         assert [line["key"] for line in r.process.find("dtmf")] == list("17#*")
         recording = Path(r.process.wait("recording_saved")["path"])
     assert_heard(tmp_path, voices)
-    left, right = read_wav(recording).samples
+    left, right = read_recording(recording, r.keys).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
     assert similarity(left, voices["callee"]) < 0.5

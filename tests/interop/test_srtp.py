@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.probe.audio import read_wav, similarity
+from relay.probe.audio import read_recording, similarity
 from relay.probe.remote import Endpoint
 from tests.interop.phones import NUMBER, RECORDED, assert_heard, hold_and_resume, setups, talk
 from tests.interop.region import Party, Region, free_port, need, need_pjsua2, parties, region
@@ -68,7 +68,7 @@ def test_both_voices_through_each_pair_of_legs(
         recording = Path(r.process.wait("recording_saved")["path"])
         no_key_is_logged(r)
     assert_heard(tmp_path, voices)
-    left, right = read_wav(recording).samples
+    left, right = read_recording(recording, r.keys).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
     for side in ("caller", "callee"):
@@ -188,7 +188,7 @@ def test_rtpengine_as_the_srtp_peer(tmp_path: Path, voices: dict[str, Path], sui
         ended = r.ended()
         recording = Path(r.process.wait("recording_saved")["path"])
     assert_heard(tmp_path, voices)
-    left, right = read_wav(recording).samples
+    left, right = read_recording(recording, r.keys).samples
     assert similarity(left, voices["caller"]) > RECORDED
     assert similarity(right, voices["callee"]) > RECORDED
     assert not any(name.startswith("srtp") for name in ended["callee"]["drops"]), ended

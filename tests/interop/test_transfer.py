@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from relay.probe.audio import read_wav, similarity, speak
+from relay.probe.audio import read_recording, similarity, speak
 from relay.probe.region import TrunkSpec
 from relay.probe.remote import Endpoint, Setup
 from tests.interop.phones import RECORDED, SAME
@@ -181,7 +181,7 @@ class TestVoices:
             recording = Path(r.process.wait("recording_saved", DEADLINE_S)["path"])
         assert similarity(heard["transferee"], voices["target"]) > SAME
         assert similarity(heard["target"], voices["transferee"]) > SAME
-        channels = list(read_wav(recording).samples)
+        channels = list(read_recording(recording, r.keys).samples)
         first, second = channels if by == "callee" else channels[::-1]
         assert similarity(first, voices["transferee"]) > RECORDED
         assert similarity(second, voices["target"]) > RECORDED

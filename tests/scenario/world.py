@@ -7,7 +7,8 @@ recorder are fakes that note what they were told.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from itertools import count
@@ -28,6 +29,7 @@ from relay.call.ports import (
     Side,
     StreamFigures,
 )
+from relay.call.recording import OFF, RecordingPolicy, policy_of
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.call.user_agent import LookUp, UserAgent
@@ -144,7 +146,11 @@ class FakeRecorder:
     def __init__(self) -> None:
         self.started: list[RecordingSpec] = []
         self.stopped: list[str] = []
+        self.problem = ""
         self.relayed: list[dict[Side, int]] = []
+
+    def obstacle(self, customer_keys: Sequence[str]) -> str:
+        return self.problem
 
     def start(self, spec: RecordingSpec) -> None:
         self.started.append(spec)
@@ -179,7 +185,7 @@ class FakeRouter:
         carrier: dict[str, Any] | None = None,
         account: dict[str, Any] | None = None,
     ) -> None:
-        self.recording = recording
+        self._mode = recording
         self.trunks = {
             PBX: Trunk(name="acme", **(pbx or {})),
             CARRIER: Trunk(name="carrier", **(carrier or {})),
@@ -211,8 +217,9 @@ class FakeRouter:
         found = [Target(SipUri.parse(uri).replace(user=number), uri) for uri in self.targets[to]]
         return SimpleNamespace(to=to), found
 
-    def recording_mode(self, caller: str, callee: str) -> str:
-        return self.recording
+    def recording(self, caller: str, callee: str) -> RecordingPolicy:
+        policy = policy_of(self.peer(caller), self.peer(callee))
+        return policy if self._mode == OFF else replace(policy, mode=self._mode)
 
 
 def tokens_of(region: str, account: Account) -> Tokens:

@@ -148,7 +148,7 @@ def test_the_picture_shows_who_speaks_when(tmp_path: Path) -> None:
     loud, silent = g711.compress(20000, 0), 0xFF
     wav.write(bytes([loud, silent]) * 8000 + bytes([silent, loud]) * 8000)
     wav.close()
-    waveform_png(tmp_path / "a.wav", tmp_path / "a.png", "A call", ["caller", "callee"])
+    waveform_png(read_wav(tmp_path / "a.wav"), tmp_path / "a.png", "A call", ["caller", "callee"])
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (1200, 448)
         pixels = np.asarray(image.convert("L"), float)
@@ -160,7 +160,7 @@ def test_the_picture_shows_who_speaks_when(tmp_path: Path) -> None:
 
 def test_the_picture_of_an_empty_recording(tmp_path: Path) -> None:
     WavFile(FileSink(tmp_path / "a.wav"), "PCMU", 1).close()
-    waveform_png(tmp_path / "a.wav", tmp_path / "a.png", "Nothing", [])
+    waveform_png(read_wav(tmp_path / "a.wav"), tmp_path / "a.png", "Nothing", [])
     assert (tmp_path / "a.png").exists()
 
 

@@ -14,8 +14,10 @@ import pytest
 
 from relay import _native
 from relay.call.ports import RecordingEnded, RecordingSpec, Side
+from relay.keys.ring import KeyRing
 from relay.media.tap import TapReader, TapRing
-from relay.probe.audio import decode_g711, read_wav, similarity
+from relay.probe.audio import decode_g711, read_recording, similarity
+from relay.recording.decryption import wav_of
 from relay.recording.recorder import FileRecorder
 from relay.recording.wav import HEADER_OCTETS
 from relay.rtp.packet import build
@@ -31,10 +33,12 @@ def wait_for_recorded(r: Rig, side: Side, count: int) -> None:
     until(lambda: r.call.figures(side).recorded >= count)
 
 
-def record(r: Rig, directory: Path, during: list[tuple[Side, int, bytes]]) -> RecordingEnded:
+def record(
+    r: Rig, directory: Path, keys: KeyRing, during: list[tuple[Side, int, bytes]]
+) -> RecordingEnded:
     """Record the rig's call while the given (side, payload type, payload) are sent."""
     ended: queue.Queue[RecordingEnded] = queue.Queue()
-    recorder = FileRecorder(directory, TapReader(r.engine.taps), ended.put)
+    recorder = FileRecorder(directory, TapReader(r.engine.taps), ended.put, keys, "t1")
     tap = r.call.record(True)
     recorder.start(RecordingSpec("call-1", tap, "PCMU", True, datetime.now(UTC)))
     for side, payload_type, payload in during:
@@ -49,14 +53,14 @@ def record(r: Rig, directory: Path, during: list[tuple[Side, int, bytes]]) -> Re
     return event
 
 
-def test_both_sides_of_a_relayed_call_are_on_disk(tmp_path: Path) -> None:
+def test_both_sides_of_a_relayed_call_are_on_disk(tmp_path: Path, keyring: KeyRing) -> None:
     sent = [(side, 0, bytes([16 * side.value + n]) * 160) for n in range(PACKETS) for side in Side]
     sent.append((Side.CALLER, EVENTS, b"\x05\x8a\x03\x20"))
     with rig() as r:
         r.describe()
-        event = record(r, tmp_path, sent)
+        event = record(r, tmp_path, keyring, sent)
     assert event.problem is None
-    audio = Path(event.path).read_bytes()[HEADER_OCTETS:]
+    audio = wav_of(Path(event.path), keyring)[HEADER_OCTETS:]
     for side in Side:
         expected = b"".join(payload for to, kind, payload in sent if (to, kind) == (side, 0))
         assert expected in audio[side.value :: 2]
@@ -67,27 +71,29 @@ def test_both_sides_of_a_relayed_call_are_on_disk(tmp_path: Path) -> None:
     assert ledger["caller"]["other"] == 1
 
 
-def test_a_recording_that_begins_in_the_middle_of_a_stream_is_complete(tmp_path: Path) -> None:
+def test_a_recording_that_begins_in_the_middle_of_a_stream_is_complete(
+    tmp_path: Path, keyring: KeyRing
+) -> None:
     """What was relayed before the record command took effect is not missed by the ledger."""
     with rig() as r:
         r.describe()
         for _ in range(5):
             r.caller.send(r.at_caller)
             r.callee.rtp.recv(4096)
-        event = record(r, tmp_path, [(side, 0, b"\x01" * 160) for side in Side])
+        event = record(r, tmp_path, keyring, [(side, 0, b"\x01" * 160) for side in Side])
     ledger = json.loads(Path(event.path).with_suffix(".json").read_bytes())
     assert ledger["complete"] is True
     assert [ledger[side]["relayed"] for side in ("caller", "callee")] == [1, 1]
 
 
-def test_sprayed_packets_are_not_recorded(tmp_path: Path) -> None:
+def test_sprayed_packets_are_not_recorded(tmp_path: Path, keyring: KeyRing) -> None:
     with rig() as r, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         r.describe()
         stranger.bind(("127.4.9.9", 0))
         for at in (r.at_caller, r.at_callee):
             stranger.sendto(r.caller.next_packet(0, b"\x42" * 160), (at.host, at.port))
-        event = record(r, tmp_path, [(side, 0, b"\x01" * 160) for side in Side])
-    audio = Path(event.path).read_bytes()[HEADER_OCTETS:]
+        event = record(r, tmp_path, keyring, [(side, 0, b"\x01" * 160) for side in Side])
+    audio = wav_of(Path(event.path), keyring)[HEADER_OCTETS:]
     assert b"\x42" not in audio
     assert audio.count(b"\x01") == 320
     ledger = json.loads(Path(event.path).with_suffix(".json").read_bytes())
@@ -138,7 +144,9 @@ def test_opus_that_passes_through_is_on_disk_as_g711() -> None:
 
 
 @pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus")
-def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(tmp_path: Path) -> None:
+def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(
+    tmp_path: Path, keyring: KeyRing
+) -> None:
     sound = tune(1.0)
     opus = Coding("OPUS", 111, 48000)
     pcmu = Coding("PCMU", 0, 8000)
@@ -146,7 +154,7 @@ def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(tmp_path: Path) ->
         r.call.update(Side.CALLER, r.caller.leg(payload_types=frozenset({111}), coding=opus))
         r.call.update(Side.CALLEE, r.callee.leg(coding=pcmu))
         ended: list[RecordingEnded] = []
-        recorder = FileRecorder(tmp_path, TapReader(r.engine.taps), ended.append)
+        recorder = FileRecorder(tmp_path, TapReader(r.engine.taps), ended.append, keyring, "t1")
         tap = r.call.record(True)
         recorder.start(RecordingSpec("call-1", tap, "PCMU", True, datetime.now(UTC)))
         payloads = encode(sound)
@@ -161,5 +169,5 @@ def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(tmp_path: Path) ->
         recorder.close()
     (done,) = ended
     assert done.problem is None
-    heard = read_wav(Path(done.path)).samples[0]
+    heard = read_recording(Path(done.path), keyring.directory).samples[0]
     assert similarity(heard, sound) > 0.95 * similarity(decode(payloads), sound)

@@ -175,10 +175,10 @@ def test_every_chance_draws_an_origination(chance: float) -> None:
 
 def test_recording_follows_the_trunk_that_records_more() -> None:
     router = Router(config())
-    assert router.recording_mode("one", "one") == "do-not-record"
-    assert router.recording_mode("one", "wide") == "record-from-ringing"
-    assert router.recording_mode("narrow", "one") == "record-from-answer-dual"
-    assert router.recording_mode("narrow", "wide") == "record-from-ringing-dual"
+    assert router.recording("one", "one").mode == "do-not-record"
+    assert router.recording("one", "wide").mode == "record-from-ringing"
+    assert router.recording("narrow", "one").mode == "record-from-answer-dual"
+    assert router.recording("narrow", "wide").mode == "record-from-ringing-dual"
 
 
 ACCOUNT = """
@@ -219,4 +219,4 @@ def test_a_route_leads_to_a_client_or_from_one(
     route, targets = router.route(router.peer(source), called)
     assert route.to == peer
     assert targets[0].uri.user == user
-    assert router.recording_mode("wide", "app") == "record-from-ringing"
+    assert router.recording("wide", "app").mode == "record-from-ringing"
