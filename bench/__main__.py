@@ -21,6 +21,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("idle_cpu",),
     ("idle_clients",),
     ("recording_cost",),
+    ("recording_stored",),
     ("srtp_ops",),
     ("srtp_cost",),
     ("dtls_cost",),

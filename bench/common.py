@@ -83,14 +83,16 @@ def relay(
     log_level: str = "info",
     pbx: dict[str, Any] | None = None,
     sip: dict[str, Any] | None = None,
+    module: str = "relay",
 ) -> Iterator[RelayProcess]:
-    """`relay serve` between CALLER and CALLEE; ends without a traceback or raises."""
+    """`relay serve`, or `module` in its place, between CALLER and CALLEE; ends without a traceback
+    or raises."""
     with tempfile.TemporaryDirectory(prefix="relay-bench-") as directory:
         scratch = Path(directory)
         region = RegionSpec(
             *RELAY, trunks(recording, pbx), scratch / "store", log_level=log_level, sip=sip or {}
         )
-        process = RelayProcess(region.write(scratch / "relay.toml"), scratch / "relay.log")
+        process = RelayProcess(region.write(scratch / "relay.toml"), scratch / "relay.log", module)
         try:
             process.wait("serving")
             yield process

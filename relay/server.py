@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Collection
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -38,7 +39,8 @@ from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
 from relay.recording.repair import repair_all
-from relay.recording.spool import check_writable, directory_of
+from relay.recording.shipper import Shipper
+from relay.recording.spool import check_writable
 from relay.residency.audit import RELAY
 from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
 
 STATUS_EVERY_S = 60.0
 FLOW_KEEPALIVES = 2  # keep-alives after which a connection is dead: what Flow-Timer tells
+LAST_SHIPPED_S = 5.0  # for the recordings of the last calls to get to their place
 LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
 
 
@@ -78,11 +81,12 @@ class Server:
             advertise_ipv6=media.advertise_ipv6,
         )
         self._journal = log.Journal(self._loop.call_later)
-        self._store = directory_of(config.recording.store)
+        self._spool = Path(config.recording.spool)
         self._check_keys()
         self._repair()
+        self._shipper = Shipper(self._archive.store, self._journal)
         self.recorder = FileRecorder(
-            self._store,
+            self._spool,
             TapReader(self.engine.taps),
             self._on_recording_ended,
             self._archive.keys,
@@ -129,6 +133,8 @@ class Server:
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
         _check_media_addresses(self._config.media)
+        if self._records:
+            await self._shipper.check()
         self.engine.start(self._loop)
         self._revocation.watch()
         await self.endpoint.start()
@@ -147,7 +153,7 @@ class Server:
             f"{self._config.media.ports[1]}",
             policy=self._archive.policy,
             signed_by=self._signed_by,
-            recordings=str(self._store),
+            recordings=self._config.recording.store,
             http=self._config.http.listen if self._config.http else None,
             pid=os.getpid(),
         )
@@ -158,9 +164,11 @@ class Server:
             networks = [str(network) for network in self._config.region.networks]
             self._log.warning("boundary_not_enforced", networks=networks)
         status = self._loop.create_task(self._report_status())
+        shipping = self._loop.create_task(self._shipper.run())
         await self._stop.wait()
         status.cancel()
         await self._drain()
+        await self._end_recordings(shipping)
         if self._http is not None:
             await self._http.close()
         self._close()
@@ -197,10 +205,10 @@ class Server:
             self._archive.audit.note("keys-missing", RELAY)
 
     def _repair(self) -> None:
-        """Look after the directory before anything is served. Raises StoreError."""
-        if any(trunk.recording != "do-not-record" for trunk in self._config.trunk):
-            check_writable(self._store)
-        for found in repair_all(self._store, self._archive.keys):
+        """Look after the spool before anything is served. Raises StoreError."""
+        if self._records:
+            check_writable(self._spool)
+        for found in repair_all(self._spool, self._archive.keys):
             self._log.warning(
                 "recording_repaired",
                 call=found.call_id,
@@ -208,6 +216,10 @@ class Server:
                 duration_s=round(found.duration_s, 3),
                 problem=found.problem,
             )
+
+    @property
+    def _records(self) -> bool:
+        return any(peer.recording != "do-not-record" for peer in self._config.peers)
 
     async def _drain(self) -> None:
         """New calls get 503; the running ones may end by themselves, then get a BYE."""
@@ -219,6 +231,13 @@ class Server:
         self.endpoint.end_calls()
         self._stop.clear()
         await self._until_idle(LAST_BYES_S)
+
+    async def _end_recordings(self, shipping: asyncio.Task[None]) -> None:
+        """Close what runs and ship it; what its place does not take stays in the spool."""
+        await asyncio.to_thread(self.recorder.close)
+        await self._shipper.finish(LAST_SHIPPED_S)
+        shipping.cancel()
+        await self._archive.store.close()
 
     async def _until_idle(self, limit_s: float) -> None:
         """Wait until no call is left, a second signal, or the limit."""
@@ -236,7 +255,6 @@ class Server:
     def _close(self) -> None:
         self._revocation.close()
         self.endpoint.close()
-        self.recorder.close()
         self.engine.close()
         self._journal.flush()
         self._archive.audit.note("relay-stopped", RELAY)
@@ -252,6 +270,7 @@ class Server:
             "webrtc": dict(self.engine.webrtc.counters),
             "targets": self.calls.health.figures(),
             "clients": self.calls.registrar.figures(),
+            "store": {"waiting": self._shipper.waiting, **self._shipper.counters},
             "audit": dict(self._archive.audit.counters),
             "registrations": {
                 registration.trunk: registration.state.value.lower()
@@ -286,7 +305,12 @@ class Server:
     def _on_recording_ended(self, ended: RecordingEnded) -> None:
         """Called by the writer's thread."""
         if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.calls.on_recording_ended, ended)
+            self._loop.call_soon_threadsafe(self._recording_ended, ended)
+
+    def _recording_ended(self, ended: RecordingEnded) -> None:
+        self.calls.on_recording_ended(ended)
+        if ended.record is not None and ended.record.object:
+            self._shipper.add(ended.record.object)
 
     def _on_bug(self, bug: BaseException) -> None:
         self._log.error("bug", exc_info=bug)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,6 +45,9 @@ def _store(recording: Recording | None) -> Iterator[str]:
         yield f"recording.store: {recording.store} needs [recording.s3], which says who holds it"
     if recording.s3 is not None and not recording.store.startswith("s3:"):
         yield "recording.s3: recording.store is no bucket: write it as s3://BUCKET/PREFIX"
+    directory = recording.store.removeprefix("file:").removeprefix("//")
+    if recording.s3 is None and Path(directory).absolute() == Path(recording.spool).absolute():
+        yield f"recording.spool: {recording.spool} is the store: it needs a directory of its own"
 
 
 def _access(access: Access | None) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from pydantic import Field, field_validator
@@ -37,6 +38,12 @@ class S3(Section):
         if not _ENDPOINT.fullmatch(value):
             raise ValueError(f"{value!r} is not of the form https://HOST[:PORT]")
         return value
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Of the endpoint: host, which may be a name, and port."""
+        parts = urlsplit(self.endpoint)
+        return parts.hostname or "", parts.port or 443
 
 
 class Audit(Section):

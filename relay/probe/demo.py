@@ -123,7 +123,7 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
                 plan = _secure(plan, setup.pbx_pair, setup.authority)
             endpoints[name] = await Endpoint.start(plan)
         await _call(setup, relay, endpoints["caller"], endpoints["callee"], steps)
-        saved = await asyncio.to_thread(relay.wait, "recording_saved")
+        saved = await asyncio.to_thread(relay.wait, "recording_stored")
         evidence.recording = Path(saved["path"])
     finally:
         for endpoint in endpoints.values():

@@ -56,6 +56,7 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
     text = text.replace("file:var/", f"file:{output.resolve()}/")
     keys = output.resolve() / "keys"
     text = text.replace('"var/keys"', f'"{keys}"')
+    text = text.replace('"var/spool"', f'"{output.resolve() / "spool"}"')
     KeyRing.create(keys)
     if "log" in document:
         text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)

@@ -65,7 +65,8 @@ class TrunkSpec:
 
 @dataclass(frozen=True, slots=True)
 class RegionSpec:
-    """One relay. `store` is where recordings go; `host_ipv6` is listened at too, same port.
+    """One relay. `store` is where recordings go, a directory or a bucket by `s3`; `host_ipv6` is
+    listened at too, same port.
 
     `sip` are more keys of its section; `listen` more listeners; `more` is text of whole sections.
     """
@@ -73,7 +74,7 @@ class RegionSpec:
     host: str
     port: int
     trunks: tuple[TrunkSpec, ...]
-    store: Path
+    store: Path | str
     ports: str = "20000-31999"  # below the ports that the kernel hands out
     workers: int = 1
     idle_timeout_s: float = 60
@@ -81,6 +82,7 @@ class RegionSpec:
     host_ipv6: str | None = None
     sip: dict[str, Any] = field(default_factory=dict)
     listen: tuple[str, ...] = ()
+    s3: dict[str, Any] = field(default_factory=dict)
     more: str = ""
 
     def write(self, path: Path) -> Path:
@@ -89,6 +91,8 @@ class RegionSpec:
         hosts = [self.host, *([self.host_ipv6] if self.host_ipv6 else [])]
         listen = [f"{k}:{host_port(host, self.port)}" for host in hosts for k in ("udp", "tcp")]
         sip = {"listen": [*listen, *self.listen], **self.sip}
+        store = self.store if isinstance(self.store, str) else f"file:{self.store}"
+        s3 = f"s3 = {inline(self.s3)}" if self.s3 else ""
         media_ipv6 = f'address_ipv6 = "{self.host_ipv6}"' if self.host_ipv6 else ""
         head = f"""
 [region]
@@ -104,9 +108,11 @@ ports = "{self.ports}"
 workers = {self.workers}
 idle_timeout_s = {self.idle_timeout_s:g}
 [recording]
-store = "file:{self.store}"
+store = "{store}"
+spool = "{path.parent / "spool"}"
+{s3}
 [audit]
-directory = "{self.store.parent / "audit"}"
+directory = "{path.parent / "audit"}"
 [keys]
 directory = "{path.parent / "keys"}"
 [log]

@@ -19,11 +19,11 @@ Line = dict[str, Any]
 class RelayProcess:
     """Started by the constructor; `wait("serving")` before use; `stop()` in the end."""
 
-    def __init__(self, config: Path, log: Path) -> None:
+    def __init__(self, config: Path, log: Path, module: str = "relay") -> None:
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "relay", "serve", "--config", str(config)],
+                [sys.executable, "-m", module, "serve", "--config", str(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 import obstore
@@ -40,6 +40,13 @@ PARTS_AT_ONCE = 2
 REQUEST_S = 60
 RETRIES = 1  # a single hiccup; the shipper has patience for more
 CLAIM = ".claim"
+UNCONDITIONAL = (
+    "it ignores conditions (If-None-Match): of two writers of one name the second would win; "
+    "names hold the call's id, so there should be no two"
+)
+UNLISTED = (
+    "it cannot list unfinished uploads: parts of a recording that was deleted while it was put stay"
+)
 _STATUS = re.compile(r"(?:status|with status|Status)\D{0,12}(\d{3})")
 _CODE = re.compile(r"<Code>(\w{1,64})</Code>")
 _XML = "{http://s3.amazonaws.com/doc/2006-03-01/}"
@@ -49,11 +56,10 @@ class Bucket:
     """A `relay.recording.store.Place`. `url` is s3://BUCKET/PREFIX."""
 
     def __init__(self, url: str, s3: S3, boundary: Boundary) -> None:
-        parts = urlsplit(s3.endpoint)
         self._name, _, prefix = url.removeprefix("s3://").partition("/")
         self._prefix = prefix.strip("/")
         self._s3 = s3
-        self._host, self._port = parts.hostname or "", parts.port or 443
+        self._host, self._port = s3.address
         self._gate = Gate(self._host, self._port, boundary)
         self._opening = asyncio.Lock()
         self._client: S3Store | None = None
@@ -79,6 +85,23 @@ class Bucket:
                 f"in {self._s3.region}"
             )
 
+    async def probe(self) -> list[str]:
+        await self.check()
+        client, lacks = await self._opened(), []
+        name, content = f"check-{secrets.token_hex(8)}", secrets.token_bytes(64)
+        with self._failures(name):
+            await obstore.put_async(client, name, content, mode="create")
+            found = bytes(await (await obstore.get_async(client, name)).bytes_async())
+            with suppress(AlreadyExistsError, PreconditionError):
+                await obstore.put_async(client, name, content, mode="create")
+                lacks.append(UNCONDITIONAL)
+            await obstore.delete_async(client, name)
+        if found != content:
+            raise StoreError("the store gives back something else than what was put")
+        if await self._ask("GET", "", {"uploads": ""}) is None:
+            lacks.append(UNLISTED)
+        return lacks
+
     async def put(self, name: str, source: Path) -> None:
         client = await self._opened()
         digest, octets = await asyncio.to_thread(_measured, source)
@@ -94,6 +117,8 @@ class Bucket:
                 ours = True
             except (AlreadyExistsError, PreconditionError):
                 ours = False
+            except FileNotFoundError:
+                raise StoreAway(f"the bucket {self._name} is gone") from None
         await self._compare(client, name, digest, octets, ours)
 
     async def get(self, name: str, start: int, end: int | None) -> bytes:
@@ -197,6 +222,7 @@ class Bucket:
             if holder.decode("ascii", "replace") != digest:
                 raise StoreConflict(f"another object is about to be called {name}") from None
         if not await self._has(client, name):  # put before we claimed it
+            await self._abort_uploads(name)  # of ours, before we died
             await obstore.put_async(
                 client,
                 name,

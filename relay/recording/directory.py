@@ -19,7 +19,7 @@ from errno import EXDEV
 from pathlib import Path
 from typing import Literal
 
-from relay.errors import NotStored, StoreAway, StoreConflict
+from relay.errors import NotStored, StoreAway, StoreConflict, StoreError
 from relay.recording.spool import check_writable, make_directory
 
 COPIED = ".copied-"
@@ -52,6 +52,14 @@ class Directory:
 
     async def check(self) -> None:
         await asyncio.to_thread(check_writable, self._root)
+
+    async def probe(self) -> list[str]:
+        await self.check()
+        try:
+            await asyncio.to_thread(self._probe)
+        except OSError as error:
+            raise _failure("an object", error) from error
+        return []
 
     async def put(self, name: str, source: Path) -> None:
         await asyncio.to_thread(self._put, name, source)
@@ -95,6 +103,12 @@ class Directory:
             and not path.name.startswith(COPIED)
         )
 
+    def _probe(self) -> None:
+        with tempfile.NamedTemporaryFile(prefix=COPIED, dir=self._root) as file:
+            linked = Path(f"{file.name}-linked")
+            _link(Path(file.name), linked)
+            linked.unlink()
+
     def _put(self, name: str, source: Path) -> None:
         target = self._root / name
         try:
@@ -110,6 +124,8 @@ class Directory:
         except FileExistsError:
             if not _same(source, target):
                 raise StoreConflict(f"another object is called {name}") from None
+            if _one_file(source, target):
+                raise StoreError("the spool and the store are one directory") from None
         except OSError as error:
             raise _failure(name, error) from error
 
@@ -145,6 +161,11 @@ def _copy(source: Path, target: Path) -> None:
 
 def _same(one: Path, other: Path) -> bool:
     return os.path.samefile(one, other) or digest_of(one) == digest_of(other)
+
+
+def _one_file(one: Path, other: Path) -> bool:
+    """Rather than two links: who removed one of them would remove the recording."""
+    return os.path.samefile(one.parent, other.parent)
 
 
 def _sync(path: Path) -> None:

@@ -98,8 +98,8 @@ class Gate:
                 remote = await self._connect()
             except OutsideRegion as error:
                 self.refused, status = error, "403 Outside the region"
-            except OSError:
-                status = "502 Cannot connect"
+            except OSError as error:
+                status = f"502 {error.strerror or 'No answer in time'}"
         if status is not None:
             writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
             await writer.drain()

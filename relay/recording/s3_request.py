@@ -102,6 +102,7 @@ def ask(
         body = response.read(MOST_OCTETS)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.removeprefix("Tunnel connection failed: 502 ")
         raise StoreAway(f"the store does not answer: {reason}") from error
     finally:
         connection.close()

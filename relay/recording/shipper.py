@@ -121,6 +121,8 @@ class Shipper:
                 shipped = await self._store.ship(name)
             except (StoreConflict, NotStored) as error:
                 self._done(name, str(error))
+            except OSError as error:
+                self._done(name, f"it cannot be read in the spool: {error.strerror}")
             except RelayError as error:
                 self._waiting[name] = self._waiting.pop(name, None)  # another one is first then
                 self._failed(error)

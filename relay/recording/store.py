@@ -31,6 +31,9 @@ class Place(Protocol):
     async def check(self) -> None:
         """Whether it may be used and can be. Raises StoreError, StoreAway, OutsideRegion."""
 
+    async def probe(self) -> list[str]:
+        """Put, read and delete a small object; what the place lacks. Raises as `check`."""
+
     async def put(self, name: str, source: Path) -> None:
         """Add an object, whole and durable when this returns. One that is there already is never
         overwritten: raises StoreConflict when it is another one."""

@@ -101,6 +101,7 @@ def region(
     outbound: Party | None = None,
     everyone: list[Party] | None = None,
     numbers: tuple[str, ...] = ("+*", "*"),
+    bucket: str | None = None,
     **options: Any,
 ) -> Iterator[Region]:
     """A relay between a PBX and a carrier; fails when its log holds a traceback.
@@ -119,7 +120,7 @@ def region(
             TrunkSpec("pbx", caller.host, caller.port, transport, "carrier", pbx or {}, numbers),
             TrunkSpec("carrier", target.host, target.port, transport, "pbx", carrier or {}),
         )
-    spec = RegionSpec(relay.host, relay.port, trunks, store, **options)
+    spec = RegionSpec(relay.host, relay.port, trunks, bucket or store, **options)
     process = RelayProcess(spec.write(tmp_path / "relay.toml"), tmp_path / "relay.log")
     try:
         process.wait("serving", DEADLINE_S)

@@ -31,7 +31,7 @@ def test_each_side_hears_the_other_and_both_are_recorded(
         asyncio.run(talk(r, caller, callee, keys="17#*"))
         ended = r.ended()
         assert [line["key"] for line in r.process.find("dtmf")] == list("17#*")
-        recording = Path(r.process.wait("recording_saved")["path"])
+        recording = Path(r.process.wait("recording_stored")["path"])
     assert_heard(tmp_path, voices)
     left, right = read_recording(recording, r.keys).samples
     assert similarity(left, voices["caller"]) > RECORDED

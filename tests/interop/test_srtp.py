@@ -65,7 +65,7 @@ def test_both_voices_through_each_pair_of_legs(
         ]
         asyncio.run(talk(r, *phones))
         ended = r.ended()
-        recording = Path(r.process.wait("recording_saved")["path"])
+        recording = Path(r.process.wait("recording_stored")["path"])
         no_key_is_logged(r)
     assert_heard(tmp_path, voices)
     left, right = read_recording(recording, r.keys).samples
@@ -186,7 +186,7 @@ def test_rtpengine_as_the_srtp_peer(tmp_path: Path, voices: dict[str, Path], sui
         asyncio.run(talk(r, *setups(r, tmp_path, voices)))
         assert r.process.wait("call_answered")["callee_srtp"] == suite
         ended = r.ended()
-        recording = Path(r.process.wait("recording_saved")["path"])
+        recording = Path(r.process.wait("recording_stored")["path"])
     assert_heard(tmp_path, voices)
     left, right = read_recording(recording, r.keys).samples
     assert similarity(left, voices["caller"]) > RECORDED

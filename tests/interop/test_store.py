@@ -13,7 +13,7 @@ import pytest
 
 from relay.errors import NotStored, StoreAway, StoreConflict, StoreError
 from relay.recording import bucket as bucket_module
-from relay.recording.bucket import CLAIM, Bucket
+from relay.recording.bucket import CLAIM, UNCONDITIONAL, UNLISTED, Bucket
 from relay.recording.store import Store
 from relay.residency.boundary import Boundary
 from tests.interop import buckets
@@ -61,6 +61,17 @@ def test_a_recording_is_put_listed_read_and_deleted(server: Server, tmp_path: Pa
     asyncio.run(scenario())
 
 
+def test_what_a_store_lacks_is_said(server: Server, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        store = store_of(server, tmp_path)
+        lacks = await store.place.probe()
+        assert lacks == ([] if server.kind == "moto" else [UNCONDITIONAL, UNLISTED])
+        assert [each async for each in store.place.list("")] == []
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_large_one_goes_in_parts_and_another_one_does_not_take_its_name(
     server: Server, tmp_path: Path
 ) -> None:
@@ -102,7 +113,9 @@ def test_a_name_that_is_claimed_for_a_large_one_waits_for_who_claimed_it(
         assert (await store.stat(NAME)).where == "spool"
         digest = hashlib.sha256(bytes(bucket_module.LARGE_OCTETS)).hexdigest()
         server.client().put_object(**claim, Body=digest.encode())  # our own, before we died
+        server.client().create_multipart_upload(Bucket=buckets.NAME, Key=f"calls/{NAME}")
         assert await store.ship(NAME)
+        assert "Uploads" not in server.client().list_multipart_uploads(Bucket=buckets.NAME)
         await store.delete(NAME)
         assert "Contents" not in server.client().list_objects_v2(Bucket=buckets.NAME)
         await store.close()

@@ -178,7 +178,7 @@ class TestVoices:
                 caller = replace(caller, **transferee)
             asyncio.run(_transfer(r, caller, callee, target, by))
             ended = r.ended()
-            recording = Path(r.process.wait("recording_saved", DEADLINE_S)["path"])
+            recording = Path(r.process.wait("recording_stored", DEADLINE_S)["path"])
         assert similarity(heard["transferee"], voices["target"]) > SAME
         assert similarity(heard["target"], voices["transferee"]) > SAME
         channels = list(read_recording(recording, r.keys).samples)

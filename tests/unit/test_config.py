@@ -222,11 +222,31 @@ def test_a_mistake_names_its_key_and_what_is_near(old: str, new: str, expected: 
     [
         ("file:var/recordings", "s3://bucket/prefix", "recording.store"),
         ("# s3 = {", "s3 = {", "recording.s3"),
+        ('spool = "var/spool"', 'spool = "./var/recordings"', "recording.spool"),
     ],
 )
 def test_a_store_and_its_holder_belong_together(old: str, new: str, key: str) -> None:
     found = mistakes(changed((old, new)))
     assert any(mistake.startswith(key) for mistake in found), found
+
+
+def test_a_bucket_is_reached_over_tls_inside_the_region() -> None:
+    bucket = ("file:var/recordings", "s3://bucket/prefix")
+    for endpoint, problem in {
+        "http://127.0.0.1:9000": "is not of the form https://HOST[:PORT]",
+        "https://user:secret@127.0.0.1": "is not of the form https://HOST[:PORT]",
+        "https://127.0.0.1/path": "is not of the form https://HOST[:PORT]",
+        "https://198.51.100.7": "recording.s3.endpoint: 198.51.100.7 is outside region.networks",
+    }.items():
+        found = mistakes(
+            changed(
+                bucket,
+                ("# s3 = {", "s3 = {"),
+                ("https://192.0.2.20:9000", endpoint),
+                ('"env:S3_SECRET"', '"secret"'),
+            )
+        )
+        assert any(problem in mistake for mistake in found), found
 
 
 def test_a_password_never_shows_even_when_it_is_the_mistake() -> None:

@@ -249,6 +249,17 @@ def fill_the_disk(bench: Bench, keys: KeyRing) -> None:
     assert ledger["complete"] is False
     assert ledger["sha256"] == hashlib.sha256(Path(event.path).read_bytes()).hexdigest()
     assert ledger["problem"] == event.problem
+    bench.start("b2", tap=2)
+    bench.talk(50, tap=2)
+    bench.stop("b2")
+    assert "No space left on device" in (bench.ended().problem or "")
+    Path(event.path).unlink()  # there is room again, and recording goes on
+    TightSink.room = 1 << 20
+    bench.start("c3", tap=3)
+    bench.talk(50, tap=3)
+    bench.stop("c3")
+    event = bench.ended()
+    assert (event.problem, event.duration_s) == (None, 1.0)
     assert bench.recorder.close(DEADLINE_S)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import NotStored, StillRecorded, StoreAway, StoreConflict
+from relay.errors import NotStored, StillRecorded, StoreAway, StoreConflict, StoreError
 from relay.recording import spool
 from relay.recording.directory import Directory
 from relay.recording.store import Store, Stored
@@ -113,6 +113,14 @@ def test_another_recording_of_that_name_is_not_overwritten_and_nothing_is_lost(
         assert (store.spool / NAME).read_bytes() == b"another one"
 
     asyncio.run(scenario())
+
+
+def test_a_spool_that_is_its_own_store_loses_nothing(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "place").symlink_to(store.spool)
+    spooled(store.spool)
+    with pytest.raises(StoreError, match="one directory"):
+        asyncio.run(store.ship(NAME))
+    assert asyncio.run(store.get(NAME)) == AUDIO
 
 
 def test_a_ledger_without_audio_stays_and_is_told(store: Store) -> None:
