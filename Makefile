@@ -26,14 +26,14 @@ run: setup-run $(BUILT) $(PAGES) ## serve until Ctrl-C: a laptop region with two
 	.venv/bin/relay serve $(if $(CONFIG),--config $(CONFIG),--demo-clients)
 
 test: setup-test $(BUILT) $(PAGES) ## all tests
-	$(PY) -m pytest
+	$(PY) -m tests
 
 check: setup-test $(BUILT) $(PAGES) ## what CI runs: build, ruff, mypy, import-linter, pytest
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/lint-imports
-	$(PY) -m pytest -ra
+	$(PY) -m tests -ra
 
 bench: setup-test $(BUILT) ## all figures, one JSON line each, also in build/bench.jsonl
 	$(PY) -m bench

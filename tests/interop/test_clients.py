@@ -145,6 +145,7 @@ def test_a_client_that_is_not_there(tmp_path: Path) -> None:
 # --- to a trunk and from one ----------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("codec", ["PCMU", "PCMA"])
 def test_a_client_calls_a_trunk(tmp_path: Path, voices: dict[str, Path], codec: str) -> None:
     """Speech and keys both ways, G.711 passed through."""
@@ -210,6 +211,7 @@ def test_a_trunk_calls_a_client(tmp_path: Path, voices: dict[str, Path]) -> None
     assert_heard(tmp_path / "pbx-heard.wav", voices["caller"])
 
 
+@pytest.mark.alone
 def test_opus_to_a_trunk_that_knows_only_g711(tmp_path: Path, voices: dict[str, Path]) -> None:
     """The relay transcodes; keys are mapped from 48000 Hz to 8000 Hz and back."""
     with voice_region(tmp_path) as r:
@@ -247,6 +249,7 @@ def test_opus_to_a_trunk_that_knows_only_g711(tmp_path: Path, voices: dict[str, 
 # --- between clients ------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [("PCMU", "PCMU"), ("OPUS", "OPUS"), ("OPUS", "PCMA"), ("PCMU", "OPUS")],

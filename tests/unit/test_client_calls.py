@@ -38,6 +38,8 @@ from relay.probe.audio import similarity
 from relay.sip.message import Request, Response
 from tests.unit.switchboard import Switchboard, switchboard, token
 
+pytestmark = pytest.mark.alone
+
 G711 = (Codec.PCMU, Codec.PCMA)
 
 

@@ -243,6 +243,7 @@ def test_the_ring_is_bounded_and_keeps_room_for_those_who_are_known() -> None:
         stranger.close()
 
 
+@pytest.mark.alone
 def test_live_audio_is_unharmed_by_floods() -> None:
     """Checks with the right and with wrong users, and DTLS, at a leg that talks all the while."""
     with rig(LOOPBACK) as r:
@@ -304,6 +305,7 @@ def flood(r: Rig, data: bytes) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("data", [check("x"), DTLS, bytes(40)], ids=["stun", "dtls", "noise"])
 def test_audio_is_not_stuck_behind_a_flood_at_its_own_port(data: bytes) -> None:
     """A third of it was lost when a socket had one packet a turn."""
@@ -318,6 +320,7 @@ def test_audio_is_not_stuck_behind_a_flood_at_its_own_port(data: bytes) -> None:
         assert sum(r.call.figures(Side.CALLER).drops.values()) > 1000
 
 
+@pytest.mark.alone
 def test_commands_come_before_the_packets_after_them_in_a_flood_too() -> None:
     with rig(LOOPBACK) as r:
         browser = secured_caller(r)

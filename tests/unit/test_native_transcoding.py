@@ -22,7 +22,10 @@ from relay.sdp.description import Coding
 from tests.unit.media_rig import Rig, rig, until
 from tests.unit.opus_codec import decode, encode, tune
 
-pytestmark = pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus")
+pytestmark = [
+    pytest.mark.alone,
+    pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus"),
+]
 
 OPUS = Coding("OPUS", 111, 48000, telephone_event=110, fec=True)
 PCMU = Coding("PCMU", 0, 8000, telephone_event=101, comfort_noise=13)

@@ -143,6 +143,7 @@ def test_opus_that_passes_through_is_on_disk_as_g711() -> None:
     assert (totals.recorded, totals.other, totals.jumps) == ((100, 100), (0, 0), (0, 0))
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not _native.HAS_OPUS, reason="built without libopus")
 def test_a_transcoded_call_is_on_disk_as_its_g711_side_has_it(
     tmp_path: Path, keyring: KeyRing

@@ -35,6 +35,8 @@ from tests.unit.media_rig import fresh_host
 from tests.unit.test_webrtc_dtls import first_flight
 from tests.unit.test_webrtc_ice import check as stun_check
 
+pytestmark = pytest.mark.alone
+
 UFRAG, PWD = "relay1", "r" * 24
 SECONDS = 1.0
 CLIENT, PHONE, OTHER = (sound(SECONDS, seed) for seed in (1, 2, 3))
