@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from relay import __version__
 from relay.archive import Archive
+from relay.commands import boundary as boundary_command
 from relay.commands import keys as keys_command
-from relay.commands import region as region_commands
+from relay.commands import region as region_command
 from relay.commands import store as store_command
 from relay.commands.shared import (
     MISTAKEN,
@@ -217,8 +218,9 @@ def demo(
 
 
 app.add_typer(keys_command.app)
-app.add_typer(region_commands.app)
+app.add_typer(region_command.app)
 app.add_typer(store_command.app)
+app.add_typer(boundary_command.app)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
 

@@ -29,7 +29,10 @@ def manifest_of(config: Config, keys: Mapping[str, Sequence[str]]) -> dict[str, 
         "listen": sorted(map(str, sip.listen)),
         "http": config.http.listen if config.http else None,
         "proxies": sorted(map(str, sip.websocket.proxies)),
-        "media": [host for host in (media.address, media.address_ipv6) if host],
+        "media": {
+            "addresses": [host for host in (media.address, media.address_ipv6) if host],
+            "ports": "{}-{}".format(*media.ports),
+        },
         "advertised": sorted(
             {
                 host

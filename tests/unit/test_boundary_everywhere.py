@@ -43,6 +43,7 @@ ASKING = frozenset(("admit", "judge", "allows", "permits", "_permits"))
 ASK = {"database/postgres", "recording/gate", "signalling/dns", "signalling/stream"}
 # These need not.
 NEED_NOT = {
+    "commands/boundary": "a person asks where a name leads; nothing is sent there",
     "control/demo_clients": "the laptop region: connects a UDP socket, which sends nothing",
     "control/http": "listens",
     "media/engine": "binds a socket to ask whether an address is ours",

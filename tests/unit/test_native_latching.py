@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 from relay.call.ports import Latched, LegMedia, MediaAddress, Side
+from relay.residency.boundary import Boundary
 from relay.rtp import packet, rtcp
 from tests.unit.media_rig import EVENTS, PCMU, Peer, Rig, rig
 
@@ -64,6 +67,16 @@ def test_outside_the_allowed_networks_nothing_is_learned() -> None:
         r.wait_for_drop("latch_refused")
         reason = r.call.figures(Side.CALLER).reason_for_silence or ""
         assert "outside the networks" in reason
+
+
+def test_in_a_dry_run_a_source_outside_is_learned_and_told() -> None:
+    """Then the call's trail says what the boundary would have said."""
+    boundary = Boundary([ip_network("10.0.0.0/8")], enforce=False)
+    with rig(tuple(map(str, boundary.permitted))) as r:
+        describe(r)
+        sent = r.caller.send(r.at_caller)
+        assert r.callee.rtp.recv(4096) == sent
+        r.wait_for(Latched(Side.CALLER, r.caller.host, r.caller.port))
 
 
 def test_one_ssrc_only_after_a_latch() -> None:
