@@ -52,11 +52,10 @@ class Wish:
             mistakes.append(f"--identity: {self.identity!r} is not of letters, digits, . _ and -")
         if self.number is not None and NUMBER.fullmatch(self.number) is None:
             mistakes.append(f"--number: {self.number!r} is no number such as +35315550111")
-        ttl = _TTL.fullmatch(self.ttl)
-        lasts_s = int(ttl[1]) * _UNITS[ttl[2]] if ttl is not None else 0
-        if not 0 < lasts_s <= LONGEST_S:
+        lasts_s = seconds_of(self.ttl)
+        if lasts_s is None:
             mistakes.append(f"--ttl: {self.ttl!r} is not 90s, 15m, 1h … up to 24h")
-        if mistakes:
+        if mistakes or lasts_s is None:
             raise ConfigError("relay token", mistakes)
         issued = int(now)
         said: dict[str, Any] = {
@@ -70,6 +69,13 @@ class Wish:
             "in": self.may_be_called,
         }
         return said if self.number is None else {**said, "number": self.number}
+
+
+def seconds_of(ttl: str) -> int | None:
+    """How long a token is to last; None for what no region would take."""
+    match = _TTL.fullmatch(ttl)
+    lasts_s = int(match[1]) * _UNITS[match[2]] if match is not None else 0
+    return lasts_s if 0 < lasts_s <= LONGEST_S else None
 
 
 def by_config(config: Config, name: str, file: str, key_id: str | None, path: str | None) -> Signer:
@@ -128,7 +134,7 @@ def _private(file: str, key: TokenKey, path: str | None) -> EllipticCurvePrivate
         raise ConfigError(
             file, [f"key {key.id!r} is ES256: give the account's private key with --key FILE"]
         )
-    found = _load(path, _text(path))
+    found = private_key(path)
     try:
         public = key.read()
     except CertificateError as error:
@@ -136,6 +142,11 @@ def _private(file: str, key: TokenKey, path: str | None) -> EllipticCurvePrivate
     if found.public_key() != public:
         raise ConfigError(path, [f"is not the private key of {key.public_key} (key {key.id!r})"])
     return found
+
+
+def private_key(path: str) -> EllipticCurvePrivateKey:
+    """That ES256 signs with, a PEM file. Raises ConfigError."""
+    return _load(path, _text(path))
 
 
 def _text(path: str) -> str:

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import secrets
 import socket
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from relay.config import Config
+from relay.access.granting import Granting
+from relay.access.reading import Reading
+from relay.access.roles import Policy
+from relay.access.staff import StaffTokens
+from relay.config import Config, read_revoked
 from relay.config.manifest import manifest_of
 from relay.database.audit_files import AuditFiles
 from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
+from relay.database.grants import KeptGrants
 from relay.database.session import Database
 from relay.errors import KeyMissing, ManifestRefused
 from relay.keys import pem
 from relay.keys.ring import PURPOSES, KeyRing
 from relay.keys.state import KeyState
+from relay.recording.recordings import Recordings
 from relay.recording.store import Store, open_store
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
@@ -114,6 +121,31 @@ class Archive:
     @cached_property
     def store(self) -> Store:
         return open_store(self.config.recording, self.boundary)
+
+    @cached_property
+    def recordings(self) -> Recordings:
+        trimmed = {peer.name for peer in self.config.peers if peer.trim_silence}
+        return Recordings(self.call_records, self.store, self.keys, trimmed)
+
+    @cached_property
+    def granting(self) -> Granting:
+        grants = KeptGrants(self.database, self.keys)
+        return Granting(Policy.of(self.config), grants, self.audit, lambda: secrets.token_hex(6))
+
+    @cached_property
+    def reading(self) -> Reading:
+        """The one way to what is kept of persons."""
+        return Reading(
+            *(self.granting, self.call_records, self.recordings),
+            *(self.audit, self.audit, self.keys.pseudonym_key),
+        )
+
+    def staff_tokens(self) -> StaffTokens:
+        """With what is revoked now. Raises CertificateError for a key that cannot be read."""
+        access = self.config.access
+        keys = {key.id: key.read() for key in access.keys}
+        revoked = read_revoked(access.revoked) if access.revoked is not None else frozenset()
+        return StaffTokens(self.config.region.id, keys, revoked)
 
 
 def host_actor() -> Actor:

@@ -12,8 +12,11 @@ from rich.markup import escape
 from relay import __version__
 from relay.archive import Archive
 from relay.commands import boundary as boundary_command
+from relay.commands import calls as calls_command
+from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
 from relay.commands import region as region_command
+from relay.commands import staff as staff_command
 from relay.commands import store as store_command
 from relay.commands.shared import (
     MISTAKEN,
@@ -221,6 +224,8 @@ app.add_typer(keys_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)
 app.add_typer(boundary_command.app)
+for each in (calls_command, grants_command, staff_command):
+    app.add_typer(each.app)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
 

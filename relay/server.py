@@ -48,11 +48,13 @@ from relay.signalling.revocation import Revocation
 from relay.signalling.tls import Credentials
 
 if TYPE_CHECKING:
+    from relay.control.access import Access
     from relay.control.http import HttpServer
 
 STATUS_EVERY_S = 60.0
 FLOW_KEEPALIVES = 2  # keep-alives after which a connection is dead: what Flow-Timer tells
 LAST_SHIPPED_S = 5.0  # for the recordings of the last calls to get to their place
+STAFF = "[access]"  # whose file of revoked tokens it is, where others are of an account
 LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
 
 
@@ -117,11 +119,14 @@ class Server:
         flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
         self.calls.registrar = Registrar(self.calls, flow_timer_s)
         files = {each.name: each.revoked for each in config.account if each.revoked is not None}
+        if config.access.revoked is not None:
+            files[STAFF] = config.access.revoked
         self._revocation = Revocation(files, self._on_revoked)
         self._credentials = Credentials(
             config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug, self._credentials)
+        self._access: Access | None = None
         self._http = self._http_server(config.http) if config.http is not None else None
         self.calls.health = Health(self.calls, config.trunk)
         self.calls.registrations = tuple(
@@ -139,6 +144,8 @@ class Server:
         self._revocation.watch()
         await self.endpoint.start()
         if self._http is not None:
+            if self._config.access.keys:
+                await self._archive.database.open()
             await self._http.start()
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -171,6 +178,7 @@ class Server:
         await self._end_recordings(shipping)
         if self._http is not None:
             await self._http.close()
+            await self._archive.database.close()
         self._close()
 
     def _check_manifest(self) -> str:
@@ -185,14 +193,22 @@ class Server:
 
     def _http_server(self, http: Http) -> HttpServer:
         # Imported here: a node without [http] starts without its memory and half a second.
+        from relay.control.access import Access
+        from relay.control.api import api
         from relay.control.http import HttpServer, application, page_files
 
+        archive = self._archive
+        self._access = Access(
+            *(archive.staff_tokens(), archive.reading, archive.granting, archive.audit),
+            *(lambda: datetime.now(UTC), self._on_bug),
+        )
         app = application(
             self._config.region.id,
             self._config.client_urls,
             lambda: self.calls.stopping,
             page_files(),
             self._on_bug,
+            api(self._access),
         )
         return HttpServer(*http.address, app)
 
@@ -272,6 +288,7 @@ class Server:
             "clients": self.calls.registrar.figures(),
             "store": {"waiting": self._shipper.waiting, **self._shipper.counters},
             "audit": dict(self._archive.audit.counters),
+            "access": dict(self._access.counters) if self._access is not None else {},
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations
@@ -300,6 +317,10 @@ class Server:
         self.endpoint.on_media(call_id, event)
 
     def _on_revoked(self, account: str, ids: Collection[str]) -> None:
+        if account == STAFF:
+            if self._access is not None:
+                self._access.tokens.revoked = ids
+            return
         self.calls.revoke(account, ids, self._loop.time())
 
     def _on_recording_ended(self, ended: RecordingEnded) -> None:

@@ -81,9 +81,9 @@ class Recordings(Protocol):
 
 
 class AuditEntries(Protocol):
-    def export(self, first: int = 1, last: int | None = None) -> AsyncIterator[bytes]:
-        """Lines of the audit log by the number of their entry, checkpoints among them, as
-        `relay audit verify` takes them."""
+    def export(self, first: int = 1) -> AsyncIterator[bytes]:
+        """Lines of the audit log from an entry on, checkpoints among them, as `relay audit
+        verify` takes them."""
 
 
 class Grants(Protocol):

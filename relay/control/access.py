@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated
 
+import structlog
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
@@ -18,23 +19,44 @@ from relay.access.reading import Reading
 from relay.access.roles import Staff
 from relay.access.staff import StaffTokens
 from relay.errors import RelayError, TokenRefused
+from relay.residency.audit import Actor, AuditLog
 
+NOBODY = Actor("staff", "unknown")
+TOLD_EVERY = timedelta(seconds=1)
 RecordId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
 
 
 @dataclass
 class Access:
-    """`clock` is the wall clock; `on_refused` hears of each refusal and of the address that
-    asked. `downloads` are those under way."""
+    """`clock` is the wall clock, `on_bug` hears of what nobody expected. `downloads` are those
+    under way."""
 
     tokens: StaffTokens
     reading: Reading
     granting: Granting
+    audit: AuditLog
     clock: Callable[[], datetime]
-    on_refused: Callable[[RelayError, str], None]
     on_bug: Callable[[Exception], None]
     counters: Counter[str] = field(default_factory=Counter)
     downloads: int = 0
+    _told: datetime | None = None
+
+    def refused(self, error: RelayError, host: str) -> None:
+        """Count a refusal, and tell of a token that proves nobody: who may not read what is told
+        where that is decided. Of the log at most a line a second."""
+        if not isinstance(error, TokenRefused):
+            self.counters["refused" if error.status_hint < 500 else "unavailable"] += 1
+            return
+        self.counters["staff_token_refused"] += 1
+        if error.reason == "missing":
+            return
+        self.audit.note("token-refused", NOBODY, reason=error.reason)
+        now = self.now()
+        if self._told is None or abs(now - self._told) >= TOLD_EVERY:
+            self._told = now
+            count = self.counters["staff_token_refused"]
+            logger = structlog.get_logger()
+            logger.warning("staff_token_refused", reason=error.reason, address=host, count=count)
 
     def now(self) -> datetime:
         return self.clock()

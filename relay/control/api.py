@@ -21,7 +21,7 @@ def api(access: Access) -> FastAPI:
     )
     app.state.access = access
     app.add_middleware(SmallBodies)
-    add_refusals(app, access.on_refused, access.on_bug)
+    add_refusals(app, access.refused, access.on_bug)
     for part in (calls_api, recordings_api, grants_api):
         app.include_router(part.router)
     return app

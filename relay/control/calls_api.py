@@ -85,7 +85,7 @@ async def audit(access: Here, staff: Who, first: Annotated[int, Parameter(ge=1)]
     """The audit log from an entry on, as `relay audit verify` takes it; from inside only."""
     found = await access.reading.audit_lines(staff, first, access.now())
     kind = {"content-type": "application/jsonl"}
-    return Pieces(lines(found), None, kind, access.on_refused, access.download)
+    return Pieces(lines(found), None, kind, access.refused, access.download)
 
 
 def _page(found: Page) -> JSONResponse:

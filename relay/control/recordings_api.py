@@ -67,7 +67,7 @@ def _answer(access: Access, found: Audio, token: str, field: str | None) -> Resp
         spans(read, start, end),
         end - start,
         headers,
-        access.on_refused,
+        access.refused,
         access.download,
         200 if span is None else 206,
     )

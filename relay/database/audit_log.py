@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -21,6 +22,7 @@ from relay.errors import AuditUnavailable, KeyMissing
 from relay.residency.audit import RELAY, Actor, Draft
 from relay.residency.signing import Signer
 
+EXPORTED = 1000  # lines that are read at once
 NOTES_S = 0.5  # how long a note may wait for others
 MOST_NOTES = 4096  # different ones that wait; more are counted only
 MOST_WAITING = 10_000  # entries that someone waits for
@@ -86,6 +88,13 @@ class WrittenAuditLog:
     def enter(self, action: str, actor: Actor, subject: str = "", **details: str | int) -> int:
         """The same, blocking. Raises AuditUnavailable."""
         return self.files.append([Draft(action, actor, subject, details)])[-1]
+
+    async def export(self, first: int = 1) -> AsyncIterator[bytes]:
+        """The lines from entry `first` on. Raises AuditUnavailable."""
+        found = self.files.lines(first)
+        while some := await asyncio.to_thread(lambda: list(islice(found, EXPORTED))):
+            for line in some:
+                yield line
 
     def checkpoint(self) -> dict[str, Any]:
         """Sign what there is, blocking. Raises AuditUnavailable, KeyMissing."""

@@ -157,7 +157,15 @@ def of(wav: Path) -> Ledger:
 
 def read(path: Path) -> Ledger:
     """A ledger as it was written. Raises OSError, ValueError."""
-    document = json.loads(path.read_bytes())
+    try:
+        return parse(path.read_bytes())
+    except ValueError as mistake:
+        raise ValueError(f"{path}: {mistake}") from mistake
+
+
+def parse(octets: bytes) -> Ledger:
+    """The same of its octets. Raises ValueError."""
+    document = json.loads(octets)
     try:
         del document["version"], document["complete"]
         for name in ("started", "ended"):
@@ -168,7 +176,7 @@ def read(path: Path) -> Ledger:
         document["envelope"] = Envelope.of(document.get("envelope"))
         return Ledger(**document)
     except (KeyError, TypeError, AttributeError) as mistake:
-        raise ValueError(f"{path}: not a ledger of this relay: {mistake!r}") from mistake
+        raise ValueError(f"not a ledger of this relay: {mistake!r}") from mistake
 
 
 def _write_new(path: Path, octets: bytes) -> None:

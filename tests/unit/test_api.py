@@ -20,7 +20,6 @@ from relay.control.access import Access
 from relay.control.api import api
 from relay.control.http import HttpServer, application
 from relay.control.ranges import PIECE
-from relay.errors import RelayError
 from tests.unit.access_fakes import Region
 from tests.unit.access_samples import AOIFE, CALLER, HOUR, JANE, NOW, call, staff_token
 from tests.unit.token_samples import PUBLIC, WALL
@@ -53,14 +52,13 @@ class Node:
         self.region = Region()
         self.region.keep(call("c1"), call("c2", NOW - HOUR), call("c3", NOW - 2 * HOUR, "other"))
         self.now = NOW
-        self.refused: list[tuple[RelayError, str]] = []
         self.bugs: list[Exception] = []
         self.access = Access(
             StaffTokens("ie1", {"s1": PUBLIC}),
             self.region.reading,
             self.region.granting,
+            self.region.audit,
             self.clock,
-            lambda error, host: self.refused.append((error, host)),
             self.bugs.append,
         )
         self.app: FastAPI = application(
@@ -104,7 +102,9 @@ def test_without_a_good_token_there_is_nothing(method: str, path: str) -> None:
     assert rule(node.ask(path, staff_token(exp=WALL - 1), method), 401) == "expired"
     assert rule(node.ask(path, staff_token(region="us1"), method), 401) == "other_region"
     assert rule(node.ask(path, REVIEWER[:-4] + "AAAA", method), 401) == "tampered"
-    assert [host for _, host in node.refused] == ["127.0.0.1"] * 4
+    assert node.access.counters["staff_token_refused"] == 4
+    reasons = [note.details["reason"] for note in node.region.audit.notes]
+    assert reasons == ["expired", "other_region", "tampered"]
     assert node.region.audit.entries == []
 
 
@@ -399,8 +399,8 @@ def test_a_download_is_cut_when_its_right_is_revoked(how: str) -> None:
         assert node.access.downloads == 0
 
     served(node, test)
-    ((error, _),) = node.refused
-    assert "revoked" in str(error) if how == "token" else "grant" in str(error)
+    counter = "staff_token_refused" if how == "token" else "refused"
+    assert node.access.counters == {counter: 1}
 
 
 def test_a_long_answer_has_time_and_a_stuck_one_has_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,94 @@
+"""Who runs a command that reads what is kept: staff by its token, or who runs the node."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from relay.access.roles import Policy, Staff, on_this_node
+from relay.archive import Archive, host_actor
+from relay.commands.shared import failing, loaded
+from relay.database.session import opened
+from relay.errors import ConfigError
+
+VARIABLE = "RELAY_STAFF_TOKEN"
+T = TypeVar("T")
+
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token",
+        metavar="FILE",
+        help=f"Act as the staff of this token; - reads it, and ${VARIABLE} has it, too. Without "
+        "one you act as who runs the node.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+
+
+def acting(
+    config: Path | None,
+    token: Path | None,
+    step: Callable[[Archive, Staff, datetime], Awaitable[T]],
+) -> T:
+    """What `step` gives, for this staff; failures are told, and are exit codes 1 and 2."""
+    with failing():
+        archive = Archive(loaded(config))
+        now = datetime.now(UTC)
+        return asyncio.run(_with_database(archive, step, _staff(archive, token, now), now))
+
+
+async def _with_database(
+    archive: Archive,
+    step: Callable[[Archive, Staff, datetime], Awaitable[T]],
+    staff: Staff,
+    now: datetime,
+) -> T:
+    try:
+        async with opened(archive.database):
+            return await step(archive, staff, now)
+    finally:
+        archive.audit.close()
+
+
+def _staff(archive: Archive, path: Path | None, now: datetime) -> Staff:
+    """Raises ConfigError, TokenRefused."""
+    token = os.environ.get(VARIABLE, "") if path is None else _read(path)
+    if token or path is not None:
+        return archive.staff_tokens().admit(token.strip(), now)
+    policy = Policy.of(archive.config)
+    return on_this_node(host_actor().name, policy, now + timedelta(hours=1))
+
+
+def _read(path: Path) -> str:
+    if str(path) == "-":
+        return sys.stdin.read()
+    try:
+        return path.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "is no token"
+        raise ConfigError(str(path), [f"cannot be read: {why}"]) from None
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time with its zone, or without one UTC, or "2h", "30m", "3d" from now on, or with a minus
+    ago. Raises ConfigError."""
+    if text is None:
+        return None
+    sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text)
+    unit = {"m": "minutes", "h": "hours", "d": "days"}.get(rest[-1:])
+    if unit is not None and rest[:-1].isdecimal() and len(rest) <= 6:
+        return datetime.now(UTC) + timedelta(**{unit: sign * int(rest[:-1])})
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        text = f"{option}: {text!r} is no time such as 2026-11-26T14:00Z, 2h or -3d"
+        raise ConfigError("relay", [text]) from None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
