@@ -33,7 +33,14 @@ from relay.call.router import Router
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
-from relay.errors import AuditUnavailable, KeyMissing, ListenError, ManifestRefused, RelayError
+from relay.errors import (
+    AuditUnavailable,
+    DatabaseUnavailable,
+    KeyMissing,
+    ListenError,
+    ManifestRefused,
+    RelayError,
+)
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
@@ -145,7 +152,8 @@ class Server:
         await self.endpoint.start()
         if self._http is not None:
             if self._config.access.keys:
-                await self._archive.database.open()
+                with contextlib.suppress(DatabaseUnavailable):  # who reads is told while it is away
+                    await self._archive.database.open()
             await self._http.start()
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):

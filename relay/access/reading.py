@@ -25,7 +25,8 @@ from relay.access.ports import (
 )
 from relay.access.roles import May, Staff
 from relay.access.view import personal
-from relay.errors import Forbidden, NotKept
+from relay.errors import Forbidden, NotAuthentic, NotKept
+from relay.residency.audit import RELAY
 from relay.residency.pseudonym import Pseudonyms, pseudonymised
 from relay.residency.record import CallRecord
 
@@ -138,13 +139,17 @@ class Reading:
         form: Format = "wav",
         trim_silence: bool | None = None,
     ) -> Audio:
-        """Raises NotKept."""
+        """Raises NotKept, and NotAuthentic for one that was changed, of which there is an entry."""
         call = await self._call_of(recording_id)
         grant = await self._may(staff, May.PLAY, call, now)
         await self._audit.record(
             "recording-played", staff.actor(grant), recording_id, call=call.id, form=form
         )
-        playback = await self._recordings.open(recording_id, form, trim_silence)
+        try:
+            playback = await self._recordings.open(recording_id, form, trim_silence)
+        except NotAuthentic:
+            self._audit.note("recording-not-authentic", RELAY, recording_id, call=call.id)
+            raise
         return Audio(self, staff, call, playback)
 
     # --- the audit log
@@ -155,7 +160,7 @@ class Reading:
             self.policy.check_may(staff, May.AUDIT)
             self.policy.check_inside(staff, May.AUDIT)
         except Forbidden as error:
-            raise self._noted(staff, "", error) from None
+            raise self._noted(staff, May.AUDIT, "", error) from None
         await self._audit.record("audit-exported", staff.actor(), first=first)
         return self._entries.export(first)
 
@@ -179,7 +184,7 @@ class Reading:
                     f"yours is approved, has not ended and covers call {call.id}",
                 )
         except Forbidden as error:
-            raise self._noted(staff, call.id, error) from None
+            raise self._noted(staff, what, call.id, error) from None
         return grant
 
     async def _grants(self, staff: Staff, what: May, now: datetime) -> list[Grant | None]:
@@ -206,11 +211,11 @@ class Reading:
                 self.policy.check_may(staff, May.READ_CALLS)
                 self.policy.check_inside(staff, May.READ_CALLS)
             except Forbidden as error:
-                raise self._noted(staff, "", error) from None
+                raise self._noted(staff, May.READ_CALLS, "", error) from None
         return replace(query, since=_hour(query.since), until=_hour(query.until, HOUR))
 
-    def _noted(self, staff: Staff, subject: str, error: Forbidden) -> Forbidden:
-        self._audit.note("access-refused", staff.actor(), subject, rule=error.rule)
+    def _noted(self, staff: Staff, what: May, subject: str, error: Forbidden) -> Forbidden:
+        self._audit.note("access-refused", staff.actor(), subject, rule=error.rule, what=what.value)
         return error
 
     async def _enter_ids(self, staff: Staff, grant: str, ids: Sequence[str], query: Query) -> None:

@@ -15,7 +15,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from relay.errors import Forbidden, RelayError, TokenRefused
+from relay.errors import Forbidden, KeyMissing, RelayError, TokenRefused
 
 MOST_OCTETS = 1 << 16  # of a request's body
 _WORDS = re.compile(r"(?<!^)(?=[A-Z])")
@@ -46,7 +46,8 @@ def add_refusals(
     @app.exception_handler(RelayError)
     async def expected(request: Request, error: RelayError) -> JSONResponse:
         on_refused(error, request.client.host if request.client is not None else "")
-        status = error.status_hint
+        # A key that is not there, as of what only a customer can play, will not come by waiting.
+        status = 409 if isinstance(error, KeyMissing) else error.status_hint
         headers = {"www_authenticate": "Bearer"} if status == 401 else {}
         headers |= {"retry_after": "5"} if status == 503 else {}
         return refusal(status, rule_of(error), str(error), **headers)

@@ -20,6 +20,7 @@ from relay.control.access import Access
 from relay.control.api import api
 from relay.control.http import HttpServer, application
 from relay.control.ranges import PIECE
+from relay.errors import KeyMissing
 from tests.unit.access_fakes import Region
 from tests.unit.access_samples import AOIFE, CALLER, HOUR, JANE, NOW, call, staff_token
 from tests.unit.token_samples import PUBLIC, WALL
@@ -259,6 +260,17 @@ def test_a_recording_whole_and_in_its_formats() -> None:
     assert int(head.headers["content-length"]) == len(WHOLE) and head.content == b""
     assert rule(node.ask("/recordings/r-c9/audio"), 404) == "not-kept"
     assert node.ask("/recordings/r-c1").json()["call"] == "c1"
+
+
+def test_what_only_the_customer_can_play() -> None:
+    node = Node()
+
+    async def only_theirs(*asked: object) -> None:
+        raise KeyMissing("it is encrypted to customer-1: only the customer can play it")
+
+    node.region.recordings.open = only_theirs  # type: ignore[method-assign,assignment]
+    answer = node.ask("/recordings/r-c1/audio")
+    assert rule(answer, 409) == "key-missing" and "only the customer" in answer.text
 
 
 @pytest.mark.parametrize(

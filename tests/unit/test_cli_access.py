@@ -20,6 +20,7 @@ from relay.config import load
 from relay.control.access import Access
 from relay.control.api import api
 from relay.database.session import opened
+from relay.errors import NotAuthentic, NotKept
 from relay.keys.ring import KeyRing
 from relay.recording import ledger, wav
 from relay.recording.encryption import EncryptedSink
@@ -183,8 +184,8 @@ def test_over_the_api_with_all_that_is_real(region: Path) -> None:
             counted = await client.get("/counts", headers=headers)
             assert counted.json()["recorded"] == 1
             log = await client.get("/audit", headers={"authorization": f"Bearer {una}"})
-            lines = log.text.splitlines()
-            assert json.loads(lines[-1])["action"] == "audit-exported"
+            lines = [line for line in log.text.splitlines() if '"action":"seal"' not in line]
+            assert sum('"audit-exported"' in line for line in lines) == 1
             assert sum('"recording-played"' in line for line in lines) == 5
             digests = [hashlib.sha256(line.encode()).hexdigest() for line in lines]
             assert [json.loads(line)["previous"] for line in lines[1:]] == digests[:-1]
@@ -197,8 +198,6 @@ def test_a_recording_that_is_gone_and_one_that_was_changed(region: Path) -> None
     stored = path.read_bytes()
 
     async def steps(archive: Archive) -> None:
-        from relay.errors import NotAuthentic, NotKept
-
         path.write_bytes(stored[:-1] + bytes([stored[-1] ^ 1]))
         with pytest.raises(NotAuthentic):
             await archive.recordings.open("r1")

@@ -13,7 +13,7 @@ import pytest
 from relay.access.grant import Grant, Scope, State
 from relay.access.ports import Query
 from relay.access.roles import Staff, on_this_node
-from relay.errors import AuditUnavailable, Forbidden, NotKept
+from relay.errors import AuditUnavailable, Forbidden, NotAuthentic, NotKept
 from tests.unit.access_fakes import Region
 from tests.unit.access_samples import (
     AOIFE,
@@ -135,7 +135,7 @@ def test_a_number_is_searched_from_inside_only() -> None:
         with pytest.raises(Forbidden) as refused:
             shown(of, who, by_number)
         assert refused.value.rule == rule
-        assert of.audit.notes[-1].details == {"rule": rule}
+        assert of.audit.notes[-1].details == {"rule": rule, "what": "read call records"}
 
 
 def test_that_nothing_is_known_of_a_number_is_an_entry_too() -> None:
@@ -208,6 +208,20 @@ def test_a_recording_is_played_by_role_or_grant() -> None:
         run(of.reading.play(JANE, "r-c2", NOW))
     with pytest.raises(NotKept):
         run(of.reading.play(MAEVE, "r-c9", NOW))
+
+
+def test_a_recording_that_was_changed_is_an_entry() -> None:
+    of = region()
+
+    async def changed(*asked: object) -> None:
+        raise NotAuthentic("segment 3 was changed")
+
+    of.recordings.open = changed  # type: ignore[method-assign,assignment]
+    with pytest.raises(NotAuthentic):
+        run(of.reading.play(MAEVE, "r-c1", NOW))
+    assert (of.audit.notes[-1].action, of.audit.notes[-1].subject) == (
+        *("recording-not-authentic", "r-c1"),
+    )
 
 
 def test_what_is_known_of_a_recording() -> None:
@@ -297,7 +311,7 @@ def test_each_refusal_is_noted_with_its_rule() -> None:
     (note,) = of.audit.notes
     assert (note.action, note.subject, note.details) == (
         *("access-refused", "c1"),
-        {"rule": "grant"},
+        {"rule": "grant", "what": "play recordings"},
     )
 
 
