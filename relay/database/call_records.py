@@ -97,20 +97,11 @@ class CallRecords:
         async with self._database.writing() as connection:
             return await redact(connection, ids, now)
 
-    async def interrupt(self, node: str, before: datetime, now: datetime) -> list[str]:
-        """End what `node` left open when it died; the ids. It has begun again at `before`: calls
-        since then are its own to end."""
-        open_calls = and_(CALLS.c.node == node, CALLS.c.stage == 0, CALLS.c.started < before)
-        async with self._database.writing() as connection:
-            found = await connection.execute(select(CALLS.c.id).where(open_calls))
-            ids = list(found.scalars())
-            for some in slices(ids):
-                await connection.execute(
-                    update(CALLS)
-                    .where(CALLS.c.id.in_(some))
-                    .values(stage=1, ended=now, ended_by="interrupted")
-                )
-        return ids
+    async def lasting(self, node: str) -> list[CallRecord]:
+        """The calls of a node that have not ended."""
+        calls = select(CALLS).where(CALLS.c.node == node, CALLS.c.stage == 0)
+        async with self._database.reading() as connection:
+            return await self._records(connection, calls)
 
     async def count(self, query: Query) -> Counts:
         """How much there was, on all pages."""

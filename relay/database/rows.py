@@ -21,6 +21,12 @@ Row = dict[str, Any]
 _TIMES = ("started", "answered", "ended")
 _OF_CALL = ("caller", "called")
 _OF_LEG = ("identity", "number", "sip_call_id", "seen")
+_CALL_COLUMNS = tuple(
+    each.name
+    for each in fields(CallRecord)
+    if each.name not in (*_OF_CALL, "legs", "recording", "redacted")
+)
+_LEG_COLUMNS = tuple(each.name for each in fields(LegRecord) if each.name not in _OF_LEG)
 _SEPARATORS = str.maketrans("", "", "-.() ")
 
 
@@ -38,12 +44,13 @@ class Rows:
         return str(self.call["id"])
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self), separators=(",", ":")).encode()
+        parts = (self.call, self.legs, self.recording, self.parties)
+        return json.dumps(parts, separators=(",", ":")).encode()
 
     @staticmethod
     def decode(octets: bytes) -> Rows:
-        """Raises ValueError, KeyError or TypeError for what `encode` did not make."""
-        return Rows(**json.loads(octets))
+        """Raises ValueError or TypeError for what `encode` did not make."""
+        return Rows(*json.loads(octets))
 
     def redacted(self) -> Rows:
         """Without what is personal."""
@@ -61,7 +68,7 @@ def rows_of(record: CallRecord, keys: KeyRing, receipt: Mapping[str, Any] | None
 
 
 def _rows(record: CallRecord, keys: KeyRing | None, receipt: Mapping[str, Any] | None) -> Rows:
-    call = _plain(record, (*_OF_CALL, "legs", "recording", "redacted"))
+    call: Row = {name: getattr(record, name) for name in _CALL_COLUMNS}
     for name in _TIMES:
         call[name] = call[name] and call[name].isoformat()
     call["stage"] = stage(record)
@@ -70,8 +77,8 @@ def _rows(record: CallRecord, keys: KeyRing | None, receipt: Mapping[str, Any] |
     legs = []
     for position, leg in enumerate(record.legs):
         sealed = _seal(keys, _context(record.id, f"leg {position}"), _some(leg, _OF_LEG))
-        row = {"call_id": record.id, "position": position, "sealed": sealed}
-        legs.append({**_plain(leg, _OF_LEG), **row})
+        row: Row = {name: getattr(leg, name) for name in _LEG_COLUMNS}
+        legs.append(row | {"call_id": record.id, "position": position, "sealed": sealed})
     recording = None
     if record.recording is not None:
         recording = {"call_id": record.id, **asdict(record.recording)}
@@ -88,7 +95,7 @@ def record_of(
     """What the rows of a call say, as they come from the database. What is personal is empty when
     it was left out, or redacted. Raises KeyMissing when its key is gone, NotAuthentic when it is
     not this row's."""
-    found = {name: value for name, value in call.items() if name in _CALL_FIELDS}
+    found = {name: call[name] for name in _CALL_COLUMNS}
     opened = _open(keys, _context(call["id"], "call"), call["sealed"])
     kept = None if recording is None else recording_of(recording)
     found["redacted"] = call["redacted"] is not None
@@ -126,7 +133,7 @@ def named(value: str) -> tuple[str, str]:
 def _leg_of(row: Mapping[str, Any], keys: KeyRing) -> LegRecord:
     opened = _open(keys, _context(row["call_id"], f"leg {row['position']}"), row["sealed"])
     seen = tuple(Seen(**each) for each in opened.pop("seen", ()))
-    plain = {name: value for name, value in row.items() if name in _LEG_FIELDS}
+    plain = {name: row[name] for name in _LEG_COLUMNS}
     return LegRecord(**plain, **opened, seen=seen)
 
 
@@ -163,16 +170,6 @@ def _some(record: CallRecord | LegRecord, names: Sequence[str]) -> Row:
     if "seen" in found:
         found["seen"] = [asdict(each) for each in found["seen"]]
     return found
-
-
-def _plain(record: CallRecord | LegRecord, without: Sequence[str]) -> Row:
-    return {
-        each.name: getattr(record, each.name) for each in fields(record) if each.name not in without
-    }
-
-
-_CALL_FIELDS = {each.name for each in fields(CallRecord)} - {*_OF_CALL, "legs", "recording"}
-_LEG_FIELDS = {each.name for each in fields(LegRecord)} - {*_OF_LEG}
 
 
 def instants(row: Row) -> Row:

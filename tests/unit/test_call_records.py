@@ -149,17 +149,10 @@ def test_what_is_sealed_opens_in_its_own_row_only(tmp_path: Path, keyring: KeyRi
     run(tmp_path, steps, keyring)
 
 
-def test_a_call_left_open_by_a_crash_is_ended_as_interrupted(
-    tmp_path: Path, keyring: KeyRing
-) -> None:
+def test_the_calls_of_a_node_that_last_are_known(tmp_path: Path, keyring: KeyRing) -> None:
     async def steps(records: CallRecords) -> None:
-        others = [ended(ongoing("over")), ongoing("other", node="n2"), ongoing("new", at_s=100)]
-        await records.keep(ongoing("open"), *others)
-        started, now = STARTED + timedelta(seconds=90), STARTED + timedelta(seconds=95)
-        assert await records.interrupt("n1", started, now) == ["open"]
-        found = await records.get("open")
-        assert found == replace(ongoing("open"), ended=now, ended_by="interrupted")
-        assert [await records.get(each.id) for each in others] == others
+        await records.keep(ongoing("open"), ended(ongoing("over")), ongoing("other", node="n2"))
+        assert await records.lasting("n1") == [ongoing("open")]
 
     run(tmp_path, steps, keyring)
 
