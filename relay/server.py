@@ -27,12 +27,17 @@ from relay.call.authentication import Authentication
 from relay.call.calls import Calls
 from relay.call.health import Health
 from relay.call.ports import MediaEvent, RecordingEnded
+from relay.call.record import Place
 from relay.call.registrar import Registrar
 from relay.call.registration import Registration
 from relay.call.router import Router
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
+from relay.database.postgres import check_host
+from relay.database.queue import RecordQueue
+from relay.database.queue_file import QueueFile
+from relay.database.session import Database
 from relay.errors import (
     AuditUnavailable,
     DatabaseUnavailable,
@@ -92,6 +97,7 @@ class Server:
         self._journal = log.Journal(self._loop.call_later)
         self._spool = Path(config.recording.spool)
         self._check_keys()
+        self.record_queue = self._queue_of_records(boundary)
         self._repair()
         self._shipper = Shipper(self._archive.store, self._journal)
         self.recorder = FileRecorder(
@@ -106,10 +112,12 @@ class Server:
             Admission(config),
             self.engine,
             self.recorder,
+            self.record_queue,
             self._journal,
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
             boundary=boundary,
+            place=Place(config.region.id, _node(config), self._archive.policy),
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
@@ -147,7 +155,10 @@ class Server:
         _check_media_addresses(self._config.media)
         if self._records:
             await self._shipper.check()
+        if not self._archive.database.is_embedded:
+            await check_host(self._config.database, self._archive.boundary)
         self.engine.start(self._loop)
+        self.record_queue.start()
         self._revocation.watch()
         await self.endpoint.start()
         if self._http is not None:
@@ -187,7 +198,7 @@ class Server:
         if self._http is not None:
             await self._http.close()
             await self._archive.database.close()
-        self._close()
+        await self._close()
 
     def _check_manifest(self) -> str:
         """Who signed it, or "". Raises ManifestRefused, of which the audit log hears, or
@@ -228,6 +239,17 @@ class Server:
             self._log.warning("keys_missing", problem=str(missing))
             self._archive.audit.note("keys-missing", RELAY)
 
+    def _queue_of_records(self, boundary: Boundary) -> RecordQueue:
+        """Raises StoreError. Its thread has a connection to the database of its own."""
+        settings = self._config.database
+        return RecordQueue(
+            QueueFile(Path(settings.queue)),
+            Database(settings, boundary),
+            self._archive.keys,
+            _node(self._config),
+            settings.queue_records,
+        )
+
     def _repair(self) -> None:
         """Look after the spool before anything is served. Raises StoreError."""
         if self._records:
@@ -240,6 +262,8 @@ class Server:
                 duration_s=round(found.duration_s, 3),
                 problem=found.problem,
             )
+            if found.record is not None:
+                self.record_queue.repaired(found.call_id, found.record)
 
     @property
     def _records(self) -> bool:
@@ -276,9 +300,10 @@ class Server:
             except TimeoutError:
                 continue
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         self._revocation.close()
         self.endpoint.close()
+        await asyncio.to_thread(self.record_queue.close)
         self.engine.close()
         self._journal.flush()
         self._archive.audit.note("relay-stopped", RELAY)
@@ -297,6 +322,7 @@ class Server:
             "store": {"waiting": self._shipper.waiting, **self._shipper.counters},
             "audit": dict(self._archive.audit.counters),
             "access": dict(self._access.counters) if self._access is not None else {},
+            "records": {"waiting": self.record_queue.waiting, **self.record_queue.counters},
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations
@@ -367,6 +393,11 @@ def _token_check(config: Config) -> TokenCheck | None:
     keys = {(each.name, key.id): key.read() for each in config.account for key in each.keys}
     tokens = Tokens(config.region.id, config.account, keys, lambda: datetime.now(UTC))
     return TokenCheck(tokens, config.sip.realm or config.region.id, os.urandom(32))
+
+
+def _node(config: Config) -> str:
+    """This node's name, the same at its next start."""
+    return f"{socket.gethostname()} {config.sip.listen[0]}"
 
 
 def _own_addresses(config: Config) -> tuple[str, ...]:

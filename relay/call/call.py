@@ -16,7 +16,7 @@ from relay.call import events as e
 from relay.call.branches import Branches
 from relay.call.callee import CalleeLeg
 from relay.call.caller import CallerLeg
-from relay.call.ending import q850, rejection, target_status
+from relay.call.ending import cancelled_status, q850, rejection, target_status
 from relay.call.leg import Leg
 from relay.call.negotiation import Negotiation
 from relay.call.ports import (
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from relay.call.fork import Fork
     from relay.call.hunt import Hunt
     from relay.call.midcall import MidCall
+    from relay.call.record import Notes
     from relay.call.renegotiation import Renegotiation
     from relay.call.session_timer import Refresh
     from relay.call.trail import Trail
@@ -70,6 +71,7 @@ class Call:
         self.media: CallMedia
         self.negotiation: Negotiation
         self.branches: Branches
+        self.notes: Notes
         self.recording = CallRecording(calls, call_id)
         self.admitted: tuple[str, ...] = ()
         self._joined: dict[Side, Leg] = {}  # legs that took a side over, by a transfer
@@ -105,9 +107,14 @@ class Call:
         that is not connected yet, or not any more."""
         return not self.ended and self.leg(leg.side) is leg
 
+    def has_had(self, leg: Leg) -> bool:
+        """Whether this leg has its side, or had it until the call ended."""
+        return self.leg(leg.side) is leg
+
     def connect(self, transfer: Transfer) -> None:
         """The target of a transfer has the transferor's side from now on."""
         transfer.transferor.session.stop()
+        self.notes.left(self, transfer.transferor)
         self._joined[transfer.leg.side] = transfer.leg
         policy = self.calls.router.recording(transfer.transferee.trunk, transfer.leg.trunk)
         self.recording.joined(policy, self.media, self.negotiation)
@@ -197,6 +204,7 @@ class Call:
             self.trail.allows(event.side, Use.CANDIDATE, event.host, event.port)
             self._log("media_path_selected", side=side, host=event.host, port=event.port)
         elif isinstance(event, Secured):
+            self.notes.suites[event.side] = event.suite
             self._log("media_secured", side=side, suite=event.suite)
         elif isinstance(event, ConsentLost):  # what it is followed by decides: a path, or silence
             self._log("media_consent_lost", side=side)
@@ -247,6 +255,7 @@ class Call:
         except RelayError as error:
             self._cause = str(error)
             invite, status = self.caller.invite, 488 if isinstance(error, NoCommonCodec) else 502
+            self.notes.status = status
             self.caller.refuse(invite.tx, invite.request, status, str(error))
             self.caller.leave()
             self.feed(e.NegotiationFailed(str(error)), now)
@@ -259,6 +268,7 @@ class Call:
         if (limit := self.calls.admission.longest(self.admitted)) is not None:
             self._alarm = self.calls.alarms.set(self, now + limit[0])
         self.caller.answer(event.branch, sdp, now)
+        self.calls.kept.keep(self.notes.answered(self, self.calls.wall_clock()))
         self._log(
             "call_answered",
             codec=self.negotiation.codec(),
@@ -293,6 +303,7 @@ class Call:
         response.reason = failure.reason or REASONS.get(status, "")
         for name, value in failure.headers:
             response.headers.add(name, value)
+        self.notes.status = response.status
         invite.reject(response)
         self.caller.leave()
         # Not the peer's own phrase: it may hold anything, and this goes to the log.
@@ -301,6 +312,7 @@ class Call:
     def _cancel_callee(self, event: e.CallEvent, now: float) -> None:
         cause = event.cause if isinstance(event, e.Cancelled) else ""
         self._cause = self._cause or cause or type(event).__name__
+        self.notes.status = self.notes.status or cancelled_status(event)
         self.hunt.cancel(now, event.reason if isinstance(event, e.Cancelled) else "")
 
     def _hang_up_other(self, event: e.HungUp, now: float) -> None:
@@ -365,6 +377,8 @@ class Call:
             caller=_as_dict(caller),
             callee=_as_dict(callee),
         )
+        figures = {Side.CALLER: caller, Side.CALLEE: callee}
+        self.calls.kept.keep(self.notes.ended(self, event, self._cause, figures))
         self._finished = True
         self.calls.ended(self)
 

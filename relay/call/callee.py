@@ -66,6 +66,7 @@ class CalleeLeg(Leg):
         """Send the INVITE. With a delayed offer our ACK waits for the caller's."""
         self.hop = hop
         self.peer = hop.host
+        self.call_id, self.transport, self.uri = invite.call_id, hop.transport, invite.uri
         self.delayed_offer = self._ack_waits = delayed_offer
         self.invite = OutgoingInvite(self, invite, self)
         self.call.calls.remember(self, invite.call_id, self.local_tag)

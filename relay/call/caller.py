@@ -21,6 +21,7 @@ from relay.sip.message import Request
 from relay.sip.options import requires, supports
 from relay.sip.reliable import OPTION
 from relay.sip.transaction import Hop, Transaction
+from relay.sip.uri import SipUri
 
 if TYPE_CHECKING:
     from relay.call.call import Call
@@ -54,6 +55,7 @@ class CallerLeg(Leg):
         self.client = client
         self.reuse = source if source.transport != "udp" else None
         self.peer = source.host
+        self.call_id, self.transport = request.call_id, source.transport
         self.contact = self.signalling.contact(source, wants_sips(request))
         self.allow = request.headers.get("Allow") or ""
         self.invite = IncomingInvite(self, tx, request, self)
@@ -64,6 +66,14 @@ class CallerLeg(Leg):
         self._held: bytes | None = None  # the SDP of a 2xx that waits for a PRACK
         self._early: Dialog | None = None  # has acknowledged a reliable response
         self.call.calls.remember(self, request.call_id, self.local_tag)
+
+    def who(self, request: Request) -> str:
+        """Who calls: a voice client's identity, or From as its trunk writes numbers."""
+        if self.client is not None:
+            return self.client.identity
+        uri = request.from_.uri
+        user = uri.user if isinstance(uri, SipUri) else None
+        return self.call.calls.router.plan(self.trunk).calling(user or "")
 
     def let_go(self) -> None:
         super().let_go()

@@ -19,8 +19,18 @@ from relay.call.guard import Guard
 from relay.call.health import Health
 from relay.call.hiding import reasons
 from relay.call.invite import Discarded, IncomingInvite
+from relay.call.numbers import user_of
 from relay.call.outside import Outside
-from relay.call.ports import Journal, Media, MediaEvent, Recorder, RecordingEnded, Signalling
+from relay.call.ports import (
+    Journal,
+    Media,
+    MediaEvent,
+    Recorder,
+    RecordingEnded,
+    Records,
+    Signalling,
+)
+from relay.call.record import Bookkeeping, Place, closed
 from relay.call.refusal import ALLOW, refusal, refuse, unserved
 from relay.call.registrar import Registrar
 from relay.call.setup import set_up
@@ -51,11 +61,6 @@ SIPS_PORT = 5061
 PASSED_ON = ("priority", "date", "user-to-user", "accept-language")
 
 
-def user_of(uri: str) -> str:
-    """The part of a SIP URI before the @: the number."""
-    return uri.partition(":")[2].rpartition("@")[0]
-
-
 def _is_at(host: str, source: str) -> bool:
     """Whether a URI's host is this address; IPv6 has many spellings."""
     if host == source or ":" not in host:
@@ -83,10 +88,12 @@ class Calls:
         admission: Admission,
         media: Media,
         recorder: Recorder,
+        records: Records,
         journal: Journal,
         token: Callable[[], str],
         wall_clock: Callable[[], datetime],
         boundary: Boundary,
+        place: Place,
         timers: Timers | None = None,
         ring_timeout_s: float = 180.0,
         pass_headers: Sequence[str] = (),
@@ -106,6 +113,7 @@ class Calls:
         self.admission = admission
         self.media = media
         self.recorder = recorder
+        self.kept = Bookkeeping(records, place)
         self.journal = journal
         self.token = token
         self.wall_clock = wall_clock
@@ -261,6 +269,11 @@ class Calls:
 
     def on_recording_ended(self, ended: RecordingEnded) -> None:
         """A recording is on disk, or is not: an event either way."""
+        call = self.active.get(ended.call_id)
+        if call is None:
+            self.kept.recorded(ended)
+        elif call.notes.recording is not None:
+            call.notes.recording = closed(call.notes.recording, ended)
         name = "recording_saved" if ended.problem is None else "recording_failed"
         self.counters[name] += 1
         self.journal.event(

@@ -38,3 +38,33 @@ def target_status(event: e.CallEvent) -> int:
     if isinstance(event, e.Rejected):
         return event.status
     return 408 if isinstance(event, e.RingTimedOut) else 487
+
+
+def cancelled_status(event: e.CallEvent) -> int:
+    """What the caller of a call that is not to be answered gets."""
+    return 504 if isinstance(event, e.NotAcknowledged) else 487
+
+
+def ended_by(event: e.CallEvent, answered: bool) -> str:
+    """Who or what ended a call, for its record: of a few texts, with nothing of a peer's in it."""
+    if isinstance(event, e.HungUp):
+        return f"{event.side.name.lower()} hung up"
+    if isinstance(event, e.Lost):
+        return f"{event.side.name.lower()} lost"
+    if isinstance(event, e.SilentTooLong):
+        return f"no audio from the {event.side.name.lower()}"
+    if isinstance(event, e.NotAcknowledged):
+        return f"no acknowledgement from the {event.side.name.lower()}"
+    if answered and isinstance(event, (e.Rejected, e.RingTimedOut)):
+        return "transfer failed"
+    return _ENDS.get(type(event), "relay")
+
+
+_ENDS = {
+    e.Cancelled: "caller cancelled",
+    e.Rejected: "callee refused",
+    e.RingTimedOut: "no answer in time",
+    e.LastedTooLong: "longest duration",
+    e.NegotiationFailed: "negotiation failed",
+    e.Stopped: "relay stopped",
+}

@@ -37,6 +37,7 @@ class Leg:
         "alarms",
         "allow",
         "call",
+        "call_id",
         "client",
         "contact",
         "dialog",
@@ -54,7 +55,9 @@ class Leg:
         "signalling",
         "timers",
         "trail",
+        "transport",
         "trunk",
+        "uri",
     )
 
     def __init__(self, call: Call, side: Side, trunk: str, local_tag: str) -> None:
@@ -74,6 +77,9 @@ class Leg:
         wanted_s = calls.router.peer(trunk).session_expires_s
         self.session = SessionTimer(self, wanted_s, calls.min_session_expires_s)
         self.contact = ""
+        self.call_id = ""  # of its dialog
+        self.transport = ""  # that its INVITE came or went over
+        self.uri = ""  # that its INVITE went to
         self.peer = ""  # the address that its INVITE came from or went to
         self.reuse: Hop | None = None
         self.incoming: IncomingInvite | None = None

@@ -234,6 +234,11 @@ class Negotiation:
             streams = [self._offer[1]]
         return streams[0].section.voice_codec() if streams else ""
 
+    def codec_of(self, side: Side) -> str:
+        """The codec that this side has: of a call that is transcoded its own."""
+        coding = self._codings.get(side)
+        return coding.codec if coding is not None else self.codec()
+
     def opus_types(self) -> frozenset[int]:
         """The payload types that are Opus, of either side."""
         return frozenset(

@@ -32,6 +32,11 @@ _TOO_SHORT = frozenset(
 )
 
 
+def user_of(uri: str) -> str:
+    """The part of a SIP URI before the @: the number."""
+    return uri.partition(":")[2].rpartition("@")[0]
+
+
 class NumberingPlan:
     """How one trunk or account writes numbers."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from relay.call.ports import CallMedia, RecordingSpec, Side, StreamFigures
 from relay.errors import Refused
+from relay.residency.record import RecordingRecord
 
 if TYPE_CHECKING:
     from relay.call.calls import Calls
@@ -110,6 +111,8 @@ class CallRecording:
         self.running = True
         policy = self.policy
         tap, dual = media.record(True), policy.mode.endswith("-dual")
+        notes = self._calls.active[self._call_id].notes
+        notes.recording = RecordingRecord(self._call_id, "", codec, 2 if dual else 1)
         self._calls.recorder.start(
             RecordingSpec(
                 self._call_id,

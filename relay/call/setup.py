@@ -16,6 +16,7 @@ from relay.call.fork import seek
 from relay.call.hunt import Target
 from relay.call.invitation import SECURE, Invitation, is_sips
 from relay.call.ports import Side
+from relay.call.record import Notes
 from relay.call.refusal import RETRY_AFTER_S
 from relay.call.trail import Trail
 from relay.errors import IntervalTooSmall, MalformedMessage, Refused
@@ -71,6 +72,8 @@ def set_up(
 def _check(calls: Calls, request: Request, source: Hop, trail: Trail) -> None:
     if calls.stopping:
         raise Refused(503, "the relay is shutting down", RETRY_AFTER_S)
+    if calls.kept.full:
+        raise Refused(503, "too many call records wait for the database", RETRY_AFTER_S)
     if calls.is_loop(request):
         raise Refused(482, "this call has come back to where it started")
     if request.contact is None:
@@ -141,6 +144,8 @@ def _open(
     )
     call.hunt = seek(call, call, callee, targets, invitation, delayed_offer=not request.body)
     call.caller = CallerLeg(call, trunk.name, tx, request, source, client)
+    called = first.client.identity if first.client is not None else first.uri.user or ""
+    call.notes = Notes(call.caller.who(request), called, calls.wall_clock())
     calls.active[call.id] = call
     call.ring_until(now + calls.ring_timeout_s)
     calls.journal.event(
@@ -149,7 +154,7 @@ def _open(
         trunk=trunk.name,
         to=callee_trunk,
         caller_number=client.identity if client is not None else _user(request),
-        callee_number=first.client.identity if first.client is not None else first.uri.user,
+        callee_number=called,
     )
     call.hunt.start(now)
 

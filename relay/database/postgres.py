@@ -71,6 +71,14 @@ class Connector:
             raise DatabaseUnavailable(f"database.ca {self._settings.ca}: {error}") from error
 
 
+async def check_host(settings: Settings, boundary: Boundary) -> None:
+    """Raises OutsideRegion when it leads outside; a name that is not found now may be later."""
+    try:
+        await Connector(settings, boundary).resolve()
+    except DatabaseUnavailable:
+        return
+
+
 def is_local(host: str) -> bool:
     """Whether a host is this node: what goes there needs no TLS."""
     try:

@@ -158,7 +158,7 @@ class RecordQueue:
             try:
                 self._file.append(self._sealed)
             except (OSError, sqlite3.Error) as error:
-                self._tell("records_unwritable", str(error))
+                self._alarm("records_unwritable", str(error))
                 if not await _sleep(DISK_RETRY_S, self._stop):
                     continue
                 self.counters["lost"] += len(self._sealed)
@@ -170,7 +170,7 @@ class RecordQueue:
             self._moving.more(len(self._sealed))
             self._sealed.clear()
         if self.full:
-            self._tell("records_full", f"{self.waiting} wait for the database")
+            self._alarm("records_full", f"{self.waiting} wait for the database")
         else:
             self._told.discard("records_full")
 
@@ -180,16 +180,16 @@ class RecordQueue:
             try:
                 receipt = self._receipt(record)
             except RelayError as error:
-                self._tell("receipt_failed", str(error))
+                self._alarm("receipt_failed", str(error))
         rows = rows_of(record, self._keys, receipt)
         if rows.call["sealed"] is None:
             self.counters["unsealed"] += 1
-            self._tell("records_unsealed", "without its keys what is personal is not kept")
+            self._alarm("records_unsealed", "without its keys what is personal is not kept")
         else:
             self._told.discard("records_unsealed")
         return rows.encode()
 
-    def _tell(self, name: str, problem: str) -> None:
+    def _alarm(self, name: str, problem: str) -> None:
         """An alarm, once until it is over."""
         if name not in self._told:
             self._told.add(name)

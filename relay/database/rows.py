@@ -19,8 +19,8 @@ from relay.residency.record import CallRecord, LegRecord, RecordingRecord, Seen
 Row = dict[str, Any]
 
 _TIMES = ("started", "answered", "ended")
-_OF_CALL = ("caller", "called")
-_OF_LEG = ("identity", "number", "sip_call_id", "seen")
+_OF_CALL = ("caller", "called", "reason")
+_OF_LEG = ("identity", "number", "sip_call_id", "silence", "seen")
 _CALL_COLUMNS = tuple(
     each.name
     for each in fields(CallRecord)

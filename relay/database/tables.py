@@ -69,11 +69,10 @@ CALLS = Table(
     Column("ended", Instant),
     Column("status", Integer),
     Column("ended_by", Text, nullable=False),
-    Column("reason", Text, nullable=False),
     # How far it was when this was written: a later row is never replaced by an earlier one.
     Column("stage", Integer, nullable=False),
     Column("redacted", Instant),
-    Column("sealed", Text),  # caller and called
+    Column("sealed", Text),  # caller, called and the reason in full
     Column("receipt", Text),  # the signed receipt, sealed as well
     Index("ix_calls_started", "started", "id"),
     Index("ix_calls_node_stage", "node", "stage"),
@@ -98,9 +97,8 @@ LEGS = Table(
     Column("lost", BigInteger, nullable=False),
     Column("jitter_ms", Float, nullable=False),
     Column("mos", Float),
-    Column("silence", Text, nullable=False),
     Column("drops", JSON, nullable=False),
-    Column("sealed", Text),  # identity, number, SIP Call-ID, and every address seen
+    Column("sealed", Text),  # identity, number, SIP Call-ID, addresses
     Index("ix_legs_peer", "peer"),
 )
 

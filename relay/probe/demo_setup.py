@@ -57,6 +57,10 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
     keys = output.resolve() / "keys"
     text = text.replace('"var/keys"', f'"{keys}"')
     text = text.replace('"var/spool"', f'"{output.resolve() / "spool"}"')
+    text = text.replace('"sqlite:var/relay.db"', f'"sqlite:{output.resolve() / "relay.db"}"')
+    text = text.replace('# queue = "var/queue"', f'queue = "{output.resolve() / "queue"}"')
+    audit = f'[audit]\ndirectory = "{output.resolve() / "audit"}"'
+    text = text.replace('# [audit]\n# directory = "var/audit"', audit)
     KeyRing.create(keys)
     if "log" in document:
         text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)

@@ -113,6 +113,9 @@ spool = "{path.parent / "spool"}"
 {s3}
 [audit]
 directory = "{path.parent / "audit"}"
+[database]
+url = "sqlite:{path.parent / "relay.db"}"
+queue = "{path.parent / "queue"}"
 [keys]
 directory = "{path.parent / "keys"}"
 [log]

@@ -84,9 +84,9 @@ class RecordingRecord:
 class CallRecord:
     """A call, from its INVITE to its end. `ended` is None while it lasts.
 
-    `status` is what the caller got finally; `ended_by` says who or what ended it, in the words
-    of the log. `policy` is the version (digest) of the region's manifest. `redacted`: what was
-    personal has been erased.
+    `status` is what the caller got finally; `ended_by` says who or what ended it, in one of a few
+    texts, `reason` what the log says, which may hold what a peer wrote. `policy` is the version
+    (digest) of the region's manifest. `redacted`: what was personal has been erased.
     """
 
     id: str

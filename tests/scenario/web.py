@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import SecretStr
 
 from relay.call.calls import Calls
+from relay.call.record import Place
 from relay.call.registrar import Registrar
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
@@ -24,7 +25,15 @@ from relay.sip.digest import Challenge, ha1
 from relay.sip.message import Request, Response
 from relay.sip.parser import parse
 from relay.sip.transaction import Hop
-from tests.scenario.world import RELAY, FakeAdmission, FakeMedia, FakeRecorder, FakeRouter, Journal
+from tests.scenario.world import (
+    RELAY,
+    FakeAdmission,
+    FakeMedia,
+    FakeRecorder,
+    FakeRecords,
+    FakeRouter,
+    Journal,
+)
 from tests.unit.token_samples import SECRET, WALL
 
 HOST = "192.0.2.50"
@@ -51,10 +60,12 @@ class Region:
             FakeAdmission(),
             FakeMedia(),
             FakeRecorder(),
+            FakeRecords(),
             self.journal,
             token=lambda: f"{next(numbers):016x}",
             wall_clock=self._wall_clock,
             boundary=Boundary([ip_network("192.0.2.0/24")]),
+            place=Place("ie1", "n1"),
             token_check=TokenCheck(tokens, "ie1", b"secret"),
         )
         self.calls.registrar = Registrar(self.calls, 60.0)

@@ -29,6 +29,7 @@ from relay.call.ports import (
     Side,
     StreamFigures,
 )
+from relay.call.record import Place
 from relay.call.recording import OFF, RecordingPolicy, policy_of
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
@@ -36,6 +37,7 @@ from relay.call.user_agent import LookUp, UserAgent
 from relay.config import Account, TokenKey, Trunk
 from relay.errors import NoMediaPorts, Refused
 from relay.residency.boundary import Boundary
+from relay.residency.record import CallRecord
 from relay.sdp.description import Fingerprint, IceCredentials
 from relay.sip import transaction as layer
 from relay.sip.dialog import Dialog
@@ -160,6 +162,15 @@ class FakeRecorder:
         self.relayed.append(relayed)
 
 
+class FakeRecords:
+    def __init__(self) -> None:
+        self.kept: list[CallRecord] = []
+        self.full = False
+
+    def keep(self, record: CallRecord) -> None:
+        self.kept.append(record)
+
+
 class Journal:
     def __init__(self) -> None:
         self.events: list[tuple[str, str, dict[str, object]]] = []
@@ -274,6 +285,7 @@ class World:
         self.chance = 0.5
         self.media = FakeMedia(ports)
         self.recorder = FakeRecorder()
+        self.records = FakeRecords()
         self.journal = Journal()
         self.router = FakeRouter(recording, pbx, carrier, account)
         self.admission = FakeAdmission()
@@ -283,10 +295,12 @@ class World:
             self.admission,
             self.media,
             self.recorder,
+            self.records,
             self.journal,
             token=lambda: f"{next(tokens):016x}",
             wall_clock=lambda: datetime(2026, 1, 1, tzinfo=UTC),
             boundary=Boundary([ip_network("192.0.2.0/24"), ip_network("2001:db8::/32")], enforce),
+            place=Place("t1", "n1", "p1"),
             timers=Timers(),
             pass_headers=pass_headers,
             min_session_expires_s=min_session_expires_s,

@@ -18,7 +18,9 @@ OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "relay").rglob("*.py"))}
 
 _PATH = re.compile(r"`([a-z_0-9./]+(?:\.(?:md|py|pxd|pxi|toml|png)|/[a-z_0-9]+))`|\]\(([^)#:]+)\)")
-_EVENT = re.compile(r'(?:\b_log|\.event|\b_?log(?:ger)?\.(?:info|warning|error))\(\s*"([a-z_]+)"')
+_EVENT = re.compile(
+    r'(?:\b_log|\b_alarm|\.event|\b_?log(?:ger)?\.(?:info|warning|error))\(\s*"([a-z_]+)"'
+)
 _COUNTER = re.compile(r'(?:counters\[|_count(?:ed)?\()f?"([a-z_]+)')
 _CODE = re.compile(r"`([a-z_]+)`")
 # Their names are chosen by an expression there.

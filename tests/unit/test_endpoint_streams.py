@@ -16,6 +16,7 @@ import pytest
 import uvloop
 
 from relay.call.calls import Calls
+from relay.call.record import Place
 from relay.call.router import Router
 from relay.config import Config, read
 from relay.probe.certificates import Authority
@@ -26,7 +27,7 @@ from relay.sip.message import Message, Request, Response
 from relay.sip.parser import StreamParser, parse
 from relay.sip.transaction import Hop
 from tests.interop.region import free_port
-from tests.scenario.world import FakeAdmission, FakeMedia, FakeRecorder, Journal, sdp
+from tests.scenario.world import FakeAdmission, FakeMedia, FakeRecorder, FakeRecords, Journal, sdp
 
 DEADLINE_S = 10.0
 # Not 127.0.0.1: whoever connects anywhere on the machine has a port of it for a while.
@@ -248,10 +249,12 @@ async def node(
         FakeAdmission(),  # type: ignore[arg-type]
         FakeMedia(),
         FakeRecorder(),
+        FakeRecords(),
         journal,
         token=lambda: f"{next(tokens):016x}",
         wall_clock=lambda: datetime.now(UTC),
         boundary=Boundary(config.region.networks),
+        place=Place("ie1", "n1"),
     )
     bugs: list[Exception] = []
     asks = any(trunk.tls_names for trunk in config.trunk)
