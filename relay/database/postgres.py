@@ -31,14 +31,14 @@ class Connector:
 
     async def connect(self) -> Any:
         """A connection of asyncpg's."""
-        place = self._settings.place
+        place, password = self._settings.place, self._settings.password
         hosts = await self.resolve()
         try:
             return await asyncpg.connect(
                 host=hosts,
                 port=place.port,
                 user=place.user,
-                password=self._settings.password,
+                password=password.get_secret_value() if password is not None else None,
                 database=place.name,
                 ssl=self._tls(place.host),
                 timeout=CONNECT_S,
