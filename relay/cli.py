@@ -13,6 +13,7 @@ from relay import __version__
 from relay.archive import Archive
 from relay.commands import boundary as boundary_command
 from relay.commands import calls as calls_command
+from relay.commands import database as database_command
 from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
 from relay.commands import region as region_command
@@ -221,6 +222,7 @@ def demo(
 
 
 app.add_typer(keys_command.app)
+app.add_typer(database_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)
 app.add_typer(boundary_command.app)

@@ -24,6 +24,12 @@ def upgrade(connection: Connection) -> None:
         command.upgrade(config, "heads")
 
 
+def steps() -> list[str]:
+    """All there are, oldest first."""
+    script = ScriptDirectory.from_config(_config())
+    return [each.revision for each in script.walk_revisions()][::-1]
+
+
 def missing(connection: Connection) -> list[str]:
     """The migrations that it still lacks, oldest first. Raises DatabaseUnavailable."""
     script = ScriptDirectory.from_config(_config())

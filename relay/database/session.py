@@ -59,6 +59,15 @@ class Database:
                 await connection.execute(text(f"SELECT pg_advisory_xact_lock({migration.LOCK})"))
             await connection.run_sync(migration.upgrade)
 
+    async def missing(self) -> list[str]:
+        """The steps that its tables lack, oldest first. Raises as `open` does."""
+        from relay.database import migration
+
+        if self._is_to_be_made():
+            return migration.steps()
+        async with self.reading() as connection:
+            return await connection.run_sync(migration.missing)
+
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """A transaction that changes nothing. Raises DatabaseUnavailable, OutsideRegion."""
@@ -84,6 +93,9 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+    def _is_to_be_made(self) -> bool:
+        return self.settings.file is not None and not Path(self.settings.file).exists()
 
     def _made(self, boundary: Boundary) -> AsyncEngine:
         if self.settings.file is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 import stat
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
+from typer.testing import CliRunner
 
+from relay.cli import app
 from relay.config import Database as Settings
 from relay.database import migration
 from relay.database.call_records import CallRecords, Query
@@ -26,6 +29,7 @@ from relay.keys.ring import KeyRing
 from relay.residency.boundary import Boundary
 from tests.unit.record_samples import CALLED, CALLER, STARTED, ended, final, ongoing
 
+EXAMPLE = Path(__file__).parents[2] / "relay.example.toml"
 Steps = Callable[[CallRecords], Awaitable[None]]
 
 
@@ -213,3 +217,20 @@ def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path) -> None:
 def test_a_url_that_leads_nowhere_is_a_mistake(url: str, mistake: str) -> None:
     with pytest.raises(ValueError, match=mistake):
         Settings(url=url)
+
+
+def test_the_command_says_what_is_missing_and_brings_it(tmp_path: Path) -> None:
+    config = tmp_path / "region.toml"
+    text = EXAMPLE.read_text("utf-8")
+    config.write_text(text.replace("sqlite:var/relay.db", f"sqlite:{tmp_path}/relay.db"))
+
+    def relay(verb: str) -> tuple[int, dict[str, object]]:
+        done = CliRunner().invoke(app, ["database", verb, "-c", str(config), "--json"])
+        return done.exit_code, json.loads(done.stdout)
+
+    code, said = relay("check")
+    assert code == 1 and said["missing"] == migration.steps()
+    assert not (tmp_path / "relay.db").exists()
+    assert relay("upgrade")[0] == relay("upgrade")[0] == 0
+    code, said = relay("check")
+    assert (code, said["missing"]) == (0, [])
