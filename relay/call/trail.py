@@ -25,12 +25,23 @@ class Trail:
     def __init__(self, boundary: Boundary, call_id: str) -> None:
         self._boundary = boundary
         self._call_id = call_id
-        self._seen: dict[Side, dict[tuple[Use, str, int], Seen]] = {side: {} for side in SIDES}
+        # (use, host, port) → (inside, allowed); few are ever read, so they are no objects yet
+        self._seen: dict[Side, dict[tuple[Use, str, int], tuple[bool, bool]]] = {
+            side: {} for side in SIDES
+        }
 
     def allows(self, side: Side, use: Use, host: str, port: int) -> bool:
         """Whether an address may be used. An address is judged, and told of, once a use."""
-        known = self._seen[side].get((use, host, port))
-        return known.allowed if known is not None else self._judge(side, use, host, port)
+        key = use, host, port
+        seen = self._seen[side]
+        if (known := seen.get(key)) is not None:
+            return known[1]
+        inside = self._boundary.holds(host)
+        allowed = inside or self._boundary.judge(use, host, self._call_id).allowed
+        if len(seen) >= MOST_SEEN:
+            return not self._boundary.enforce
+        seen[key] = inside, allowed
+        return allowed
 
     def allows_media(self, side: Side, at: MediaAddress) -> bool:
         """Whether a side's audio may go there."""
@@ -49,12 +60,7 @@ class Trail:
 
     def seen(self, side: Side) -> tuple[Seen, ...]:
         """All of one side so far, in the order of their first use."""
-        return tuple(self._seen[side].values())
-
-    def _judge(self, side: Side, use: Use, host: str, port: int) -> bool:
-        verdict = self._boundary.judge(use, host, self._call_id)
-        seen = self._seen[side]
-        if len(seen) >= MOST_SEEN:
-            return not self._boundary.enforce
-        seen[use, host, port] = Seen(use.value, host, port, verdict.inside, verdict.allowed)
-        return verdict.allowed
+        return tuple(
+            Seen(use.value, host, port, inside, allowed)
+            for (use, host, port), (inside, allowed) in self._seen[side].items()
+        )

@@ -35,6 +35,8 @@ class Use(Enum):
     WEBHOOK = "webhook"
     RESOLVER = "resolver"
 
+    __hash__ = object.__hash__  # members are single; the default hashes their name each time
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:

@@ -8,9 +8,11 @@ import pytest
 
 from relay.call.ports import Latched, PathSelected, Side
 from relay.call.trail import MOST_SEEN, Trail
+from relay.call.transitions import State
 from relay.residency.boundary import Boundary, Use
 from relay.residency.record import Seen
 from tests.scenario.test_failover import _contact, named, replies
+from tests.scenario.test_transfer import TARGET, Transferred
 from tests.scenario.world import CARRIER, PBX, World, sdp
 
 AWAY = "203.0.113.66"  # no network of the region
@@ -119,3 +121,33 @@ def test_what_cannot_be_kept_is_refused() -> None:
     for _ in range(3):
         assert not trail.allows(Side.CALLEE, Use.MEDIA, AWAY, 9)
     assert told == ["c1"]
+
+
+def test_a_transfer_out_of_the_region_is_refused_and_the_call_goes_on() -> None:
+    rig = Transferred()
+    rig.world.router.targets = {key: [f"sip:{AWAY}:5060"] for key in ("acme", "carrier")}
+    rig.refer()
+    rig.until(lambda: len(rig.told()) >= 2)
+    assert rig.told()[-1][0] == "SIP/2.0 403 Forbidden"
+    assert ("refer", AWAY, False, False) in uses(rig.call.trail, rig.side)
+    assert refused_uses(rig.world) == ["refer"]
+    assert rig.call.state is State.UP
+    assert not [to for _, to, _ in rig.world.wire if to == AWAY]
+
+
+def test_the_target_of_a_transfer_sends_no_audio_out_of_the_region() -> None:
+    rig = Transferred()
+    rig.target.on_request = lambda tx, request: rig.target.answer(tx, request, body=sdp(AWAY, 5000))
+    rig.refer()
+    rig.until(lambda: bool(refused_uses(rig.world)))
+    seen = uses(rig.call.trail, rig.side)
+    assert ("signalling", TARGET, True, True) not in seen  # it was reached by a REFER
+    assert {("refer", TARGET, True, True), ("media", AWAY, False, False)} <= seen
+
+
+def test_what_is_refused_within_a_call_is_in_its_trail() -> None:
+    world = World()
+    trail = up(world)
+    world.pbx.in_dialog("INVITE", sdp(AWAY, 4000, extra="a=sendrecv"))
+    world.run_until(lambda: 488 in world.pbx.statuses("INVITE"))
+    assert ("media", AWAY, False, False) in uses(trail, Side.CALLER)
