@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from relay.access.erasing import Erasing
 from relay.access.granting import Granting
 from relay.access.reading import Reading
 from relay.access.roles import Policy
@@ -24,7 +25,10 @@ from relay.config.manifest import manifest_of
 from relay.database.audit_files import AuditFiles
 from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
+from relay.database.erasures import Erasures
+from relay.database.exports import Exports
 from relay.database.grants import KeptGrants
+from relay.database.holds import LegalHolds
 from relay.database.session import Database
 from relay.errors import KeyMissing, ManifestRefused
 from relay.keys import pem
@@ -120,7 +124,38 @@ class Archive:
 
     @cached_property
     def store(self) -> Store:
-        return open_store(self.config.recording, self.boundary)
+        """Recordings; one that is erased is shipped no more. While the database cannot say whether
+        it is, it waits in the spool."""
+        store = open_store(self.config.recording, self.boundary)
+        store.erased = self.erasures.is_erased
+        return store
+
+    @cached_property
+    def erasures(self) -> Erasures:
+        return Erasures(self.database, self.keys)
+
+    @cached_property
+    def holds(self) -> LegalHolds:
+        return LegalHolds(self.database, self.keys)
+
+    @cached_property
+    def exports(self) -> Exports:
+        return Exports(self.database)
+
+    @cached_property
+    def erasing(self) -> Erasing:
+        """Erasures carried through, in database and store."""
+        return Erasing(
+            *(self.erasures, self.holds, self.store, self.audit),
+            signer=lambda: self.keys.signer,
+            clock=lambda: datetime.now(UTC),
+        )
+
+    @property
+    def retention_days(self) -> dict[str, float]:
+        """Of the trunks and accounts that have one, by name."""
+        peers = self.config.peers
+        return {peer.name: peer.retention_days for peer in peers if peer.retention_days is not None}
 
     @cached_property
     def recordings(self) -> Recordings:

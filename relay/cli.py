@@ -14,6 +14,7 @@ from relay.archive import Archive
 from relay.commands import boundary as boundary_command
 from relay.commands import calls as calls_command
 from relay.commands import database as database_command
+from relay.commands import erasing, export, report
 from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
 from relay.commands import region as region_command
@@ -228,6 +229,14 @@ app.add_typer(store_command.app)
 app.add_typer(boundary_command.app)
 for each in (calls_command, grants_command, staff_command):
     app.add_typer(each.app)
+app.command(
+    "erase",
+    epilog="Examples:  relay erase --number +35315550111 --dry-run  ·  "
+    "relay erase --number +35315550111 --reference DSR-17 -o certificate.json",
+)(erasing.erase)
+app.command("report", epilog="Example:  relay report --quarter 2026Q4 -o reports/")(report.report)
+for group in (erasing.erasure_app, erasing.hold_app, erasing.retention_app, export.app):
+    app.add_typer(group)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 
 

@@ -40,7 +40,6 @@ from relay.database.queue_file import QueueFile
 from relay.database.session import Database
 from relay.errors import (
     AuditUnavailable,
-    DatabaseUnavailable,
     KeyMissing,
     ListenError,
     ManifestRefused,
@@ -58,6 +57,7 @@ from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.revocation import Revocation
 from relay.signalling.tls import Credentials
+from relay.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from relay.control.access import Access
@@ -100,6 +100,7 @@ class Server:
         self.record_queue = self._queue_of_records(boundary)
         self._repair()
         self._shipper = Shipper(self._archive.store, self._journal)
+        self._upkeep = Upkeep(self._archive)
         self.recorder = FileRecorder(
             self._spool,
             TapReader(self.engine.taps),
@@ -162,10 +163,8 @@ class Server:
         self._revocation.watch()
         await self.endpoint.start()
         if self._http is not None:
-            if self._config.access.keys:
-                with contextlib.suppress(DatabaseUnavailable):  # who reads is told while it is away
-                    await self._archive.database.open()
             await self._http.start()
+        await self._upkeep.open()
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
@@ -191,13 +190,15 @@ class Server:
             self._log.warning("boundary_not_enforced", networks=networks)
         status = self._loop.create_task(self._report_status())
         shipping = self._loop.create_task(self._shipper.run())
+        upkeep = self._loop.create_task(self._upkeep.run())
         await self._stop.wait()
         status.cancel()
+        upkeep.cancel()
         await self._drain()
         await self._end_recordings(shipping)
         if self._http is not None:
             await self._http.close()
-            await self._archive.database.close()
+        await self._archive.database.close()
         await self._close()
 
     def _check_manifest(self) -> str:

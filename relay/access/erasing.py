@@ -124,14 +124,14 @@ class Erasing:
         Raises AuditUnavailable, KeyMissing, DatabaseUnavailable.
         """
         self._signer()
-        await self._audit.record("erasure_begun", actor, request.id, reference=request.reference)
+        await self._audit.record("erasure-begun", actor, request.id, reference=request.reference)
         await self._erasures.begin(request, person)
         made = plan(await self._erasures.of_person(person), await self._holds())
         await self._erasures.redact(request.id, made.erased, self._clock())
         pending = await self.finish()
         document = await self.certificate(request.id, made.held)
         await self._audit.record(
-            "erasure_done",
+            "erasure-done",
             actor,
             request.id,
             calls=len(made.erased),
@@ -158,13 +158,13 @@ class Erasing:
             async for calls in self._erasures.expired(peer, before):
                 made = plan(calls, holds)
                 if made.erased and not counts.calls:
-                    await self._audit.record("retention_begun", actor, request.id)
+                    await self._audit.record("retention-begun", actor, request.id)
                     await self._erasures.begin(request)
                 await self._erasures.redact(request.id, made.erased, self._clock())
                 counts = counts.plus(made)
         if counts.calls:
             told = asdict(counts)
-            await self._audit.record("retention_done", actor, request.id, **told)
+            await self._audit.record("retention-done", actor, request.id, **told)
         return counts
 
     async def finish(self) -> frozenset[str]:
@@ -176,7 +176,7 @@ class Erasing:
             if holds.on(call) is None:
                 late.setdefault(erasure, []).append(call)
         for erasure, calls in late.items():
-            await self._audit.record("erasure_late", RELAY, erasure, calls=len(calls))
+            await self._audit.record("erasure-late", RELAY, erasure, calls=len(calls))
             await self._erasures.redact(erasure, calls, self._clock())
         pending = set()
         for removal in await self._erasures.pending():

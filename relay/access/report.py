@@ -54,11 +54,12 @@ class Quarter:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Something of the region's, and where it is: "recordings", "s3://…", inside or not."""
+    """Something of the region's, where it is ("recordings", "s3://…"), and how that lies: on the
+    node, inside, outside …"""
 
     what: str
     where: str
-    inside: bool
+    lies: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,29 +153,29 @@ def document(tally: Tally, region: Region, actions: Counts, made: datetime) -> d
             "hours": round(tally.recorded_s / 3600, 2),
         },
         "boundary": {
-            "refused": acted("boundary_refused"),
-            "would_refuse": acted("boundary_would_refuse"),
+            "refused": acted("boundary-refused"),
+            "would_refuse": acted("boundary-would-refuse"),
             "addresses_inside": tally.addresses_inside,
             "addresses_outside": tally.addresses_outside,
             "outside_used": tally.outside_used,
         },
         "grants": {
-            "requested": acted("grant_requested"),
-            "approved": acted("grant_approved"),
-            "revoked": acted("grant_revoked"),
-            "used": acted("grant_used"),
+            "requested": acted("grant-requested"),
+            "approved": acted("grant-approved"),
+            "revoked": acted("grant-revoked"),
+            "used": acted("grant-used"),
         },
         "erasures": {
-            "requested": acted("erasure_done"),
-            "calls_redacted": acted("erasure_done:calls"),
-            "recordings_removed": acted("erasure_done:recordings"),
-            "expired": acted("retention_done:calls"),
-            "holds_set": acted("hold_set"),
-            "holds_released": acted("hold_released"),
+            "requested": acted("erasure-done"),
+            "calls_redacted": acted("erasure-done:calls"),
+            "recordings_removed": acted("erasure-done:recordings"),
+            "expired": acted("retention-done:calls"),
+            "holds_set": acted("hold-set"),
+            "holds_released": acted("hold-released"),
         },
-        "exports": {"made": acted("export_done"), "rows": acted("export_done:calls")},
+        "exports": {"made": acted("export-made"), "rows": acted("export-made:calls")},
         "places": [
-            {"what": place.what, "where": place.where, "inside": place.inside}
+            {"what": place.what, "where": place.where, "lies": place.lies}
             for place in region.places
         ],
         "keys": [{"id": key, "state": state} for key, state in region.keys],

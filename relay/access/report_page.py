@@ -33,8 +33,8 @@ align-items:start}}
 table{{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}}
 caption{{text-align:left;font-size:.9rem;padding-bottom:.25rem}}
 th,td{{padding:.35rem .5rem;border-bottom:1px solid var(--line);text-align:right;
-font-weight:400;overflow-wrap:anywhere}}
-th:first-child,td.text{{text-align:left}}thead th{{font-weight:600}}
+font-weight:400}}td.text{{overflow-wrap:anywhere}}
+th:first-child,td.text{{text-align:left}}thead th{{font-weight:600;white-space:nowrap}}
 svg{{width:100%;height:auto}}svg text{{fill:var(--ink);font:12px system-ui,sans-serif}}
 .s0{{fill:var(--a)}}.s1{{fill:var(--b)}}.s2{{fill:var(--c)}}.axis{{stroke:var(--line)}}
 .warning{{border-left:.3rem solid var(--b);padding:.25rem 1rem}}
@@ -249,7 +249,7 @@ def _places(report: Mapping[str, Any]) -> str:
     rows = "".join(
         f"<tr><th scope='row'>{escape(place['what'])}</th>"
         f"<td class='text'>{escape(place['where'])}</td>"
-        f"<td>{'inside' if place['inside'] else '<b>outside</b>'}</td></tr>"
+        f"<td class='text'>{escape(place['lies'])}</td></tr>"
         for place in report["places"]
     )
     keys = "".join(

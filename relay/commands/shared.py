@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ from rich.markup import escape
 
 from relay.archive import Archive, host_actor
 from relay.config import Config, example, load
+from relay.database import session
 from relay.errors import ConfigError, RelayError
 
 FAILED = 1
@@ -23,6 +25,8 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", metavar="FILE", help="The region's configuration (TOML)."),
 ]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 def loaded(path: Path | None) -> Config:
@@ -70,3 +74,19 @@ def opened(config: Path | None) -> Iterator[Archive]:
 def recorded(archive: Archive, action: str, subject: str, **details: str | int) -> None:
     """An entry of the audit log, before something is done by hand. Raises AuditUnavailable."""
     archive.audit.enter(action, host_actor(), subject, **details)
+
+
+def with_archive(config: Path | None, steps: Callable[[Archive], Awaitable[int]]) -> None:
+    """Do the steps with a region's archive, its database up to date; exit with their code."""
+    with opened(config) as archive:
+        code = asyncio.run(_with_database(archive, steps))
+    raise typer.Exit(code)
+
+
+async def _with_database(archive: Archive, steps: Callable[[Archive], Awaitable[int]]) -> int:
+    async with session.opened(archive.database):
+        try:
+            return await steps(archive)
+        finally:
+            archive.audit.close()
+            await archive.store.close()

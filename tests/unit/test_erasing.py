@@ -122,16 +122,11 @@ def run(tmp_path: Path, keyring: KeyRing) -> Callable[[Steps], None]:
 Run = Callable[[Steps], None]
 
 
-def test_all_of_a_person_goes_and_nothing_of_others(
-    run: Run, tmp_path: Path, keyring: KeyRing
-) -> None:
-    sealed: dict[str, bytes] = {}
-
+def test_all_of_a_person_goes_and_nothing_of_others(run: Run, keyring: KeyRing) -> None:
     async def steps(region: Region) -> None:
         await region.records.keep(
             call(), call("c2", OTHER, CALLER), call("c3", OTHER, "+33140205999")
         )
-        sealed.update(_sealed(tmp_path / "relay.db"))
         certificate = await region.erase()
         assert await region.names("c1", "c2", "c3") == [False, False, True]
         assert region.store.there.isdisjoint({"2026/11/c1.wav", "2026/11/c2.wav"})
@@ -146,9 +141,26 @@ def test_all_of_a_person_goes_and_nothing_of_others(
         assert record.started == STARTED and record.legs[0].mos == 4.4
 
     run(steps)
-    kept = b"".join(file.read_bytes() for file in tmp_path.glob("relay.db*"))
-    assert sealed["c3"] in kept  # so it can be seen in there
-    assert sealed["c1"] not in kept and sealed["c2"] not in kept
+
+
+def test_nothing_of_it_is_left_in_the_files_of_the_database(run: Run, tmp_path: Path) -> None:
+    """Looked for while the database is open, log and all."""
+
+    async def steps(region: Region) -> None:
+        await region.records.keep(*(call(f"c{at}") for at in range(40)))
+        await region.records.keep(call("other", OTHER, "+33140205999"))
+        sealed = _sealed(tmp_path / "relay.db")
+        other = sealed.pop("other")
+        await region.erase()
+        kept = _octets(tmp_path)
+        assert other in kept  # so it can be seen in there
+        assert [id_ for id_, text in sealed.items() if text in kept] == []
+
+    run(steps)
+
+
+def _octets(directory: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in directory.glob("relay.db*"))
 
 
 def _sealed(database: Path) -> dict[str, bytes]:
@@ -165,7 +177,7 @@ def test_nobody_is_named_by_certificate_and_audit_log(run: Run) -> None:
         for value in (CALLER, CALLED, "192.0.2.17", "pbx.example"):
             assert value.lstrip("+") not in said
         actions = [action for action, *_ in region.audit.entries]
-        assert actions == ["erasure_begun", "erasure_done"]
+        assert actions == ["erasure-begun", "erasure-done"]
         assert region.audit.entries[1][2]["recordings"] == 1
 
     run(steps)
@@ -337,7 +349,7 @@ def test_what_is_older_than_it_is_kept_for_expires(run: Run) -> None:
         again = await region.erasing.expire({"carrier": 7.0}, replace(request, id="r2"), RELAY)
         assert (again.calls, again.held) == (0, 1)
         assert [action for action, *_ in region.audit.entries] == [
-            *("retention_begun", "retention_done"),
+            *("retention-begun", "retention-done"),
         ]
 
     run(steps)

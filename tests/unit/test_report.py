@@ -25,19 +25,19 @@ REGION = Region(
     manifest="signed",
     enforced=True,
     places=(
-        Place("recordings", "s3://voice-ie1", True),
-        Place("database", "sqlite:var/relay.db", True),
+        Place("recordings", "s3://voice-ie1", "inside"),
+        Place("database", "sqlite:var/relay.db", "on the node"),
     ),
     keys=(("ie1-rec-1", "retired"), ("ie1-rec-2", "active")),
 )
 ACTIONS = {
-    "boundary_refused": {"2026-10": 3, "2026-11": 1, "2026-09": 99},
-    "grant_requested": {"2026-11": 4},
-    "grant_approved": {"2026-11": 2},
-    "grant_used": {"2026-11": 17},
-    "erasure_done": {"2026-12": 1},
-    "erasure_done:calls": {"2026-12": 6},
-    "export_done": {"2026-12": 2},
+    "boundary-refused": {"2026-10": 3, "2026-11": 1, "2026-09": 99},
+    "grant-requested": {"2026-11": 4},
+    "grant-approved": {"2026-11": 2},
+    "grant-used": {"2026-11": 17},
+    "erasure-done": {"2026-12": 1},
+    "erasure-done:calls": {"2026-12": 6},
+    "export-made": {"2026-12": 2},
 }
 
 
