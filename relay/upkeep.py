@@ -49,6 +49,8 @@ class Upkeep:
                 if str(error) != self._failing:
                     self._failing = str(error)
                     _log.error("upkeep_failed", problem=self._failing)
+            except Exception as bug:  # what is to be erased is tried again, whatever it is
+                _log.error("bug", exc_info=bug)
             await asyncio.sleep(FINISH_S)
 
     async def once(self, now: float) -> None:
