@@ -48,6 +48,11 @@ def _store(recording: Recording | None) -> Iterator[str]:
     directory = recording.store.removeprefix("file:").removeprefix("//")
     if recording.s3 is None and Path(directory).absolute() == Path(recording.spool).absolute():
         yield f"recording.spool: {recording.spool} is the store: it needs a directory of its own"
+    if recording.s3 is not None and recording.s3.ca is not None:
+        try:
+            check_authorities(recording.s3.ca)
+        except CertificateError as error:
+            yield f"recording.s3.ca: {error}"
 
 
 def _access(access: Access | None) -> Iterator[str]:

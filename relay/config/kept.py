@@ -36,7 +36,7 @@ class S3(Section):
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
         if not _ENDPOINT.fullmatch(value):
-            raise ValueError(f"{value!r} is not of the form https://HOST[:PORT]")
+            raise ValueError("it is not written https://HOST[:PORT]")  # it may hold a password
         return value
 
     @property

@@ -63,6 +63,7 @@ class Bucket:
         self._gate = Gate(self._host, self._port, boundary)
         self._opening = asyncio.Lock()
         self._client: S3Store | None = None
+        self._tls: ssl.SSLContext
 
     def url(self, name: str) -> str:
         return "/".join(filter(None, (f"s3://{self._name}", self._prefix, name)))
@@ -161,7 +162,11 @@ class Bucket:
         async with self._opening:
             if self._client is None:
                 await self._gate.open()
-                self._client = self._connect()
+                try:
+                    self._tls = ssl.create_default_context(cafile=self._s3.ca)
+                    self._client = self._connect()
+                except OSError as error:  # of ssl, too
+                    raise StoreAway(f"recording.s3.ca: {self._s3.ca}: {error.strerror}") from error
             return self._client
 
     def _connect(self) -> S3Store:
@@ -264,8 +269,8 @@ class Bucket:
 
     async def _ask(self, method: str, key: str, query: dict[str, str]) -> Element | None:
         await self._opened()
-        tls = ssl.create_default_context(cafile=self._s3.ca)
-        way = s3_request.Way(self._host, self._port, self._gate.port, self._gate.authorization, tls)
+        gate = self._gate
+        way = s3_request.Way(self._host, self._port, gate.port, gate.authorization, self._tls)
         secret = self._s3.secret_key.get_secret_value()
         credentials = s3_request.Credentials(self._s3.access_key, secret, self._s3.region)
         path = f"/{self._name}/{key}" if key else f"/{self._name}"

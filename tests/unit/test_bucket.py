@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ import structlog
 from relay.config.kept import S3
 from relay.errors import NotStored, OutsideRegion, StoreAway, StoreConflict, StoreError
 from relay.probe.certificates import Authority
-from relay.recording import spool
+from relay.recording import bucket as bucket_module
+from relay.recording import s3_request, spool
 from relay.recording.bucket import Bucket
 from relay.recording.shipper import Shipper
 from relay.recording.store import Store
@@ -171,6 +173,43 @@ def test_an_authority_that_is_not_the_configured_one_is_not_trusted(
         await place.close()
 
     asyncio.run(scenario())
+
+
+def test_a_store_that_says_nothing_is_given_up_in_time(
+    store: Store, s3: FaultyS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bucket_module, "REQUEST_S", 0.3)
+    monkeypatch.setattr(bucket_module, "RETRIES", 0)
+    monkeypatch.setattr(s3_request, "TIMEOUT_S", 0.3)
+    released = threading.Event()
+
+    def hang(method: str, path: str) -> int:
+        released.wait(15)
+        return 500
+
+    s3.fault = hang
+
+    async def scenario() -> None:
+        spooled(store.spool)
+        for act in (store.place.check, lambda: store.ship(NAME), lambda: store.get(LEDGER + "x")):
+            with pytest.raises(StoreAway, match="does not answer"):
+                await act()
+        assert await store.get(NAME) == AUDIO
+        await store.close()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        released.set()
+
+
+def test_an_authority_that_cannot_be_read_is_named(
+    s3: FaultyS3, authority: Authority, tmp_path: Path
+) -> None:
+    missing = section(s3, authority).model_copy(update={"ca": str(tmp_path / "none.pem")})
+    place = Bucket("s3://voice", missing, Boundary([ipaddress.ip_network("127.0.0.0/8")]))
+    with pytest.raises(StoreAway, match=r"recording.s3.ca: .*none.pem: No such file"):
+        asyncio.run(place.check())
 
 
 def test_what_the_store_damages_does_not_count_as_stored(store: Store, s3: FaultyS3) -> None:

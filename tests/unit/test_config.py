@@ -233,10 +233,11 @@ def test_a_store_and_its_holder_belong_together(old: str, new: str, key: str) ->
 def test_a_bucket_is_reached_over_tls_inside_the_region() -> None:
     bucket = ("file:var/recordings", "s3://bucket/prefix")
     for endpoint, problem in {
-        "http://127.0.0.1:9000": "is not of the form https://HOST[:PORT]",
-        "https://user:secret@127.0.0.1": "is not of the form https://HOST[:PORT]",
-        "https://127.0.0.1/path": "is not of the form https://HOST[:PORT]",
+        "http://127.0.0.1:9000": "is not written https://HOST[:PORT]",
+        "https://user:secret@127.0.0.1": "is not written https://HOST[:PORT]",
+        "https://127.0.0.1/path": "is not written https://HOST[:PORT]",
         "https://198.51.100.7": "recording.s3.endpoint: 198.51.100.7 is outside region.networks",
+        "https://127.0.0.1:9000": "recording.s3.ca: authorities.pem: cannot be read: No such file",
     }.items():
         found = mistakes(
             changed(
@@ -247,6 +248,7 @@ def test_a_bucket_is_reached_over_tls_inside_the_region() -> None:
             )
         )
         assert any(problem in mistake for mistake in found), found
+        assert "user" not in "".join(found)
 
 
 def test_a_password_never_shows_even_when_it_is_the_mistake() -> None:

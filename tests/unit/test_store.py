@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import random
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -211,3 +215,66 @@ def test_a_directory_that_fails_is_away_and_the_recording_stays(
     with pytest.raises(StoreAway, match="Not a directory"):
         asyncio.run(store.ship(NAME))
     assert asyncio.run(store.get(NAME)) == AUDIO
+
+
+def test_a_node_and_a_command_ship_each_recording_once(store: Store) -> None:
+    """Two with a spool in common, as `relay store retry` beside a running relay."""
+    other = Store(store.place, store.spool)
+    names = [NAME.replace("061500", f"06{n:04}") for n in range(60)]
+
+    async def ship(each: Store) -> int:
+        return sum([await each.ship(name) for name in names])
+
+    async def scenario() -> None:
+        for name in names:
+            spooled(store.spool, name, name.encode())
+        assert sum(await asyncio.gather(ship(store), ship(other))) == 60
+        assert [each.name for each in await listed(store)] == names
+        for name in names:
+            assert await store.place.get(name, 0, None) == name.encode()
+        assert spool.waiting(store.spool) == []
+
+    asyncio.run(scenario())
+
+
+SHIPS = """
+import asyncio, sys
+from pathlib import Path
+from relay.recording import spool
+from relay.recording.directory import Directory
+from relay.recording.store import Store
+
+async def main(root):
+    store = Store(Directory(root / "place"), root / "spool")
+    print("begun", flush=True)
+    for name in spool.waiting(store.spool):
+        await store.ship(name)
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+def test_kill_while_shipping_loses_nothing(tmp_path: Path) -> None:
+    names = [NAME.replace("061500", f"{n:06}") for n in range(150)]
+    for name in names:
+        spooled(tmp_path / "spool", name, name.encode() * 50)
+    store = Store(Directory(tmp_path / "place"), tmp_path / "spool")
+
+    async def all_there() -> None:
+        for name in names:
+            assert await store.get(name) == name.encode() * 50
+
+    async def rest() -> list[Stored]:
+        for name in spool.waiting(store.spool):
+            assert await store.ship(name)
+        return await listed(store)
+
+    command = [sys.executable, "-c", SHIPS, str(tmp_path)]
+    for _ in range(4):
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None and process.stdout.readline() == b"begun\n"
+            time.sleep(0.05 * random.random())  # somewhere in the middle
+            process.kill()
+        asyncio.run(all_there())
+    found = asyncio.run(rest())
+    assert [(each.name, each.where) for each in found] == [(name, "store") for name in names]
