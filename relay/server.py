@@ -155,7 +155,7 @@ class Server:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
         _check_media_addresses(self._config.media)
         if self._records:
-            await self._shipper.check()
+            await self._check_store()
         if not self._archive.database.is_embedded:
             await check_host(self._config.database, self._archive.boundary)
         self.engine.start(self._loop)
@@ -280,6 +280,15 @@ class Server:
         self.endpoint.end_calls()
         self._stop.clear()
         await self._until_idle(LAST_BYES_S)
+
+    async def _check_store(self) -> None:
+        """Raises RelayError for one that may never be used."""
+        try:
+            await self._shipper.check()
+        except RelayError:
+            with contextlib.suppress(AuditUnavailable):
+                self._archive.audit.enter("store-refused", RELAY, self._config.recording.store)
+            raise
 
     async def _end_recordings(self, shipping: asyncio.Task[None]) -> None:
         """Close what runs and ship it; what its place does not take stays in the spool."""

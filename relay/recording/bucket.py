@@ -77,8 +77,10 @@ class Bucket:
                 f"the store's name {self._host} is not found: {error.strerror}"
             ) from error
         document = await self._ask("GET", "", {"location": ""})
+        if document is None:
+            raise StoreError(f"the bucket {self._name} does not say where it is")
         # The oldest region has no name there, the second oldest another one.
-        found = (document.text if document is not None else None) or "us-east-1"
+        found = document.text or "us-east-1"
         found = {"EU": "eu-west-1"}.get(found, found)
         if found != self._s3.region:
             raise StoreError(

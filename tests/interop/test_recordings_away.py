@@ -135,3 +135,5 @@ def test_a_bucket_in_another_territory_stops_the_start_and_is_named(
     assert ended.returncode == code
     assert text in ended.stderr
     assert "a secret" not in ended.stderr
+    audit = "".join(path.read_text() for path in (tmp_path / "audit").glob("*.jsonl"))
+    assert ("store-refused" in audit) is (code == 1)  # a mistake in the file is none to keep

@@ -36,6 +36,8 @@ class FaultyS3:
         tls.load_cert_chain(self._pair.certificate, self._pair.key)
         server.socket = tls.wrap_socket(server.socket, server_side=True)
         server.daemon_threads = True
+        # A client that does not trust us, or gives up, is no news.
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
         self.port = server.server_address[1]
         self._server = server
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()

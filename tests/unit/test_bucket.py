@@ -100,6 +100,17 @@ def test_a_bucket_in_another_territory_is_named_with_the_rule(store: Store, s3: 
     asyncio.run(scenario())
 
 
+def test_a_bucket_that_does_not_say_where_it_is_is_none(store: Store, s3: FaultyS3) -> None:
+    s3.fault = lambda method, path: 501
+
+    async def scenario() -> None:
+        with pytest.raises(StoreError, match="does not say where it is"):
+            await store.place.check()
+        await store.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_an_endpoint_outside_gets_no_packet(
     s3: FaultyS3, authority: Authority, tmp_path: Path, host: str
