@@ -12,7 +12,7 @@ from pydantic import Field, field_validator
 from relay.config.certificate import read_public_key
 from relay.config.values import Count, Name, Secret, Section
 
-_ENDPOINT = re.compile(r"https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?")
+_ENDPOINT = re.compile(r"https://[A-Za-z0-9.-]+(?::\d{1,5})?")
 
 
 class Keys(Section):
@@ -36,7 +36,8 @@ class S3(Section):
     @classmethod
     def _check_endpoint(cls, value: str) -> str:
         if not _ENDPOINT.fullmatch(value):
-            raise ValueError("it is not written https://HOST[:PORT]")  # it may hold a password
+            # Not repeated: it may hold a password.
+            raise ValueError("it is not written https://HOST[:PORT] (of IPv6: a name)")
         return value
 
     @property

@@ -119,7 +119,6 @@ class Gate:
     def _judge(self, head: str) -> str | None:
         """The status of a refusal; None when it is our client and it wants our host."""
         request, *fields = head.split("\r\n")
-        wanted = f"[{self._host}]" if ":" in self._host else self._host
         shown = next(
             (
                 value.strip()
@@ -130,7 +129,7 @@ class Gate:
         )
         if not hmac.compare_digest(shown.encode("latin-1"), self.authorization.encode()):
             return "407 Not ours"
-        if not request.startswith(f"CONNECT {wanted}:{self._port} "):
+        if not request.startswith(f"CONNECT {self._host}:{self._port} "):
             return "403 Another host"
         return None
 

@@ -46,8 +46,7 @@ class Way:
     @property
     def authority(self) -> str:
         """As the Host field has it: a port that goes without saying is left out."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 443 else f"{host}:{self.port}"
+        return self.host if self.port == 443 else f"{self.host}:{self.port}"
 
 
 def signed(

@@ -233,9 +233,10 @@ def test_a_store_and_its_holder_belong_together(old: str, new: str, key: str) ->
 def test_a_bucket_is_reached_over_tls_inside_the_region() -> None:
     bucket = ("file:var/recordings", "s3://bucket/prefix")
     for endpoint, problem in {
-        "http://127.0.0.1:9000": "is not written https://HOST[:PORT]",
-        "https://user:secret@127.0.0.1": "is not written https://HOST[:PORT]",
-        "https://127.0.0.1/path": "is not written https://HOST[:PORT]",
+        "http://127.0.0.1:9000": "it is not written https://HOST[:PORT]",
+        "https://user:secret@127.0.0.1": "it is not written https://HOST[:PORT]",
+        "https://[::1]:9000": "it is not written https://HOST[:PORT] (of IPv6: a name)",
+        "https://127.0.0.1/path": "it is not written https://HOST[:PORT]",
         "https://198.51.100.7": "recording.s3.endpoint: 198.51.100.7 is outside region.networks",
         "https://127.0.0.1:9000": "recording.s3.ca: authorities.pem: cannot be read: No such file",
     }.items():
