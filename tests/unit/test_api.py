@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.access.grant import Scope
 from relay.access.staff import StaffTokens
@@ -19,7 +21,7 @@ from relay.control import http, recordings_api
 from relay.control.access import Access
 from relay.control.api import api
 from relay.control.http import HttpServer, application
-from relay.control.ranges import PIECE
+from relay.control.ranges import PIECE, Unsatisfiable, wanted
 from relay.errors import KeyMissing
 from tests.unit.access_fakes import Region
 from tests.unit.access_samples import AOIFE, CALLER, HOUR, JANE, NOW, call, staff_token
@@ -301,6 +303,18 @@ def test_a_range_of_nothing(asked: str) -> None:
     answer = Node().ask("/recordings/r-c1/audio", headers={"range": asked})
     assert rule(answer, 416) == "range"
     assert answer.headers["content-range"] == f"bytes */{len(WHOLE)}"
+
+
+@given(
+    st.from_regex(r"bytes=[0-9]{0,21}-[0-9]{0,21}", fullmatch=True) | st.text(max_size=20),
+    st.integers(0, 1000),
+)
+def test_whatever_is_asked_for_a_range_lies_within(asked: str, size: int) -> None:
+    try:
+        span = wanted(asked, size)
+    except Unsatisfiable:
+        return
+    assert span is None or 0 <= span[0] < span[1] <= size
 
 
 def test_if_range_names_none_of_our_validators() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.access.roles import ALLOWED, May, Role, on_this_node
 from relay.access.staff import StaffTokens
 from relay.config import read
 from relay.errors import ConfigError, Forbidden, TokenRefused
 from tests.unit.access_samples import AOIFE, HOUR, JANE, MAEVE, NOW, POLICY, staff, staff_token
-from tests.unit.token_samples import PUBLIC, PUBLIC_PEM, WALL, hs256
+from tests.unit.token_samples import PUBLIC, PUBLIC_PEM, WALL, b64, hs256
 from tests.unit.token_samples import token as client_token
 
 EXAMPLE = (Path(__file__).parents[2] / "relay.example.toml").read_text("utf-8")
@@ -122,3 +124,29 @@ def test_a_key_that_cannot_be_read_and_an_id_twice_are_mistakes(tmp_path: Path) 
         "access.keys[1].public_key",
         "access.revoked",
     ]
+
+
+@given(st.text(max_size=200) | st.binary(max_size=60).map(lambda octets: f"e30.{b64(octets)}.AA"))
+def test_whatever_is_shown_is_a_token_or_refused(text: str) -> None:
+    with pytest.raises(TokenRefused):
+        TOKENS.admit(text, NOW)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from(("sub", "region", "jurisdiction", "roles", "iat", "nbf", "exp", "jti", "aud")),
+    json_values,
+)
+def test_whatever_a_claim_says_it_is_understood_or_refused(name: str, value: object) -> None:
+    """Signed by the right key: who issues tokens may be wrong, too."""
+    try:
+        found = TOKENS.admit(staff_token(**{name: value}), NOW)
+    except TokenRefused:
+        return
+    assert found.roles and found.name and found.until <= NOW + timedelta(seconds=86_430)
