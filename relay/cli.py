@@ -17,6 +17,7 @@ from relay.commands import database as database_command
 from relay.commands import erasing, export, report
 from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
+from relay.commands import recordings as recordings_command
 from relay.commands import region as region_command
 from relay.commands import staff as staff_command
 from relay.commands import store as store_command
@@ -223,6 +224,7 @@ def demo(
 
 
 app.add_typer(keys_command.app)
+app.add_typer(recordings_command.app)
 app.add_typer(database_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)

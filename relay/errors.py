@@ -62,6 +62,10 @@ class NoCommonCodec(NotAcceptable):
     """The two sides have no codec in common, and none that can be transcoded."""
 
 
+class Unrecordable(NotAcceptable):
+    """What the two sides agree on cannot be recorded, and a peer requires that it is."""
+
+
 class WrongAnswer(NotAcceptable):
     """An answer that does not fit the offer: the fault is not the offerer's."""
 

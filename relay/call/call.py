@@ -37,7 +37,7 @@ from relay.call.ports import (
 from relay.call.recording import CallRecording
 from relay.call.refusal import refuse
 from relay.call.transitions import TRANSITIONS, Action, State
-from relay.errors import NoCommonCodec, RelayError
+from relay.errors import NoCommonCodec, RelayError, Unrecordable
 from relay.residency.boundary import Use
 from relay.sip.reasons import REASONS
 
@@ -252,9 +252,11 @@ class Call:
         self._disarm()
         try:
             sdp = self.branches.answered(event.branch, event.sdp)
+            self.recording.check_codec(self.negotiation)
         except RelayError as error:
             self._cause = str(error)
-            invite, status = self.caller.invite, 488 if isinstance(error, NoCommonCodec) else 502
+            unfit = isinstance(error, NoCommonCodec | Unrecordable)
+            invite, status = self.caller.invite, 488 if unfit else 502
             self.notes.status = status
             self.caller.refuse(invite.tx, invite.request, status, str(error))
             self.caller.leave()
@@ -284,8 +286,9 @@ class Call:
         sdp = b""
         try:
             sdp = self.negotiation.answer(Side.CALLER, event.sdp)
+            self.recording.check_codec(self.negotiation)
         except RelayError as error:
-            self._cause = str(error)
+            sdp, self._cause = b"", str(error)
         self.negotiation.close()
         self.callee.acknowledge(sdp)
         if not sdp:

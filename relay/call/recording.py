@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.call.ports import CallMedia, RecordingSpec, Side, StreamFigures
-from relay.errors import Refused
+from relay.errors import Refused, Unrecordable
 from relay.residency.record import RecordingRecord
 
 if TYPE_CHECKING:
@@ -70,6 +70,12 @@ class CallRecording:
             if obstacle:
                 raise Refused(503, UNRECORDABLE, detail=f"{UNRECORDABLE}: {obstacle}")
 
+    def check_codec(self, negotiation: Negotiation) -> None:
+        """Raises Unrecordable where a recording is required and the agreed codec has none."""
+        codec = negotiation.codec()
+        if self.policy.required and negotiation.agreed and self._recorded(codec) not in CODECS:
+            raise Unrecordable(f"{UNRECORDABLE}: its codec is {codec or 'unknown'}")
+
     def ringing(self, media: CallMedia, negotiation: Negotiation) -> None:
         """The callee rings."""
         if self.policy.mode.startswith("record-from-ringing"):
@@ -106,7 +112,8 @@ class CallRecording:
         codec = self._recorded(negotiation.codec())
         if codec not in CODECS:
             self._log("recording_unsupported", codec=codec or "unknown")
-            self.policy = NOTHING
+            if not self.policy.required:  # else the call ends with its answer
+                self.policy = NOTHING
             return
         self.running = True
         policy = self.policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 
+CUSTOMER_KEY = "type.googleapis.com/google.crypto.tink.HpkePublicKey"
 WARN_DAYS = 14.0  # before it expires
 
 
@@ -90,6 +92,21 @@ def read_public_key(path: str) -> EllipticCurvePublicKey:
     if not isinstance(found, EllipticCurvePublicKey) or not isinstance(found.curve, SECP256R1):
         raise CertificateError(f"{path}: is not a key of P-256, which ES256 needs")
     return found
+
+
+def check_recording_key(path: str) -> None:
+    """Raises CertificateError when it is not the public key of a customer (Tink's JSON keyset,
+    HPKE); a private one must not be here."""
+    try:
+        keys = json.loads(_octets(path))["key"]
+        data = [key["keyData"] for key in keys]
+        kinds = {(each["typeUrl"], each["keyMaterialType"]) for each in data}
+    except (ValueError, KeyError, TypeError):
+        raise CertificateError(f"{path}: is no Tink keyset in JSON") from None
+    if any(material == "ASYMMETRIC_PRIVATE" for _, material in kinds):
+        raise CertificateError(f"{path}: is the private key, which stays with the customer")
+    if kinds != {(CUSTOMER_KEY, "ASYMMETRIC_PUBLIC")}:
+        raise CertificateError(f"{path}: is no public key for HPKE")
 
 
 def _octets(path: str) -> bytes:

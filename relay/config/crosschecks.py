@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from relay.config.account import Account, read_revoked
-from relay.config.certificate import check_authorities, read_certificate
+from relay.config.certificate import check_authorities, check_recording_key, read_certificate
 from relay.config.kept import Access
 from relay.config.models import Http, Media, Recording, Region, Sip
+from relay.config.peer import Peer
 from relay.config.trunk import WEB_TRANSPORTS, Route, Trunk
 from relay.config.values import Network, server_address
 from relay.errors import CertificateError
@@ -32,10 +33,27 @@ def mistakes(data: Mapping[str, Any], parts: Parts) -> list[str]:
     found = [*_addresses(parts), *_names(trunks), *_networks(trunks), *_purpose(trunks)]
     found += [*_users(trunks), *_store(parts.get("recording")), *_access(parts.get("access"))]
     found += [*_tls_names(trunks), *_secure(trunks, parts.get("sip"))]
+    found += [*_recording("trunk", trunks), *_recording("account", accounts)]
     found += _accounts(accounts, parts.get("sip"), _names_of(data, "trunk"))
     trunk_names, account_names = _names_of(data, "trunk"), _names_of(data, "account")
     found += _routes(routes, trunks, trunk_names, account_names)
     return [*found, *_repeated(routes)]
+
+
+def _recording(kind: str, peers: Sequence[Peer | None]) -> Iterator[str]:
+    """What a peer wants of its recordings, it wants of some; and the file of its key."""
+    for index, peer in enumerate(peers):
+        if peer is None:
+            continue
+        if peer.recording == "do-not-record":
+            for key in ("recording_required", "recording_key"):
+                if getattr(peer, key):
+                    yield f"{kind}[{index}].{key}: recording is do-not-record"
+        try:
+            if peer.recording_key is not None:
+                check_recording_key(peer.recording_key)
+        except CertificateError as error:
+            yield f"{kind}[{index}].recording_key: {error}"
 
 
 def _store(recording: Recording | None) -> Iterator[str]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from relay.errors import NotAuthentic
 from relay.keys.ring import KeyRing
 from relay.recording import ledger, wav
 from relay.recording.encryption import HEADER_OCTETS, TAG_OCTETS, SegmentCipher
 from relay.recording.envelope import Envelope, unseal
+from relay.recording.ledger import Ledger
 
 Fetch = Callable[[int, int], Awaitable[bytes]]
 """The stored octets from one up to, not including, another."""
@@ -98,6 +100,26 @@ def segments(
                 raise
             plain = b"" if rest else cipher.open(last, sealed)
         yield plain
+
+
+def write_wav(clear: BinaryIO, path: Path, data_key: bytes, entry: Ledger) -> None:
+    """A recording, decrypted as it is written, as a WAV file of true sizes.
+
+    Raises KeyMissing, NotAuthentic, OSError: then what was written is of no use.
+    """
+    assert entry.envelope is not None
+    octets = sum(
+        clear.write(plain)
+        for plain in segments(path, data_key, entry.envelope, truncated=not entry.sealed)
+    )
+    channels = len(entry.channels)
+    frames = wav.frames(octets, channels)
+    end = wav.HEADER_OCTETS + frames * channels
+    clear.seek(end)
+    clear.write(b"\0" * (end % 2))  # RIFF chunks are even
+    clear.truncate()
+    clear.seek(0)
+    clear.write(wav.header(entry.codec, channels, frames))
 
 
 def wav_of(path: Path, keys: KeyRing) -> bytes:

@@ -252,7 +252,12 @@ class Writer(threading.Thread):
     def _fail(self, recording: Recording, failure: Exception) -> None:
         """Give up a recording; the tap's last block, which comes next, ends it."""
         text = getattr(failure, "strerror", None) or str(failure)
-        recording.problem = f"the recording could not be written: {text}"
+        what = (
+            "nothing is recorded"
+            if recording.opened is None
+            else "the recording could not be written"
+        )
+        recording.problem = f"{what}: {text}"
         self._tap.stop(recording.tap, self._now_ns())
 
     def _finish(self, recording: Recording) -> None:

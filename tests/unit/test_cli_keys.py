@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ from typer.testing import CliRunner
 
 from relay.cli import app
 from relay.keys.ring import PURPOSES, KeyRing
+from relay.recording.encryption import EncryptedSink
+from relay.recording.envelope import seal
+from relay.recording.ledger import Ledger
+from relay.recording.sink import FileSink
+from relay.recording.wav import WavFile, header
 
 
 @pytest.fixture(autouse=True)
@@ -98,3 +104,33 @@ def test_a_customers_pair_is_made_and_not_overwritten() -> None:
     assert key.startswith("customer-")
     run("customer", "--private", "acme.json", "--public", "other.pub.json", code=2)
     assert not Path("other.pub.json").exists()
+
+
+def test_a_customer_decrypts_what_was_recorded_for_them(keyring: KeyRing) -> None:
+    run("customer", "--private", "acme.json", "--public", "acme.pub.json")
+    run("customer", "--private", "other.json", "--public", "other.pub.json")
+    started = datetime(2026, 7, 3, tzinfo=UTC)
+    data_key, envelope = seal(keyring, "t1", "c1", 1, ["acme.pub.json"])
+    sink = EncryptedSink(FileSink(Path("c1.wav")), data_key, envelope.context, envelope.segment)
+    container = WavFile(sink, "PCMA", 1)
+    container.write(b"\x55" * 9001)
+    container.close()
+    entry = Ledger("c1", "c1.wav", "PCMA", ["mixed"], started, envelope=envelope, sealed=True)
+    Path("c1.json").write_bytes(entry.encode())
+
+    def decrypted(key: str, code: int = 0) -> str:
+        arguments = ["recordings", "decrypt", "c1.wav", "--private-key", key, "-o", "clear.wav"]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == code, done.output
+        return done.output
+
+    assert "not to customer-" in decrypted("other.json", 1)
+    assert "acme.pub.json: is no private key" in decrypted("acme.pub.json", 1)
+    decrypted("acme.json")
+    assert Path("clear.wav").read_bytes() == header("PCMA", 1, 9001) + b"\x55" * 9001 + b"\0"
+    assert Path("clear.wav").stat().st_mode & 0o777 == 0o600
+    assert "not overwritten" in decrypted("acme.json", 2)
+    Path("clear.wav").unlink()
+    Path("c1.wav").write_bytes(Path("c1.wav").read_bytes()[:-1])
+    decrypted("acme.json", 1)
+    assert not Path("clear.wav").exists()

@@ -14,6 +14,7 @@ import relay
 from relay.config import Config, Listen, example, load, notes, read
 from relay.config.values import Section
 from relay.errors import ConfigError
+from relay.keys.customer import PrivateKey
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "relay.example.toml").read_text("utf-8")
@@ -445,3 +446,26 @@ def test_a_configuration_is_frozen() -> None:
     config: Config = example()
     with pytest.raises(ValueError, match="frozen"):
         config.sip.advertise = "127.0.0.9"  # type: ignore[misc]
+
+
+def test_what_is_wanted_of_recordings_needs_some_and_a_customers_public_key(
+    tmp_path: Path,
+) -> None:
+    """A private key must not even be read here."""
+    PrivateKey.create().write(tmp_path / "private.json", tmp_path / "public.json")
+    (tmp_path / "other.json").write_text('{"key": []}')
+    recorded = 'recording = "record-from-answer-dual"'
+    for name, problem in (
+        ("public", None),
+        ("private", "is the private key, which stays with the customer"),
+        ("other", "is no public key for HPKE"),
+        ("missing", "cannot be read: No such file or directory"),
+    ):
+        key = f'recording_key = "{tmp_path / name}.json"'
+        text = changed((recorded, f"{recorded}\n{key}"))
+        if problem is None:
+            assert read(text, "region.toml").trunk[0].recording_key
+        else:
+            assert mistakes(text) == [f"trunk[0].recording_key: {tmp_path / name}.json: {problem}"]
+    off = changed((recorded, "recording_required = true"))
+    assert mistakes(off) == ["trunk[0].recording_required: recording is do-not-record"]
