@@ -7,16 +7,24 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from relay.call.clients import Client
 from relay.call.ending import ended_by
 from relay.call.events import CallEvent, Rejected
 from relay.call.numbers import user_of
 from relay.call.ports import RecordingEnded, Records, Side, StreamFigures
+from relay.errors import Refused
 from relay.residency.record import CallRecord, LegRecord, RecordingRecord, SideName
 from relay.sip.reasons import REASONS
 
 if TYPE_CHECKING:
     from relay.call.call import Call
+    from relay.call.calls import Calls
     from relay.call.leg import Leg
+    from relay.call.trail import Trail
+    from relay.config import Trunk
+    from relay.errors import RelayError
+    from relay.sip.message import Request
+    from relay.sip.transaction import Hop
 
 NOTHING = StreamFigures()
 _NAMES: dict[Side, SideName] = {Side.CALLER: "caller", Side.CALLEE: "callee"}
@@ -123,6 +131,50 @@ class Notes:
     def _encryption(self, call: Call, side: Side) -> str:
         suite = call.negotiation.suite(side)
         return self.suites.get(side, suite) if suite == "DTLS" else suite or "none"
+
+
+def refused(
+    calls: Calls,
+    trail: Trail,
+    request: Request,
+    source: Hop,
+    caller: Trunk | Client,
+    error: RelayError,
+) -> CallRecord:
+    """The record of a call that never came to be: who asked, where that would have led, and why
+    not. `reason` has a text only where it is ours alone: others may quote the peer."""
+    place, now = calls.kept.place, calls.wall_clock()
+    status = error.status if isinstance(error, Refused) else error.status_hint
+    reason = error.text if isinstance(error, Refused) else REASONS.get(status, "")
+    client = caller if isinstance(caller, Client) else None
+    peer = caller.account.name if isinstance(caller, Client) else caller.name
+    number = client.identity if client is not None else user_of(str(request.from_.uri))
+    leg = LegRecord(
+        side="caller",
+        peer=peer,
+        kind="client" if client is not None else "trunk",
+        identity=client.identity if client is not None else "",
+        number=(client.caller_number or "") if client is not None else number,
+        sip_call_id=request.call_id,
+        transport=source.transport,
+        status=status,
+        reason=REASONS.get(status, ""),
+        seen=trail.seen(Side.CALLER),
+    )
+    return CallRecord(
+        id=trail.call_id,
+        region=place.region,
+        node=place.node,
+        policy=place.policy,
+        started=now,
+        caller=number,
+        called=user_of(request.uri),
+        ended=now,
+        status=status,
+        ended_by="relay",
+        reason=reason,
+        legs=(leg,),
+    )
 
 
 class Bookkeeping:

@@ -16,10 +16,10 @@ from relay.call.fork import seek
 from relay.call.hunt import Target
 from relay.call.invitation import SECURE, Invitation, is_sips
 from relay.call.ports import Side
-from relay.call.record import Notes
+from relay.call.record import Notes, refused
 from relay.call.refusal import RETRY_AFTER_S
 from relay.call.trail import Trail
-from relay.errors import IntervalTooSmall, MalformedMessage, Refused
+from relay.errors import IntervalTooSmall, MalformedMessage, Refused, RelayError
 from relay.residency.boundary import Use
 from relay.sip.dialog import Dialog
 from relay.sip.message import Request
@@ -32,6 +32,9 @@ from relay.sip.uri import SipUri, parse_uri, transport_to
 if TYPE_CHECKING:
     from relay.call.calls import Calls
     from relay.config import Trunk
+
+OVERLOADED = 503
+"""Of calls beyond a limit no record is kept: counters have them, and a flood fills no disk."""
 
 # What a number may hold once its escapes are decoded: it goes into our request line, where
 # a line break, a space or an @ would make another request of it.
@@ -46,9 +49,26 @@ def set_up(
     caller: Trunk | Client,
     now: float,
 ) -> None:
-    """Start a call, or raise what refuses it; nothing is held in that case."""
-    call_id = calls.token()
-    trail = Trail(calls.boundary, call_id)
+    """Start a call, or raise what refuses it; nothing is held in that case but its record."""
+    trail = Trail(calls.boundary, calls.token())
+    try:
+        _set_up(calls, trail, tx, request, source, caller, now)
+    except RelayError as error:
+        record = refused(calls, trail, request, source, caller, error)
+        if record.status != OVERLOADED:
+            calls.kept.keep(record)
+        raise
+
+
+def _set_up(
+    calls: Calls,
+    trail: Trail,
+    tx: Transaction,
+    request: Request,
+    source: Hop,
+    caller: Trunk | Client,
+    now: float,
+) -> None:
     _check(calls, request, source, trail)
     trunk = caller.account if isinstance(caller, Client) else caller
     if trunk.prack == "off" and requires(request, OPTION):
@@ -58,7 +78,7 @@ def set_up(
     if is_sips(request):
         targets = over_tls(targets)
     trunks = (trunk.name,) if to == trunk.name else (trunk.name, to)
-    call = Call(calls, call_id, now, trail)
+    call = Call(calls, trail.call_id, now, trail)
     call.admitted = (*trunks, REGION)
     calls.admission.admit(call.admitted, now)
     try:

@@ -20,11 +20,11 @@ MOST_SEEN = 256
 class Trail:
     """One call's. A side that was transferred goes on with the addresses of both its peers."""
 
-    __slots__ = ("_boundary", "_call_id", "_seen")
+    __slots__ = ("_boundary", "_seen", "call_id")
 
     def __init__(self, boundary: Boundary, call_id: str) -> None:
         self._boundary = boundary
-        self._call_id = call_id
+        self.call_id = call_id
         # (use, host, port) → (inside, allowed); few are ever read, so they are no objects yet
         self._seen: dict[Side, dict[tuple[Use, str, int], tuple[bool, bool]]] = {
             side: {} for side in SIDES
@@ -37,7 +37,7 @@ class Trail:
         if (known := seen.get(key)) is not None:
             return known[1]
         inside = self._boundary.holds(host)
-        allowed = inside or self._boundary.judge(use, host, self._call_id).allowed
+        allowed = inside or self._boundary.judge(use, host, self.call_id).allowed
         if len(seen) >= MOST_SEEN:
             return not self._boundary.enforce
         seen[key] = inside, allowed

@@ -9,7 +9,7 @@ import pytest
 from relay.call.ports import RecordingEnded, Secured, Side
 from relay.residency.boundary import Use
 from relay.residency.record import CallRecord, RecordingRecord
-from tests.scenario.world import CARRIER, NUMBER, PBX, World
+from tests.scenario.world import CARRIER, NUMBER, PBX, World, sdp
 
 
 def call_up(world: World) -> None:
@@ -69,6 +69,32 @@ def test_a_call_that_was_refused_is_kept_once() -> None:
     assert (record.status, record.ended_by) == (486, "callee refused")
     assert [leg.status for leg in record.legs] == [486, 486]
     assert [leg.codec for leg in record.legs] == ["", ""]
+
+
+def test_a_call_that_never_came_to_be_is_kept_with_where_it_would_have_led() -> None:
+    world = World()
+    world.pbx.call(body=sdp("203.0.113.9", 4000))
+    world.run(1)
+    [record] = world.records.kept
+    assert record.final and (record.status, record.ended_by) == (488, "relay")
+    assert record.called == NUMBER and record.caller == "+35315550100"
+    [leg] = record.legs
+    assert (leg.peer, leg.status) == ("acme", 488) and leg.sip_call_id
+    seen = {(each.use, each.host): (each.inside, each.allowed) for each in leg.seen}
+    assert seen["media", "203.0.113.9"] == (False, False)
+    assert seen["signalling", PBX] == (True, True)
+
+
+def test_a_number_without_a_route_is_a_record_and_a_call_beyond_a_limit_is_none() -> None:
+    world = World()
+    world.pbx.call("nobody")
+    world.run(1)
+    assert [(each.status, each.called) for each in world.records.kept] == [(404, "nobody")]
+    world.calls.stopping = True
+    world.pbx.call()
+    world.run(1)
+    assert world.pbx.statuses("INVITE")[-1] == 503
+    assert len(world.records.kept) == 1
 
 
 def test_a_call_that_was_cancelled_is_kept_once() -> None:
