@@ -236,6 +236,7 @@ def main() -> int:
         process = RelayProcess(write_region(scratch), scratch / "relay.log")
         try:
             process.wait("serving")
+            process.wait("records_flow")  # until then its database is not open
             found = uvloop.run(run(options, process))
         finally:
             code = process.stop()

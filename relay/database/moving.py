@@ -87,7 +87,7 @@ class Moving:
 
     async def _move(self) -> bool:
         """The oldest; whether there are more."""
-        if not self._opened:
+        if not (opened := self._opened):
             await self._database.open()
             self._opened = True
         self._more.clear()
@@ -97,7 +97,7 @@ class Moving:
             self._file.remove(items[-1][0])
             self._counters["moved"] += len(items)
             self.waiting -= len(items)
-        if self._away:
+        if self._away or not opened:
             self._away = False
             self._log.info("records_flow", waiting=self.waiting)
         return len(items) == BATCH
