@@ -16,9 +16,10 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from relay.errors import RelayError
-from relay.probe import demo_report, demo_setup
+from relay.probe import demo_kept, demo_report, demo_setup
 from relay.probe.audio import speak
 from relay.probe.certificates import Pair
+from relay.probe.outward import Answer, ask
 from relay.probe.relay_process import Line, RelayProcess
 from relay.probe.remote import Endpoint, Event, Setup
 
@@ -47,6 +48,7 @@ class Evidence:
     events: dict[str, list[Event]] = field(default_factory=dict)
     log: list[Line] = field(default_factory=list)
     recording: Path | None = None
+    outward: Answer | None = None
     region_keys: Path = Path("var/keys")
 
     def line(self, event: str) -> Line:
@@ -96,7 +98,8 @@ def run(example: Path | None = None, output: Path = Path("var"), secure: bool = 
         except RelayError as error:
             console.print(f"\n[red]✗ The demonstration stopped:[/red] {error}", markup=True)
             return 1
-        return 0 if demo_report.show(console, evidence) else 1
+        checks = [*demo_report.judge(evidence), *demo_kept.judge(evidence)]
+        return 0 if demo_report.show(console, evidence, checks) else 1
 
 
 async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, steps: Steps) -> None:
@@ -125,6 +128,8 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
         await _call(setup, relay, endpoints["caller"], endpoints["callee"], steps)
         saved = await asyncio.to_thread(relay.wait, "recording_stored")
         evidence.recording = Path(saved["path"])
+        steps.next("a call wants its audio sent out of the region")
+        evidence.outward = await asyncio.to_thread(ask, setup.udp, setup.carrier[0], CALLER)
     finally:
         for endpoint in endpoints.values():
             await endpoint.stop()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -35,12 +35,11 @@ class Check(NamedTuple):
     text: str
 
 
-def show(console: Console, evidence: Evidence) -> bool:
+def show(console: Console, evidence: Evidence, checks: Sequence[Check]) -> bool:
     """Print everything; True when every check held."""
     console.print()
     console.print(timeline(evidence))
     console.print(streams(evidence))
-    checks = list(judge(evidence))
     if evidence.recording is not None:
         console.print(f"Recording  {evidence.recording}", soft_wrap=True)
         console.print(f"Ledger     {evidence.recording.with_suffix('.json')}", soft_wrap=True)
@@ -108,7 +107,7 @@ def picture(evidence: Evidence) -> Path:
 
 
 def judge(evidence: Evidence) -> Iterator[Check]:
-    """Every claim of the demonstration."""
+    """Every claim about the call and its recording."""
     for event, label in TIMELINE:
         yield Check(bool(evidence.line(event)), f"{label} was logged")
     keys = "".join(str(line["key"]) for line in evidence.log if line.get("event") == "dtmf")

@@ -19,13 +19,14 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Where everybody is: the relay's SIP address, the PBX and the carrier.
+    """Where everybody is: the relay's SIP address, that for UDP, the PBX and the carrier.
 
     `pbx_pair` and `authority` are there when the PBX speaks TLS.
     """
 
     config: Path
     listen: str
+    udp: Address
     pbx: Address
     carrier: Address
     keys: Path
@@ -66,8 +67,9 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
         text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
     else:
         text = '[log]\nformat = "json"\n\n' + text
-    (host, port), pbx, carrier = addresses
-    region = Region(scratch / "relay.toml", f"{host}:{port}", pbx, carrier, keys)
+    ours, pbx, carrier = addresses
+    listen = f"{ours[0]}:{ours[1]}"
+    region = Region(scratch / "relay.toml", listen, ours, pbx, carrier, keys)
     if secure:
         text, region = _secured(text, region, scratch)
     region.config.write_text(text)

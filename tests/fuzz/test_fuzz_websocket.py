@@ -83,11 +83,11 @@ class Fuzz:
             lambda host: False,
             lambda hop: False,
             Credentials(None, asks=False),
+            lambda host: host != "192.0.2.1",
             WebSocket.model_validate(
                 {"origins": ("https://a.example",), "proxies": ("127.0.0.2/32",)}
             ),
             lambda hop: 0.0,
-            lambda host: host != "192.0.2.1",
         )
 
     def _take(self, message: object, hop: Hop) -> None:
