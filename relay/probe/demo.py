@@ -22,6 +22,7 @@ from relay.probe.certificates import Pair
 from relay.probe.outward import Answer, ask
 from relay.probe.relay_process import Line, RelayProcess
 from relay.probe.remote import Endpoint, Event, Setup
+from relay.probe.staff import Readings, read
 
 CALLED = "+35315550199"
 CALLER = "+35315550100"
@@ -35,6 +36,7 @@ CALLEE_SAYS = (
     "the warehouse at nine. Press a few keys when you are done, please."
 )
 SPEECH_DEADLINE_S = 60.0
+START_DEADLINE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Evidence:
     log: list[Line] = field(default_factory=list)
     recording: Path | None = None
     outward: Answer | None = None
+    readings: Readings | None = None
     region_keys: Path = Path("var/keys")
 
     def line(self, event: str) -> Line:
@@ -115,7 +118,7 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
     relay = RelayProcess(setup.config, scratch / "relay.log")
     endpoints: dict[str, Endpoint] = {}
     try:
-        await asyncio.to_thread(relay.wait, "serving")
+        await asyncio.to_thread(relay.wait, "serving", START_DEADLINE_S)
         steps.next("the PBX and the carrier start")
         for name, user, address, ring_s in (
             ("caller", CALLER, setup.pbx, 0.0),
@@ -128,6 +131,8 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
         await _call(setup, relay, endpoints["caller"], endpoints["callee"], steps)
         saved = await asyncio.to_thread(relay.wait, "recording_stored")
         evidence.recording = Path(saved["path"])
+        steps.next("staff of the region and of elsewhere want to hear it")
+        evidence.readings = await asyncio.to_thread(read, setup.office, saved["call"])
         steps.next("a call wants its audio sent out of the region")
         evidence.outward = await asyncio.to_thread(ask, setup.udp, setup.carrier[0], CALLER)
     finally:

@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+import numpy as np
+
 from relay.keys.ring import KeyRing
-from relay.probe.demo_report import Check
+from relay.probe.demo_report import Check, same
 from relay.probe.outward import OUTSIDE
+from relay.probe.wav_file import Samples, decode_wav
 from relay.recording.decryption import wav_of
 
 if TYPE_CHECKING:
@@ -25,18 +29,58 @@ def judge(evidence: Evidence) -> Iterator[Check]:
         found = readable(evidence.recording, evidence.region_keys)
         text = "the recording on the disk is encrypted"
         yield Check(found == 0, text if not found else f"{found} pieces of audio are in clear")
+    yield from _reading(evidence)
     answer = evidence.outward
     said = f"{answer.status}, {answer.text}" if answer else "nothing was answered"
-    refused = evidence.line("boundary_refused")
     held = answer is not None and answer.status in (403, 488)
     yield Check(held, f"a call that wants its audio at {OUTSIDE} is refused: {said}")
-    told = (refused.get("use"), refused.get("host")) == ("media", OUTSIDE)
-    yield Check(told, f"the log says so (boundary_refused of {refused.get('host', 'nothing')})")
+    refused = evidence.line("boundary_refused")
+    held = (refused.get("use"), refused.get("host")) == ("media", OUTSIDE)
+    yield Check(held, "the log says so (boundary_refused)")
+
+
+def _reading(evidence: Evidence) -> Iterator[Check]:
+    """What staff got over the API, with the caller's words as the measure."""
+    readings = evidence.readings
+    if readings is None:
+        yield Check(False, "the recording was asked for over the API")
+        return
+    said = evidence.said["caller"]
+    yield same(
+        "over the API a reviewer of the region hears the caller", _left(readings.inside), said
+    )
+    status, rule, text = readings.outside.status_code, *_refusal(readings.outside)
+    yield Check(
+        (status, rule) == (403, "grant"), f"one of another jurisdiction does not: {status}, {text}"
+    )
+    asked, given = (answer.json() for answer in (readings.requested, readings.approved))
+    steps = f"{asked.get('state')} by {asked.get('requester')}, {given.get('state')}"
+    yield Check(given.get("state") == "approved", f"a grant is {steps}")
+    yield same("with it they hear the caller, too", _left(readings.granted), said)
+
+
+def _left(answer: httpx.Response) -> Samples:
+    """The caller's channel; nothing where the answer is a refusal."""
+    if answer.status_code != 200:
+        return np.zeros(0, np.float32)
+    left: Samples = decode_wav(answer.content, Path("the API's answer")).samples[0]
+    return left
+
+
+def _refusal(answer: httpx.Response) -> tuple[str, str]:
+    """Its rule and its text (`relay.control.answers`)."""
+    error = answer.json().get("error", {}) if answer.status_code >= 400 else {}
+    return error.get("rule", ""), error.get("text", "")
 
 
 def readable(recording: Path, keys: Path) -> int:
     """How many pieces of its audio stand in the file as they are heard; 1 more for a header."""
-    stored, wav = recording.read_bytes(), wav_of(recording, KeyRing(keys))
-    pieces = {wav[at : at + PIECE] for at in range(0, len(wav) - PIECE + 1, PIECE)}
-    loud = [piece for piece in pieces if len(set(piece)) > PIECE // 4]  # silence says nothing
-    return sum(piece in stored for piece in loud) + (b"RIFF" in stored or b"WAVE" in stored)
+    stored = recording.read_bytes()
+    found = sum(piece in stored for piece in pieces(wav_of(recording, KeyRing(keys))))
+    return found + (b"RIFF" in stored or b"WAVE" in stored)
+
+
+def pieces(wav: bytes) -> list[bytes]:
+    """Of its audio, those that are not silence, which other octets may hold by chance."""
+    found = {wav[at : at + PIECE] for at in range(0, len(wav) - PIECE + 1, PIECE)}
+    return [piece for piece in found if len(set(piece)) > PIECE // 4]

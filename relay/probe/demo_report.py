@@ -124,7 +124,7 @@ def judge(evidence: Evidence) -> Iterator[Check]:
         good = figures.get("packets", 0) > 0 and figures.get("lost") == 0
         yield Check(good, f"no packet from the {side} was lost")
     for side, other in OTHER.items():
-        yield _same(f"the {side} heard the {other}", evidence.heard[side], evidence.said[other])
+        yield same(f"the {side} heard the {other}", evidence.heard[side], evidence.said[other])
     if evidence.recording is None:
         yield Check(False, "there is a recording")
         return
@@ -132,7 +132,7 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     yield Check(len(samples) == len(OTHER), "the recording has two channels")
     channels = dict(zip(OTHER, samples, strict=False))
     for side, channel in channels.items():
-        yield _same(f"the recording has the {side} on its side", channel, evidence.said[side])
+        yield same(f"the recording has the {side} on its side", channel, evidence.said[side])
         crossed = similarity(channel, evidence.said[OTHER[side]])
         yield Check(crossed < DIFFERENT, f"… and not the {OTHER[side]} (similarity {crossed:.2f})")
     ledger = json.loads(evidence.recording.with_suffix(".json").read_bytes())
@@ -140,7 +140,7 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     yield Check(bool(ledger["complete"]), f"the ledger says that it is complete ({gaps})")
 
 
-def _same(text: str, heard: Samples | Path, source: Path) -> Check:
+def same(text: str, heard: Samples | Path, source: Path) -> Check:
     if isinstance(heard, Path) and not heard.exists():
         return Check(False, f"{text}: nothing was recorded")
     value = similarity(heard, source)

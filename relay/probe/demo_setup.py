@@ -7,10 +7,13 @@ import socket
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import relay
 from relay.keys.ring import KeyRing
 from relay.probe.certificates import Authority, Pair
+from relay.probe.staff import Office
+from relay.probe.staff import relay as relay_command
 from relay.probe.wav_file import ProbeError
 
 EXAMPLE = Path(relay.__file__).parent / "example.toml"
@@ -30,6 +33,7 @@ class Region:
     pbx: Address
     carrier: Address
     keys: Path
+    office: Office
     pbx_pair: Pair | None = None
     authority: Path | None = None
 
@@ -46,34 +50,60 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
         listen = document["sip"]["listen"][0].split(":", 1)[1]
         trunks = {trunk["name"]: trunk["origination"][0]["uri"] for trunk in document["trunk"]}
         wanted = [listen, *(trunks[name].removeprefix("sip:") for name in ("acme", "carrier"))]
+        wanted.append(document["http"]["listen"])
     except (OSError, tomllib.TOMLDecodeError, KeyError, IndexError) as error:
         raise ProbeError(f"{example}: not usable for the demonstration: {error!r}") from error
+    text, addresses = _free(text, wanted)
+    (host, port), pbx, carrier, http = addresses
+    output = output.resolve()
+    KeyRing.create(output / "keys")
+    office = _office(http, scratch)
+    text = _with_json(_below(output, text), document) + office.section
+    ours = (host, port)
+    region = Region(*(office.config, f"{host}:{port}", ours, pbx, carrier, output / "keys", office))
+    if secure:
+        text, region = _secured(text, region, scratch)
+    region.config.write_text(text)
+    return region
+
+
+def _free(text: str, wanted: list[str]) -> tuple[str, list[Address]]:
+    """With another port where one is taken; and the addresses."""
     addresses = []
     for address in wanted:
         host, port = address.rsplit(":", 1)
         chosen = (host, free_port(host, int(port)))
         text = text.replace(address, f"{host}:{chosen[1]}")
         addresses.append(chosen)
-    text = text.replace("file:var/", f"file:{output.resolve()}/")
-    keys = output.resolve() / "keys"
-    text = text.replace('"var/keys"', f'"{keys}"')
-    text = text.replace('"var/spool"', f'"{output.resolve() / "spool"}"')
-    text = text.replace('"sqlite:var/relay.db"', f'"sqlite:{output.resolve() / "relay.db"}"')
-    text = text.replace('# queue = "var/queue"', f'queue = "{output.resolve() / "queue"}"')
-    audit = f'[audit]\ndirectory = "{output.resolve() / "audit"}"'
-    text = text.replace('# [audit]\n# directory = "var/audit"', audit)
-    KeyRing.create(keys)
-    if "log" in document:
-        text = re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
-    else:
-        text = '[log]\nformat = "json"\n\n' + text
-    ours, pbx, carrier = addresses
-    listen = f"{ours[0]}:{ours[1]}"
-    region = Region(scratch / "relay.toml", listen, ours, pbx, carrier, keys)
-    if secure:
-        text, region = _secured(text, region, scratch)
-    region.config.write_text(text)
-    return region
+    return text, addresses
+
+
+def _with_json(text: str, document: dict[str, Any]) -> str:
+    """With a log of JSON lines."""
+    if "log" not in document:
+        return '[log]\nformat = "json"\n\n' + text
+    return re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
+
+
+def _office(http: Address, scratch: Path) -> Office:
+    """With a new key for the tokens of staff. Raises ProbeError."""
+    key = scratch / "staff.key.pem"
+    relay_command("staff", "key", "--private", str(key), "--public", f"{key}.pub")
+    return Office(f"http://{http[0]}:{http[1]}", scratch / "relay.toml", key)
+
+
+def _below(output: Path, text: str) -> str:
+    """With everything that is kept in this directory."""
+    kept = (
+        ("file:var/", f"file:{output}/"),
+        ("sqlite:var/", f"sqlite:{output}/"),
+        ('"var/', f'"{output}/'),
+        ("# queue = ", "queue = "),
+        ("# [audit]\n# directory", "[audit]\ndirectory"),
+    )
+    for old, new in kept:
+        text = text.replace(old, new)
+    return text
 
 
 def _secured(text: str, region: Region, scratch: Path) -> tuple[str, Region]:
