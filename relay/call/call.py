@@ -270,7 +270,7 @@ class Call:
         if (limit := self.calls.admission.longest(self.admitted)) is not None:
             self._alarm = self.calls.alarms.set(self, now + limit[0])
         self.caller.answer(event.branch, sdp, now)
-        self.calls.kept.keep(self.notes.answered(self, self.calls.wall_clock()))
+        self.calls.kept.keep(self.notes.answered(self, now))
         self._log(
             "call_answered",
             codec=self.negotiation.codec(),
@@ -381,7 +381,7 @@ class Call:
             callee=_as_dict(callee),
         )
         figures = {Side.CALLER: caller, Side.CALLEE: callee}
-        self.calls.kept.keep(self.notes.ended(self, event, self._cause, figures))
+        self.calls.kept.keep(self.notes.ended(self, event, self._cause, figures, now))
         self._finished = True
         self.calls.ended(self)
 

@@ -4,7 +4,7 @@ ended, and when its recording is closed."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from relay.call.clients import Client
@@ -43,7 +43,8 @@ class Notes:
     """What the record of one call needs and nobody else remembers.
 
     `status` is what the caller got finally, `refused` what the callee's side answered.
-    `recording` stands open from its start on, until its file is closed.
+    `recording` stands open from its start on, until its file is closed. All times go on from the
+    start by the monotonic clock: a step of the time of day makes no call shorter or longer.
     """
 
     __slots__ = (
@@ -62,9 +63,9 @@ class Notes:
         self.suites: dict[Side, str] = {}  # of a voice client, once DTLS has chosen it
         self.recording: RecordingRecord | None = None
 
-    def answered(self, call: Call, now: datetime) -> CallRecord:
+    def answered(self, call: Call, now: float) -> CallRecord:
         """The caller got its 200."""
-        self._answered, self.status = now, 200
+        self._answered, self.status = self._at(call, now), 200
         return self._record(call, {})
 
     def left(self, call: Call, leg: Leg) -> None:
@@ -72,14 +73,17 @@ class Notes:
         self._left += (self._leg(call, leg, NOTHING),)
 
     def ended(
-        self, call: Call, event: CallEvent, why: str, figures: dict[Side, StreamFigures]
+        self, call: Call, event: CallEvent, why: str, figures: dict[Side, StreamFigures], now: float
     ) -> CallRecord:
         """The call is over; `why` in the words of the log."""
         if isinstance(event, Rejected):
             self.refused = event.status
         record = self._record(call, figures)
         by = ended_by(event, answered=self._answered is not None)
-        return replace(record, ended=call.calls.wall_clock(), ended_by=by, reason=why)
+        return replace(record, ended=self._at(call, now), ended_by=by, reason=why)
+
+    def _at(self, call: Call, now: float) -> datetime:
+        return self._started + timedelta(seconds=now - call.started)
 
     def _record(self, call: Call, figures: dict[Side, StreamFigures]) -> CallRecord:
         place = call.calls.kept.place
