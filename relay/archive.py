@@ -34,7 +34,7 @@ from relay.errors import KeyMissing, ManifestRefused
 from relay.keys import pem
 from relay.keys.ring import PURPOSES, KeyRing
 from relay.keys.state import KeyState
-from relay.recording.recordings import Recordings
+from relay.recording.catalogue import Catalogue
 from relay.recording.store import Store, open_store
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
@@ -158,11 +158,6 @@ class Archive:
         return {peer.name: peer.retention_days for peer in peers if peer.retention_days is not None}
 
     @cached_property
-    def recordings(self) -> Recordings:
-        trimmed = {peer.name for peer in self.config.peers if peer.trim_silence}
-        return Recordings(self.call_records, self.store, self.keys, trimmed)
-
-    @cached_property
     def granting(self) -> Granting:
         grants = KeptGrants(self.database, self.keys)
         return Granting(Policy.of(self.config), grants, self.audit, lambda: secrets.token_hex(6))
@@ -181,6 +176,11 @@ class Archive:
         keys = {key.id: key.read() for key in access.keys}
         revoked = read_revoked(access.revoked) if access.revoked is not None else frozenset()
         return StaffTokens(self.config.region.id, keys, revoked)
+
+    @cached_property
+    def recordings(self) -> Catalogue:
+        find = self.call_records.of_recording
+        return Catalogue(find, self.store, self.keys, self.config.region.id)
 
 
 def host_actor() -> Actor:

@@ -228,6 +228,7 @@ app.add_typer(recordings_command.app)
 app.add_typer(database_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)
+app.add_typer(recordings_command.app)
 app.add_typer(boundary_command.app)
 for each in (calls_command, grants_command, staff_command):
     app.add_typer(each.app)

@@ -1,27 +1,168 @@
-"""`relay recordings`: what was recorded, in clear, for who has the key."""
+"""`relay recordings`: which there are, one of them as a file, and whether it is what it was."""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
 
-from relay.commands.shared import FAILED, MISTAKEN, failing, stderr
+from relay.access.ports import Query
+from relay.archive import Archive
+from relay.commands.shared import (
+    FAILED,
+    MISTAKEN,
+    ConfigOption,
+    failing,
+    opened,
+    print_json,
+    recorded,
+    stderr,
+)
+from relay.database import session
 from relay.errors import KeyMissing, NotAuthentic
 from relay.keys.customer import PrivateKey
 from relay.recording import ledger
 from relay.recording.decryption import write_wav
 from relay.recording.envelope import Envelope, octets_of
+from relay.recording.formats import Format
+from relay.recording.playback import Playback
+from relay.residency.record import CallRecord
+
+PIECE = 1 << 20
+"""Octets that are in memory in clear at once, of a WAV file."""
 
 app = typer.Typer(
     name="recordings",
-    help="Recordings, in clear, for who has the key.",
-    epilog="Examples:  relay recordings decrypt 9f3c.wav --private-key acme.json -o a.wav\n\n"
+    help="Recordings: list, export and verify them.",
+    epilog="Examples:  relay recordings list -c region.toml  ·  "
+    "relay recordings export 9f3c… -o call.flac --format flac  ·  "
+    "relay recordings export 9f3c… -o - | aplay  ·  relay recordings verify 9f3c…  ·  "
+    "relay recordings decrypt 9f3c….wav --private-key acme.json -o a.wav\n\n"
     "Exit codes:  0 done  ·  1 failed  ·  2 a mistake in the input",
     no_args_is_help=True,
 )
+
+T = TypeVar("T")
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
+RecordingId = Annotated[str, typer.Argument(metavar="RECORDING", help="The id of a recording.")]
+Output = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="A new file; - is standard output.")
+]
+
+
+@app.command("list")
+def list_recordings(
+    peer: Annotated[
+        str | None, typer.Option("--peer", help="Of this trunk or account only.")
+    ] = None,
+    config: ConfigOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """The recordings that are known, the newest first: of whom is not shown."""
+
+    async def ask(archive: Archive) -> list[CallRecord]:
+        query = Query(peer=peer, recorded=True)
+        return [each async for each in archive.call_records.each(query)]
+
+    with opened(config) as archive:
+        calls = _run(archive, ask)
+    rows = [_row(call) for call in calls]
+    if as_json:
+        print_json(recordings=rows)
+        return
+    table = Table(*rows[0] if rows else ("id",), title=f"{len(rows)} recordings")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    Console(highlight=False).print(table)
+
+
+def _row(call: CallRecord) -> dict[str, Any]:
+    kept = call.recording
+    assert kept is not None
+    return {
+        "id": kept.id,
+        "started": call.started.isoformat(timespec="seconds"),
+        "between": " and ".join(leg.peer for leg in call.legs),
+        "seconds": round(kept.duration_s, 1),
+        "complete": kept.complete,
+        "keys": ", ".join(kept.keys),
+    }
+
+
+@app.command()
+def export(
+    recording: RecordingId,
+    output: Output,
+    form: Annotated[
+        Format, typer.Option("--format", help="wav is G.711 as it was recorded.")
+    ] = Format.WAV,
+    trim: Annotated[
+        bool | None,
+        typer.Option("--trim/--no-trim", help="Leave out the silence before and after."),
+    ] = None,
+    config: ConfigOption = None,
+) -> None:
+    """A recording in clear, in a new file of mode 0600. It is an entry of the audit log."""
+    with opened(config) as archive:
+        recorded(archive, "recording-exported", recording, form=form.value)
+
+        async def fetch(archive: Archive) -> int:
+            found = await archive.recordings.open(recording, form.value, trim)
+            return await _written(found, output)
+
+        octets = _run(archive, fetch)
+    stderr().print(f"{octets:,} octets of {form.media_type} in {escape(str(output))}")
+
+
+async def _written(found: Playback, output: Path) -> int:
+    write, close = _destination(output)
+    try:
+        with Progress(console=stderr(), transient=True, disable=not sys.stderr.isatty()) as bar:
+            task = bar.add_task("decrypting", total=found.size)
+            for start in range(0, found.size, PIECE):
+                write(await found.read(start, min(start + PIECE, found.size)))
+                bar.advance(task, PIECE)
+    finally:
+        close()
+    return found.size
+
+
+def _destination(output: Path) -> tuple[Callable[[bytes], object], Callable[[], None]]:
+    if str(output) == "-":
+        return sys.stdout.buffer.write, sys.stdout.buffer.flush
+    file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    return file.write, file.close
+
+
+@app.command()
+def verify(recording: RecordingId, config: ConfigOption = None, as_json: AsJson = False) -> None:
+    """Whether a recording is octet by octet what was stored when its call ended.
+
+    Exit code 0: it is; 1: it is not, or cannot be read, and why.
+    """
+    with opened(config) as archive:
+        found = _run(archive, lambda archive: archive.recordings.verify(recording))
+    entry = found.ledger
+    if as_json:
+        print_json(
+            recording=recording, ok=True, sha256=entry.sha256, octets=found.octets,
+            complete=entry.complete, object=found.record.object,
+        )  # fmt: skip
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"[green]✓[/] {escape(found.record.object)}: {found.octets:,} octets, unchanged")
+    console.print(f"  sha256 {entry.sha256}")
+    if not entry.complete:
+        console.print(f"[yellow]![/] it is not complete: {entry.problem or 'packets are missing'}")
 
 
 @app.command()
@@ -75,3 +216,14 @@ def _unwrapped(envelope: Envelope, private: PrivateKey) -> bytes:
         named = ", ".join(key.key for key in envelope.keys) or "no key any more"
         raise KeyMissing(f"it is encrypted to {named}, not to {private.public.id}")
     return private.unwrap(octets_of(mine), envelope.context)
+
+
+def _run(archive: Archive, ask: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
+    async def asked() -> T:
+        try:
+            async with session.opened(archive.database):
+                return await ask(archive)
+        finally:
+            await archive.store.close()
+
+    return asyncio.run(asked())

@@ -74,6 +74,8 @@ class Ledger:
     sealed: bool = False
     sha256: str = ""
     octets: int = 0
+    # Whether the silence before and after is to be left out when it is played.
+    trim_silence: bool = False
 
     @property
     def complete(self) -> bool:

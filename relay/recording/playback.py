@@ -78,10 +78,10 @@ class Sound:
 
 
 class Playback(Protocol):
-    """What is sent to the listener: `size` octets of `form`."""
+    """What is sent to the listener: `size` octets of `media_type`."""
 
     @property
-    def form(self) -> Format: ...
+    def media_type(self) -> str: ...
     @property
     def size(self) -> int: ...
 
@@ -101,14 +101,16 @@ async def play(sound: Sound, form: Format, trimmed: bool = False) -> Playback:
             f"ask for {Format.WAV.value}"
         )
     octets = await sound.read(0, sound.frames)
-    return _Made(form, await asyncio.to_thread(encode, octets, sound.codec, sound.channels, form))
+    return _Made(
+        form.media_type, await asyncio.to_thread(encode, octets, sound.codec, sound.channels, form)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
     """A format that was made whole."""
 
-    form: Format
+    media_type: str
     octets: bytes
 
     @property
@@ -123,7 +125,8 @@ class _Mapped:
     """WAV: a header with the true sizes, then each sample where it can be computed."""
 
     def __init__(self, sound: Sound, form: Format) -> None:
-        self.form = form
+        self.media_type = form.media_type
+        self._form = form
         self._sound = sound
         self._width = 1 if form is Format.WAV else 2
         make = pcm_header if form is Format.PCM else self._g711_header
@@ -146,7 +149,7 @@ class _Mapped:
         frame = self._width * self._sound.channels
         first, last = start // frame, min(-(-end // frame), self._sound.frames)
         octets = await self._sound.read(first, last) if last > first else b""
-        if self.form is Format.PCM:
+        if self._form is Format.PCM:
             octets = linear(octets, self._sound.codec).astype("<i2").tobytes()
         at = first * frame
         octets += b"\0" * (end - at - len(octets))  # the padding

@@ -83,6 +83,7 @@ class FileRecorder:
     def _begin(self, spec: RecordingSpec) -> None:
         channels = ["caller", "callee"] if spec.dual else ["mixed"]
         entry = Ledger(spec.call_id, "", spec.codec, channels, spec.started)
+        entry.trim_silence = spec.trim_silence
         recording = Recording(spec.tap, entry, lambda: self._open(spec, entry), spec.opus_types)
         self._writer.begin(recording, COMPANDING[spec.codec], self._now_ns(), spec.dual)
         self._taps[spec.call_id] = spec.tap
