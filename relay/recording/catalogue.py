@@ -83,6 +83,7 @@ class Catalogue:
             raise NotKept(f"there is no recording {recording_id}")
         try:
             octets = await self._store.get(spool.ledger_of(record.object))
+            stored = await self._store.stat(record.object)
         except NotStored:
             raise NotKept(f"recording {recording_id} is not kept any more, or not yet") from None
         try:
@@ -94,7 +95,7 @@ class Catalogue:
             raise NotAuthentic(f"recording {recording_id}: its ledger is another recording's")
         if record.sha256 and record.sha256 != entry.sha256:
             raise NotAuthentic(f"recording {recording_id}: its ledger names another digest")
-        return Found(record, entry, (await self._store.stat(record.object)).octets)
+        return Found(record, entry, stored.octets)
 
     async def verify(self, recording_id: str) -> Found:
         """Read all of it: the digest of the ciphertext, and, where the region has the key, every

@@ -82,8 +82,8 @@ keys = [{{ id = "s1", public_key = "{directory}/staff.pub.pem" }}]
 def _record(spool: Path, ring: KeyRing) -> None:
     path = spool / NAME
     path.parent.mkdir(parents=True)
-    data_key, envelope = seal(ring, "ie1", "c1", 2)
-    made = Ledger("c1", NAME, "PCMA", ["caller", "callee"], STARTED, envelope=envelope)
+    data_key, envelope = seal(ring, "ie1", "r1", 2)
+    made = Ledger("r1", NAME, "PCMA", ["caller", "callee"], STARTED, envelope=envelope)
     ledger.begin(path, made)
     sink = EncryptedSink(FileSink(path), data_key, envelope.context, envelope.segment)
     sink.append(wav.header("PCMA", 2, len(AUDIO) // 2) + AUDIO)
