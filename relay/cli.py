@@ -224,7 +224,6 @@ def demo(
 
 
 app.add_typer(keys_command.app)
-app.add_typer(recordings_command.app)
 app.add_typer(database_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)
