@@ -149,6 +149,7 @@ class Archive:
             *(self.erasures, self.holds, self.store, self.audit),
             signer=lambda: self.keys.signer,
             clock=lambda: datetime.now(UTC),
+            node=node_of(self.config),
         )
 
     @property
@@ -181,6 +182,11 @@ class Archive:
     def recordings(self) -> Catalogue:
         find = self.call_records.of_recording
         return Catalogue(find, self.store, self.keys, self.config.region.id)
+
+
+def node_of(config: Config) -> str:
+    """This node's name, the same at its next start."""
+    return f"{socket.gethostname()} {config.sip.listen[0]}"
 
 
 def host_actor() -> Actor:

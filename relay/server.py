@@ -21,7 +21,7 @@ import structlog
 import uvloop
 
 from relay import __version__, core_dumps, log
-from relay.archive import Archive
+from relay.archive import Archive, node_of
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
 from relay.call.calls import Calls
@@ -118,7 +118,7 @@ class Server:
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
             boundary=boundary,
-            place=Place(config.region.id, _node(config), self._archive.policy),
+            place=Place(config.region.id, node_of(config), self._archive.policy),
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
@@ -247,7 +247,7 @@ class Server:
             QueueFile(Path(settings.queue)),
             Database(settings, boundary),
             self._archive.keys,
-            _node(self._config),
+            node_of(self._config),
             settings.queue_records,
         )
 
@@ -403,11 +403,6 @@ def _token_check(config: Config) -> TokenCheck | None:
     keys = {(each.name, key.id): key.read() for each in config.account for key in each.keys}
     tokens = Tokens(config.region.id, config.account, keys, lambda: datetime.now(UTC))
     return TokenCheck(tokens, config.sip.realm or config.region.id, os.urandom(32))
-
-
-def _node(config: Config) -> str:
-    """This node's name, the same at its next start."""
-    return f"{socket.gethostname()} {config.sip.listen[0]}"
 
 
 def _own_addresses(config: Config) -> tuple[str, ...]:

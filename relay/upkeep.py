@@ -12,6 +12,7 @@ import structlog
 from relay.access.erasure import Request
 from relay.archive import Archive
 from relay.errors import DatabaseUnavailable, RelayError
+from relay.recording import spool
 from relay.residency.audit import RELAY
 
 OPEN_S = 10.0
@@ -69,3 +70,7 @@ class Upkeep:
                 _log.info("retention_done", calls=counts.calls, recordings=counts.recordings)
         if pending := await erasing.finish():
             _log.warning("erasures_pending", recordings=len(pending))
+        store = self._archive.store
+        waiting = await asyncio.to_thread(spool.waiting, store.spool)
+        for name in await self._archive.erasures.erased_of(waiting):
+            await store.delete(name)  # it was put back, or its erasure saw it in the store only

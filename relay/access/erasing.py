@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from relay.access.erasure import (
+    Erased,
     Hold,
     Holds,
     Kept,
@@ -38,7 +39,8 @@ class Erasures(Protocol):
         """Calls of a trunk or an account that ended before and are not erased yet, in pages."""
 
     async def left(self) -> list[tuple[str, Kept]]:
-        """Calls that an erasure should have had (its id): they came later, or were held."""
+        """Calls that an erasure should have had (its id; each one that should): they came later,
+        or are held."""
 
     async def begin(self, request: Request, person: Person | None = None) -> None:
         """Keep the request; of this person nothing from before it is taken any more."""
@@ -51,8 +53,8 @@ class Erasures(Protocol):
 
     async def removed(self, removal: Removal, now: datetime) -> None: ...
 
-    async def done(self, erasure: str) -> tuple[Request, list[str], list[Removal]]:
-        """An erasure: its calls and recordings. Raises NotKept."""
+    async def done(self, erasure: str) -> Erased:
+        """Raises NotKept."""
 
 
 class LegalHolds(Protocol):
@@ -65,8 +67,9 @@ class Store(Protocol):
     """Where recordings are."""
 
     async def delete(self, name: str) -> bool:
-        """Remove a recording and its ledger, in which its data key is. Raises StoreError: then it
-        is there still, since the store is away or it is still being recorded."""
+        """Remove a recording and its ledger, in which its data key is; whether there was any of
+        it. Raises StoreError: then it is there still, since the store is away or it is still being
+        recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ class Counts:
 
 
 class Erasing:
-    """Erasures of one region. `signer` is asked for each certificate and raises KeyMissing."""
+    """Erasures of one region, by one node. `signer` is asked for each certificate and raises
+    KeyMissing."""
 
     def __init__(
         self,
@@ -105,6 +109,7 @@ class Erasing:
         audit: AuditLog,
         signer: Callable[[], Signer],
         clock: Callable[[], datetime],
+        node: str,
     ) -> None:
         self._erasures = erasures
         self._legal_holds = holds
@@ -112,6 +117,7 @@ class Erasing:
         self._audit = audit
         self._signer = signer
         self._clock = clock
+        self._node = node
 
     async def preview(self, person: Person) -> Plan:
         """What an erasure of this person would do."""
@@ -129,7 +135,7 @@ class Erasing:
         made = plan(await self._erasures.of_person(person), await self._holds())
         await self._erasures.redact(request.id, made.erased, self._clock())
         pending = await self.finish()
-        document = await self.certificate(request.id, made.held)
+        document = await self.certificate(request.id)
         await self._audit.record(
             "erasure-done",
             actor,
@@ -141,12 +147,13 @@ class Erasing:
         )
         return Outcome(made, pending, document)
 
-    async def certificate(
-        self, erasure: str, held: Iterable[tuple[Kept, Hold]] = ()
-    ) -> dict[str, Any]:
+    async def certificate(self, erasure: str) -> dict[str, Any]:
         """The certificate of an erasure as it is now. Raises NotKept, KeyMissing."""
-        request, calls, removals = await self._erasures.done(erasure)
-        return certificate(request, calls, removals, held, self._signer())
+        erased, holds = await self._erasures.done(erasure), await self._holds()
+        left = [call for each, call in await self._erasures.left() if each == erasure]
+        pending = {removal.object for removal in await self._erasures.pending()}
+        others = pending - {removal.object for removal in erased.removals}
+        return certificate(erased, plan(left, holds).held, len(others), self._signer())
 
     async def expire(self, days: Mapping[str, float], request: Request, actor: Actor) -> Counts:
         """Erase what is older than its trunk or account keeps it; `days` by name.
@@ -171,8 +178,9 @@ class Erasing:
         """Erase what came late or is held no more, and remove what is to be removed; the ids of
         recordings that still are."""
         holds = await self._holds()
+        left = {call.id: (erasure, call) for erasure, call in await self._erasures.left()}
         late: dict[str, list[Kept]] = {}
-        for erasure, call in await self._erasures.left():
+        for erasure, call in left.values():
             if holds.on(call) is None:
                 late.setdefault(erasure, []).append(call)
         for erasure, calls in late.items():
@@ -181,11 +189,14 @@ class Erasing:
         pending = set()
         for removal in await self._erasures.pending():
             try:
-                await self._store.delete(removal.object)
+                found = await self._store.delete(removal.object)
             except StoreError:
                 pending.add(removal.recording)
-            else:
+                continue
+            if found or removal.node in ("", self._node):
                 await self._erasures.removed(removal, self._clock())
+            else:  # it may be in the spool of that node, which says when it is not
+                pending.add(removal.recording)
         return frozenset(pending)
 
     async def _holds(self) -> Holds:

@@ -12,11 +12,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from relay.residency.record import RecordingRecord
-from relay.residency.signing import Signer, signed
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-ERASED = "erased"  # the `problem` of a recording that was
+from relay.residency.record import RecordingRecord
+from relay.residency.signing import Signer, is_signed_by, signed
+
 CERTIFICATE = "relay-erasure-certificate"
+NOT_COVERED = [
+    "copies that were made outside the relay: backups, downloads, versions that a bucket keeps",
+    "records of these calls that a node has not delivered yet: they are redacted when they come",
+]
 Scope = Literal["account", "person", "call"]
 
 
@@ -36,7 +41,7 @@ class Kept:
     def audio(self) -> RecordingRecord | None:
         """The recording, unless it is erased already."""
         had = self.recording
-        return had if had is not None and had.problem != ERASED else None
+        return had if had is not None and not had.erased else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +141,40 @@ class Request:
 @dataclass(frozen=True, slots=True)
 class Removal:
     """A recording that an erasure removes: its id, its name in the store, the digest of its
-    encrypted octets; and when it was removed, None as long as it is there."""
+    encrypted octets; when it was removed, None as long as it is there; and the node that made it,
+    in whose spool it may be."""
 
     recording: str
     object: str
     sha256: str
     octets: int
     removed: datetime | None = None
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What an erasure has done so far: the ids of its calls, and its recordings. Of the calls that
+    are `open` more is to come: they last, or their recordings are not closed."""
+
+    request: Request
+    calls: Collection[str]
+    removals: Collection[Removal]
+    open: Collection[str]
 
 
 def certificate(
-    request: Request,
-    calls: Collection[str],
-    removals: Collection[Removal],
-    held: Iterable[tuple[Kept, Hold]],
-    signer: Signer,
+    erased: Erased, held: Iterable[tuple[Kept, Hold]], others_pending: int, signer: Signer
 ) -> dict[str, Any]:
     """The signed certificate: what was erased, how much, and what was not and why. No number is in
-    it: calls and recordings are told by their ids and digests."""
+    it: calls and recordings are told by their ids and digests.
+
+    `others_pending` are recordings that other erasures have not removed yet: whose voices are in
+    them is not known any more, so it may be this person's.
+    """
+    request, removals = erased.request, erased.removals
     kept = [{"call": call.id, "hold": hold.id} for call, hold in held]
+    removed = all(removal.removed for removal in removals) and not others_pending
     document = {
         "kind": CERTIFICATE,
         "version": 1,
@@ -164,23 +184,37 @@ def certificate(
         "made": request.made.isoformat(timespec="seconds"),
         "by": request.by,
         "reference": request.reference,
-        "complete": not kept and all(removal.removed for removal in removals),
-        "calls_redacted": sorted(calls),
+        "complete": removed and not kept and not erased.open,
+        "calls_redacted": sorted(erased.calls),
+        "calls_open": sorted(erased.open),
         "recordings": [
             _removed(removal) for removal in sorted(removals, key=lambda each: each.recording)
         ],
+        "other_erasures_pending": others_pending,
         "held": sorted(kept, key=lambda each: each["call"]),
+        "not_covered": NOT_COVERED,
     }
     return signed(document, signer)
 
 
+def problem_of(document: Any, keys: Mapping[str, Ed25519PublicKey]) -> str:
+    """What is wrong with a certificate that somebody shows, or ""."""
+    if not isinstance(document, dict) or document.get("kind") != CERTIFICATE:
+        return "it is no certificate of erasure"
+    if not is_signed_by(document, keys):
+        return "its signature does not fit: it was changed, or another key signed it"
+    return ""
+
+
 def _removed(removal: Removal) -> dict[str, Any]:
     at = removal.removed
+    state = "removed" if at else "pending"
     return {
         "id": removal.recording,
         "sha256": removal.sha256,
         "octets": removal.octets,
-        "audio": "removed" if at else "pending",
-        "data_key": "shredded" if at else "pending",
+        "audio": state,
+        "data_key": state,  # it is in the ledger only, wrapped
         "removed": at and at.isoformat(timespec="seconds"),
+        "node": removal.node,
     }

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from relay.access.erasure import ERASED
 from relay.residency.pseudonym import minutes_of
-from relay.residency.record import CallRecord
+from relay.residency.record import ERASED, CallRecord
 
 KIND = "relay-transparency-report"
 _QUARTER = re.compile(r"(\d{4})-?[Qq]([1-4])")

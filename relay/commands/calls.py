@@ -17,6 +17,7 @@ from relay.access.roles import Staff
 from relay.archive import Archive
 from relay.commands.as_staff import JsonOption, TokenOption, acting, moment
 from relay.commands.shared import ConfigOption, failing, print_json, stderr
+from relay.residency.record import ERASED
 
 app = typer.Typer(
     name="calls",
@@ -85,7 +86,8 @@ def show(
 
 def _row(call: dict[str, Any]) -> tuple[str, ...]:
     legs = " → ".join(leg["peer"] for leg in call["legs"])
-    recorded = "yes" if call.get("recorded") or call.get("recording") else ""
+    audio = call.get("recording")  # in clear; `recorded` beside pseudonyms
+    recorded = "yes" if call.get("recorded") or (audio and audio["problem"] != ERASED) else ""
     started = call.get("started") or call["hour"]
     status = "" if call["status"] is None else str(call["status"])
     return call["id"], started[:16], call["caller"], call["called"], status, legs, recorded

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
+from rich.markup import escape
 
-from relay.access.erasure import Person, Plan, Request, Scope
+from relay.access.erasure import Person, Plan, Request, Scope, problem_of
 from relay.archive import Archive, host_actor
 from relay.commands.shared import (
     FAILED,
@@ -25,6 +26,8 @@ from relay.commands.shared import (
     stderr,
     with_archive,
 )
+from relay.errors import KeyMissing
+from relay.keys.pem import read_public
 from relay.residency.audit import without_personal
 
 hold_app = typer.Typer(name="hold", help="Legal holds: what must be kept.", no_args_is_help=True)
@@ -79,10 +82,10 @@ def erase(
         _give(done.certificate, output)
         for call, hold in done.plan.held:
             stderr().print(f"call {call.id} is under the legal hold {hold.id}: it stays")
-        if done.pending:
+        if not done.certificate["complete"]:
             stderr().print(
-                f"{len(done.pending)} recordings could not be removed yet; a running node tries "
-                f"again, and `relay erasure show {request.id}` says when they are gone"
+                f"not complete: {_told(done.certificate)}; running nodes go on every minute, and "
+                f"`relay erasure show {request.id}` says what is left"
             )
         return 0 if done.certificate["complete"] else FAILED
 
@@ -105,6 +108,59 @@ def show(
         return 0
 
     with_archive(config, steps)
+
+
+@erasure_app.command(
+    "verify", epilog="Example:  relay erasure verify certificate.json --key region.pub.pem"
+)
+def verify(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The certificate.")],
+    key: Annotated[
+        list[Path],
+        typer.Option("--key", metavar="FILE", help="Of `relay keys public`; may be repeated."),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Whether a certificate is what was signed, and what it says. Offline, without a configuration.
+
+    Exit code 0: it is; 1: it is not; 2: a mistake. One that is not complete verifies, too.
+    """
+    try:
+        keys = {name: each for path in key for name, each in read_public(path).items()}
+        document = json.loads(file.read_bytes())
+    except (KeyMissing, OSError) as error:
+        _mistake(str(error))
+    except ValueError:
+        _mistake(f"{file}: is no JSON")
+    if problem := problem_of(document, keys):
+        if as_json:
+            print_json(ok=False, problem=problem)
+        else:
+            stderr().print(f"[red]✗[/] {escape(f'{file}: {problem}')}")
+        raise typer.Exit(FAILED)
+    signer, complete = document["signature"]["key"], document["complete"]
+    if as_json:
+        print_json(ok=True, id=document["id"], signed_by=signer, complete=complete)
+        return
+    typer.echo(f"{document['id']} is signed by {signer}")
+    typer.echo(f"{'complete' if complete else 'NOT COMPLETE'}: {_told(document)}")
+
+
+def _told(certificate: Mapping[str, Any]) -> str:
+    """What was done, and what is left to do."""
+    recordings = certificate["recordings"]
+    pending = [each for each in recordings if each["audio"] == "pending"]
+    nodes = sorted({each["node"] for each in pending if each["node"]})
+    counts = {
+        "calls redacted": len(certificate["calls_redacted"]),
+        "recordings removed": len(recordings) - len(pending),
+        "recordings pending" + (f" (made on {', '.join(nodes)})" if nodes else ""): len(pending),
+        "calls of which more is to come": len(certificate["calls_open"]),
+        "calls under a legal hold": len(certificate["held"]),
+        "recordings that other erasures have to remove": certificate["other_erasures_pending"],
+    }
+    some = [f"{what}: {count}" for what, count in counts.items() if count]
+    return "; ".join(some) or "nothing was found"
 
 
 @hold_app.command(
@@ -231,7 +287,7 @@ def _named_well(option: str, text: str) -> None:
         _mistake(f"{option} is kept in clear: leave numbers and addresses out")
 
 
-def _mistake(text: str) -> None:
+def _mistake(text: str) -> NoReturn:
     stderr().print(text)
     raise typer.Exit(MISTAKEN)
 

@@ -28,7 +28,7 @@ from relay.database.rows import Row, Rows, instants, named, receipt_of, record_o
 from relay.database.session import Database
 from relay.database.tables import CALLS, LEGS, PARTIES, RECORDINGS
 from relay.keys.ring import KeyRing
-from relay.residency.record import CallRecord
+from relay.residency.record import ERASED, CallRecord
 
 __all__ = ["CallRecords", "Query"]
 
@@ -131,7 +131,7 @@ class CallRecords:
             legs = select(LEGS.c.call_id).where(LEGS.c.peer == query.peer)
             calls = calls.where(CALLS.c.id.in_(legs))
         if query.recorded:
-            calls = calls.where(CALLS.c.id.in_(select(RECORDINGS.c.call_id)))
+            calls = calls.where(CALLS.c.id.in_(_recorded()))
         if query.since is not None:
             calls = calls.where(CALLS.c.started >= query.since)
         if query.until is not None:
@@ -155,6 +155,10 @@ class CallRecords:
             )
             for call in found
         ]
+
+
+def _recorded() -> Select[Any]:
+    return select(RECORDINGS.c.call_id).where(RECORDINGS.c.problem != ERASED)
 
 
 async def _present(

@@ -6,7 +6,7 @@ now and those that come later.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -14,9 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from relay.access.erasure import Kept, Person, Removal, Request
+from relay.access.erasure import Erased, Kept, Person, Removal, Request
 from relay.database.redaction import PAGE, erase, slices
-from relay.database.rows import named, recording_of
+from relay.database.rows import FINAL, named, recording_of
 from relay.database.session import Database
 from relay.database.tables import (
     CALLS,
@@ -63,7 +63,8 @@ class Erasures:
             yield page
 
     async def left(self) -> list[tuple[str, Kept]]:
-        """Calls that an erasure should have had (its id): they came later, or were held."""
+        """Calls that an erasure should have had (its id; each one that should): they came later,
+        or are held."""
         legs = select(LEGS.c.call_id).where(LEGS.c.peer == TOMBSTONES.c.account)
         late = (
             select(PARTIES.c.call_id, TOMBSTONES.c.erasure_id)
@@ -73,11 +74,12 @@ class Erasures:
             .where(or_(TOMBSTONES.c.account == "", CALLS.c.id.in_(legs)))
         )
         async with self._database.reading() as connection:
-            found = {row.call_id: row.erasure_id for row in await connection.execute(late)}
-            calls: list[Kept] = []
-            for some in slices(sorted(found)):
-                calls += await _kept(connection, _unerased().where(CALLS.c.id.in_(some)))
-        return [(found[call.id], call) for call in calls]
+            found = {(row.call_id, row.erasure_id) for row in await connection.execute(late)}
+            calls: dict[str, Kept] = {}
+            for some in slices(sorted({id_ for id_, _ in found})):
+                kept = await _kept(connection, _unerased().where(CALLS.c.id.in_(some)))
+                calls |= {call.id: call for call in kept}
+        return [(erasure, calls[id_]) for id_, erasure in sorted(found) if id_ in calls]
 
     async def begin(self, request: Request, person: Person | None = None) -> None:
         """Keep the request; of this person nothing from before it is taken any more."""
@@ -118,25 +120,41 @@ class Erasures:
         """Whether a recording must not be kept any more, by its name in the store."""
         return bool(await self._removals(REMOVALS.c.object == name))
 
-    async def done(self, erasure: str) -> tuple[Request, list[str], list[Removal]]:
-        """An erasure: its calls and recordings. Raises NotKept."""
+    async def erased_of(self, names: Sequence[str]) -> list[str]:
+        """Which of these recordings must not be kept any more."""
+        found: list[Removal] = []
+        for some in slices(names):
+            found += await self._removals(REMOVALS.c.object.in_(some))
+        return [removal.object for removal in found]
+
+    async def done(self, erasure: str) -> Erased:
+        """Raises NotKept."""
         async with self._database.reading() as connection:
             asked = select(ERASURES).where(ERASURES.c.id == erasure)
             row = (await connection.execute(asked)).mappings().one_or_none()
             calls = select(ERASED_CALLS.c.call_id).where(ERASED_CALLS.c.erasure_id == erasure)
-            ids = list((await connection.execute(calls)).scalars())
+            ids = (await connection.execute(calls)).scalars().all()
+            more = select(CALLS.c.id).where(CALLS.c.id.in_(calls), CALLS.c.stage < FINAL)
+            open_ = (await connection.execute(more)).scalars().all()
         if row is None:
             raise NotKept(f"there is no erasure {erasure}")
         values = {name: value for name, value in row.items() if name != "asked_by"}
         removals = await self._removals(REMOVALS.c.erasure_id == erasure)
-        return Request(by=row["asked_by"], **values), ids, removals
+        return Erased(Request(by=row["asked_by"], **values), ids, removals, open_)
 
     async def _removals(self, which: ColumnElement[bool]) -> list[Removal]:
+        made = (
+            select(REMOVALS, CALLS.c.node)
+            .outerjoin(RECORDINGS, RECORDINGS.c.id == REMOVALS.c.recording_id)
+            .outerjoin(CALLS, CALLS.c.id == RECORDINGS.c.call_id)
+        )
         async with self._database.reading() as connection:
-            rows = (await connection.execute(select(REMOVALS).where(which))).mappings().all()
+            rows = (await connection.execute(made.where(which))).mappings().all()
         return [
             Removal(
-                row["recording_id"], row["object"], row["sha256"], row["octets"], row["removed"]
+                *(row["recording_id"], row["object"], row["sha256"], row["octets"]),
+                removed=row["removed"],
+                node=row["node"] or "",
             )
             for row in rows
         ]

@@ -13,7 +13,6 @@ from datetime import datetime
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from relay.access.erasure import ERASED
 from relay.database.rows import Rows, recording_of
 from relay.database.tables import (
     CALLS,
@@ -25,7 +24,7 @@ from relay.database.tables import (
     REMOVALS,
     TOMBSTONES,
 )
-from relay.residency.record import RecordingRecord
+from relay.residency.record import ERASED, RecordingRecord
 
 PAGE = 500
 _GONE = {"object": "", "keys": [], "complete": False, "problem": ERASED}

@@ -18,6 +18,8 @@ from relay.residency.record import CallRecord, LegRecord, RecordingRecord, Seen
 
 Row = dict[str, Any]
 
+FINAL = 2
+"""The stage of a call of which nothing more will be known."""
 _TIMES = ("started", "answered", "ended")
 _OF_CALL = ("caller", "called", "reason")
 _OF_LEG = ("identity", "number", "sip_call_id", "silence", "seen")
@@ -119,7 +121,7 @@ def receipt_of(call: Mapping[str, Any], keys: KeyRing) -> dict[str, Any] | None:
 
 def stage(record: CallRecord) -> int:
     """How far a call was: 0 it lasts, 1 it ended, 2 nothing more will be known of it."""
-    return 0 if record.ended is None else 2 if record.final else 1
+    return 0 if record.ended is None else FINAL if record.final else 1
 
 
 def named(value: str) -> tuple[str, str]:

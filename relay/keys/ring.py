@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from tink import TinkError
 
 from relay.errors import KeyMissing
 from relay.keys import files
@@ -52,6 +53,8 @@ class _Kept(Generic[T]):
                 found = self._found = (now, self._make(files.read(self._path)))
             except ValueError as error:
                 raise KeyMissing(f"{self._path}: {error}") from None
+            except TinkError:  # its format is right, but a key in it is of no use
+                raise KeyMissing(f"{self._path}: holds a key that cannot be used") from None
         return found[1]
 
 
@@ -149,6 +152,11 @@ class KeyRing:
         purpose = key.rpartition("-")[0]
         if purpose not in PURPOSES:
             raise KeyMissing(f"there is no key {key}: `relay keys list` shows those that are")
+        if purpose == "index" and state is not KeyState.ENABLED:
+            raise KeyMissing(
+                f"{key} is never retired: who was indexed by it could not be found any more, and so "
+                "not be erased"
+            )
         with files.locked(self.directory):
             changed = self._read(purpose).changed(key, state)
             files.write(self._path(purpose), changed.serialize())

@@ -110,9 +110,23 @@ def claimed(directory: Path, name: str) -> Iterator[bool]:
         os.close(fd)
 
 
+def is_written(path: Path) -> bool:
+    """Whether somebody still writes this recording; else a crash has left it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(fd)
+    finally:
+        os.close(fd)
+
+
 def discard(directory: Path, name: str) -> None:
     """Remove a recording that is held; its ledger last, by which it is found again."""
-    (directory / name).unlink(missing_ok=True)
+    path = directory / name
+    path.unlink(missing_ok=True)
+    ledger.open_path(path).unlink(missing_ok=True)
     (directory / ledger_of(name)).unlink(missing_ok=True)
 
 

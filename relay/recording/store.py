@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.config import Recording
-from relay.errors import NotStored, StillRecorded
+from relay.errors import NotStored, StillRecorded, StoreAway
 from relay.recording import ledger, spool
 from relay.recording.directory import Directory, Stored, read_range
 from relay.residency.boundary import Boundary
@@ -100,7 +100,10 @@ class Store:
 
         Raises StillRecorded, StoreAway: then it may be there still.
         """
-        found = await self._delete_spooled(checked(name))
+        try:
+            found = await self._delete_spooled(checked(name))
+        except OSError as error:
+            raise StoreAway(f"{name} in the spool: {error.strerror}") from None
         for each in (spool.ledger_of(name), name):
             found |= await self.place.delete(each)
         return found
@@ -141,7 +144,10 @@ class Store:
     async def _delete_spooled(self, name: str) -> bool:
         path = self.spool / name
         if ledger.open_path(path).exists():
-            raise StillRecorded(f"{name} is still being recorded")
+            if spool.is_written(path):
+                raise StillRecorded(f"{name} is still being recorded")
+            await asyncio.to_thread(spool.discard, self.spool, name)
+            return True
         while (self.spool / spool.ledger_of(name)).exists():
             with spool.claimed(self.spool, name) as mine:
                 if mine:

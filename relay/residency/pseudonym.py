@@ -79,7 +79,7 @@ def pseudonymised(call: CallRecord, pseudonyms: Pseudonyms) -> dict[str, Any]:
         "caller_country": country_of(call.caller),
         "called_country": country_of(call.called),
         "legs": [_leg(leg, pseudonyms) for leg in call.legs],
-        "recorded": call.recording is not None,
+        "recorded": call.recording is not None and not call.recording.erased,
     }
 
 

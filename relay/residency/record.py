@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 SideName = Literal["caller", "callee"]
+ERASED = "erased"  # the `problem` of a recording that was
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,10 @@ class RecordingRecord:
     def closed(self) -> bool:
         """Whether its file is: until then neither its digest nor a problem is known."""
         return bool(self.sha256 or self.problem)
+
+    @property
+    def erased(self) -> bool:
+        return self.problem == ERASED
 
 
 @dataclass(frozen=True, slots=True)

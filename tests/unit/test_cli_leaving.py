@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,38 @@ def test_erasing_a_number(kept: Kept) -> None:
     assert "erasure-done" in said and certificate["id"] in said
     for number in (CALLER, CALLED):
         assert number.lstrip("+") not in said
+
+
+def test_a_certificate_is_verified_offline(kept: Kept) -> None:
+    kept.keep([call()])
+    kept.record("c1")
+    kept.run("erase", "--number", CALLER, "-o", "certificate.json")
+    kept.run("keys", "public", "-o", "region.pub.pem")
+    text = Path("certificate.json").read_text()
+    Path("changed.json").write_text(text.replace('"removed"', '"pending"', 1))
+    Path("list.json").write_text("[]")
+
+    def verify(*arguments: str) -> Result:
+        return CliRunner().invoke(app, ["erasure", "verify", *arguments])
+
+    good = verify("certificate.json", "--key", "region.pub.pem")
+    assert good.exit_code == 0 and "complete: calls redacted: 1" in good.stdout, good.output
+    for file in ("changed.json", "list.json"):
+        bad = verify(file, "--key", "region.pub.pem")
+        assert bad.exit_code == 1 and f"✗ {file}: it" in bad.stderr
+    assert verify("absent.json", "--key", "region.pub.pem").exit_code == 2
+    assert verify("certificate.json", "--key", "certificate.json").exit_code == 2
+
+
+def test_what_is_erased_is_recorded_no_more(kept: Kept) -> None:
+    kept.keep([call()])
+    kept.record("c1")
+    assert "yes" in kept.run("calls", "list").stdout
+    kept.run("erase", "--number", CALLER)
+    for arguments in ((), ("--clear",)):
+        listed = kept.run("calls", "list", *arguments).stdout
+        assert "c1" in listed and "yes" not in listed
+    assert "c1" not in kept.run("calls", "list", "--recorded").stdout
 
 
 def test_a_hold_says_why_nothing_is_erased(kept: Kept) -> None:
@@ -225,10 +258,13 @@ def test_the_report_of_a_quarter(kept: Kept) -> None:
 def test_a_node_does_it_by_itself(kept: Kept) -> None:
     """A call that is too old, and a recording that was in a spool when its caller was erased."""
     now = datetime.now(UTC)
-    kept.keep([call("c1", started=now - timedelta(days=31)), call("c2", OTHER, started=now)])
-    kept.record("c1", "c2")
+    young = call("c2", OTHER, started=now)
+    assert young.recording is not None
+    spooled = replace(young.recording, object="2026/11/26/c2.wav")
+    kept.keep([call("c1", started=now - timedelta(days=31)), replace(young, recording=spooled)])
+    kept.record("c1", "26/c2")
     assert kept.run("erase", "--number", OTHER).exit_code == 0
-    waiting = Path("var/spool/2026/11/c2.wav")
+    waiting = Path("var/spool/2026/11/26/c2.wav")
     waiting.parent.mkdir(parents=True)
     waiting.write_bytes(b"encrypted")
     waiting.with_suffix(".json").write_text("{}")
@@ -237,7 +273,6 @@ def test_a_node_does_it_by_itself(kept: Kept) -> None:
         archive = Archive(kept.archive.config)
         try:
             await Upkeep(archive).once(0.0)
-            assert not await archive.store.ship("2026/11/c2.wav")
         finally:
             archive.audit.close()
             await archive.database.close()

@@ -83,7 +83,11 @@ class Region:
         self.erasing = self.with_signer(lambda: keys.signer)
 
     def with_signer(self, signer: Callable[[], Signer]) -> Erasing:
-        return Erasing(self.erasures, self.holds, self.store, self.audit, signer, lambda: NOW)
+        return self.on("n1", signer)
+
+    def on(self, node: str, signer: Callable[[], Signer]) -> Erasing:
+        parts = self.erasures, self.holds, self.store, self.audit
+        return Erasing(*parts, signer, lambda: NOW, node)
 
     async def erase(self, person: Person = CALLER_ONLY, name: str = "er-1") -> dict[str, Any]:
         request = Request(name, "ie1", "Example", NOW, "root@n1", "DSR-17")
@@ -206,7 +210,9 @@ def test_a_call_that_lasts_is_redacted_when_it_ends_and_its_recording_goes(run: 
     async def steps(region: Region) -> None:
         lasting = replace(call(), ended=None, recording=None)
         await region.records.keep(lasting)
-        assert (await region.erase())["calls_redacted"] == ["c1"]
+        certificate = await region.erase()
+        assert certificate["calls_redacted"] == certificate["calls_open"] == ["c1"]
+        assert not certificate["complete"]
         assert await region.names("c1") == [False]
         unclosed = replace(call(), recording=replace(call().recording, sha256="", octets=0))  # type: ignore[type-var]
         await region.records.keep(unclosed)
@@ -218,7 +224,9 @@ def test_a_call_that_lasts_is_redacted_when_it_ends_and_its_recording_goes(run: 
         assert await region.erasing.finish() == frozenset()
         assert await region.names("c1") == [False]
         assert "2026/11/c1.wav" not in region.store.there
-        recording = (await region.erasing.certificate("er-1"))["recordings"][0]
+        certificate = await region.erasing.certificate("er-1")
+        assert certificate["complete"] and certificate["calls_open"] == []
+        recording = certificate["recordings"][0]
         assert len(recording["sha256"]) == 64 and recording["audio"] == "removed"
 
     run(steps)
@@ -253,6 +261,55 @@ def test_a_hold_keeps_a_call_until_it_is_released(run: Run, scope: Scope, subjec
         assert await region.names("c1") == [False] and "2026/11/c1.wav" not in region.store.there
         with pytest.raises(NotKept, match="hold-1"):
             await region.holds.release("hold-1", "root@n1", NOW)
+
+    run(steps)
+
+
+def test_a_certificate_shows_the_hold_as_long_as_there_is_one(run: Run) -> None:
+    async def steps(region: Region) -> None:
+        await region.records.keep(call())
+        await region.hold("call", "c1")
+        await region.erase()
+        await region.erase(Person(CALLED), "er-2")
+        for name in ("er-1", "er-2"):
+            shown = await region.erasing.certificate(name)
+            assert shown["held"] == [{"call": "c1", "hold": "hold-1"}] and not shown["complete"]
+        await region.holds.release("hold-1", "root@n1", NOW)
+        await region.erasing.finish()
+        assert (await region.erasing.certificate("er-1"))["complete"]
+
+    run(steps)
+
+
+def test_what_another_nodes_spool_may_hold_is_not_told_as_removed(run: Run) -> None:
+    async def steps(region: Region) -> None:
+        await region.records.keep(call())
+        region.store.there.discard("2026/11/c1.wav")  # it is in the spool of n1
+        on_n2 = region.on("n2", lambda: region.keys.signer)
+        request = Request("er-1", "ie1", "Example", NOW, "root@n2")
+        told = (await on_n2.person(CALLER_ONLY, request, RELAY)).certificate
+        assert told["recordings"][0]["audio"] == "pending" and not told["complete"]
+        assert told["recordings"][0]["node"] == "n1"
+        assert await on_n2.finish() == {"rec-c1"}
+        assert await region.erasing.finish() == frozenset()  # n1 looked
+        assert (await on_n2.certificate("er-1"))["complete"]
+
+    run(steps)
+
+
+def test_nobody_is_told_complete_while_a_voice_of_theirs_may_be_left(run: Run) -> None:
+    """A call is both its parties': the second who asks finds it redacted."""
+
+    async def steps(region: Region) -> None:
+        await region.records.keep(call())
+        region.store.trouble = StoreError("s3: no answer")
+        await region.erase()
+        other = await region.erase(Person(CALLED), "er-2")
+        assert other["calls_redacted"] == [] and other["other_erasures_pending"] == 1
+        assert not other["complete"]
+        region.store.trouble = None
+        await region.erasing.finish()
+        assert (await region.erasing.certificate("er-2"))["complete"]
 
     run(steps)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from relay.access.erasure import (
-    ERASED,
+    Erased,
     Hold,
     Holds,
     Kept,
@@ -20,8 +20,10 @@ from relay.access.erasure import (
     certificate,
     cutoffs,
     plan,
+    problem_of,
 )
 from relay.keys.ring import KeyRing
+from relay.residency.record import ERASED
 from relay.residency.signing import is_signed_by
 from tests.unit.kept_records import STARTED, recording
 
@@ -89,7 +91,8 @@ def certified(keyring: KeyRing, *pending: str) -> dict[str, Any]:
     ]
     request = Request("er-1", "ie1", "Example", STARTED, "root@n1", "DSR-17")
     held = [(kept("c4"), hold("call", "c4"))]
-    return certificate(request, ["c3", "c1", "c2"], removals, held, keyring.signer)
+    erased = Erased(request, ["c3", "c1", "c2"], removals, [])
+    return certificate(erased, held, 0, keyring.signer)
 
 
 def test_the_certificate_says_what_went_and_what_did_not(keyring: KeyRing) -> None:
@@ -103,7 +106,7 @@ def test_the_certificate_says_what_went_and_what_did_not(keyring: KeyRing) -> No
     assert found["held"] == [{"call": "c4", "hold": "hold-1"}]
     assert found["complete"] is False  # something is held
     waiting = certified(keyring, "rec-c2")
-    assert [each["data_key"] for each in waiting["recordings"]] == ["shredded", "pending"]
+    assert [each["data_key"] for each in waiting["recordings"]] == ["removed", "pending"]
 
 
 def test_nobody_is_in_the_certificate(keyring: KeyRing) -> None:
@@ -118,3 +121,12 @@ def test_each_field_of_the_certificate_is_signed(keyring: KeyRing) -> None:
         assert not is_signed_by({**found, name: "changed"}, keyring.public_keys), name
         without = {key: part for key, part in found.items() if key != name}
         assert not is_signed_by(without, keyring.public_keys), name
+
+
+def test_a_certificate_that_was_changed_does_not_verify(keyring: KeyRing) -> None:
+    found = certified(keyring)
+    assert problem_of(found, keyring.public_keys) == ""
+    assert "signature" in problem_of({**found, "complete": True}, keyring.public_keys)
+    assert "signature" in problem_of(found, {})
+    for other in ({**found, "kind": "relay-receipt"}, [found], None):
+        assert "no certificate" in problem_of(other, keyring.public_keys)

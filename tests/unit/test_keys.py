@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 from collections.abc import Callable
@@ -195,3 +196,23 @@ def test_a_keyset_of_tink_with_a_primary_that_is_missing_is_no_keyset(ring: KeyR
     path.write_text(json.dumps(document))
     with pytest.raises(KeyMissing, match=r"recordings\.json"):
         _ = ring.recordings.wrap(b"k" * 32, "x")
+
+
+@pytest.mark.parametrize("purpose", ["recordings", "personal", "index", "pseudonyms"])
+def test_a_key_of_no_use_in_a_file_of_the_right_form_is_told(ring: KeyRing, purpose: str) -> None:
+    path = ring.directory / f"{purpose}.json"
+    keyset = json.loads(path.read_bytes())
+    keyset["key"][0]["keyData"]["value"] = base64.b64encode(b"\x1a\x05short").decode()
+    path.write_text(json.dumps(keyset))
+    with pytest.raises(KeyMissing, match=f"{purpose}.json: holds a key that cannot be used"):
+        ring.check()
+
+
+@pytest.mark.parametrize("state", [KeyState.RETIRED, KeyState.DESTROYED])
+def test_a_key_that_finds_persons_is_never_retired(ring: KeyRing, state: KeyState) -> None:
+    (old,) = ring.listed(["index"])
+    before = ring.index("number", "1")
+    ring.rotate("index")
+    with pytest.raises(KeyMissing, match="could not be found"):
+        ring.change(old.id, state)
+    assert before in ring.indexes("number", "1")

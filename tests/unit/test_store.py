@@ -157,7 +157,31 @@ def test_what_is_being_recorded_is_neither_listed_nor_deleted(store: Store) -> N
     spooled(store.spool)
     (store.spool / LEDGER).rename(store.spool / f"{LEDGER}.open")
     assert asyncio.run(listed(store)) == []
-    with pytest.raises(StillRecorded, match="still being recorded"):
+    with (store.spool / NAME).open("rb") as audio:
+        fcntl.flock(audio, fcntl.LOCK_EX)
+        with pytest.raises(StillRecorded, match="still being recorded"):
+            asyncio.run(store.delete(NAME))
+    assert (store.spool / NAME).exists()
+
+
+def test_what_a_crash_left_open_is_deleted(store: Store) -> None:
+    """Where a key is missing no repair closes it."""
+    spooled(store.spool)
+    (store.spool / LEDGER).rename(store.spool / f"{LEDGER}.open")
+    assert asyncio.run(store.delete(NAME))
+    assert not any(path.is_file() for path in store.spool.rglob("*"))
+
+
+def test_a_spool_that_lets_nothing_go_is_told_like_a_store(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spooled(store.spool)
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(StoreAway, match="Read-only"):
         asyncio.run(store.delete(NAME))
 
 
