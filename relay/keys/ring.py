@@ -154,8 +154,8 @@ class KeyRing:
             raise KeyMissing(f"there is no key {key}: `relay keys list` shows those that are")
         if purpose == "index" and state is not KeyState.ENABLED:
             raise KeyMissing(
-                f"{key} is never retired: who was indexed by it could not be found any more, and so "
-                "not be erased"
+                f"{key} is never retired: who was indexed by it could not be found any more, "
+                "and so not be erased"
             )
         with files.locked(self.directory):
             changed = self._read(purpose).changed(key, state)

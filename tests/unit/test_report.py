@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from relay.access.erasure import ERASED
 from relay.access.report import Place, Quarter, Region, Tally, document
 from relay.access.report_page import page
+from relay.residency.record import ERASED
 from tests.unit.kept_records import call, month, recording
 
 MADE = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
