@@ -14,7 +14,7 @@ from relay.database.call_records import CallRecords
 from relay.database.queue_file import QueueFile
 from relay.database.rows import Rows
 from relay.database.session import Database
-from relay.errors import DatabaseUnavailable, KeyMissing, NotAuthentic, OutsideRegion, RelayError
+from relay.errors import KeyMissing, NotAuthentic, RelayError
 from relay.keys.ring import KeyRing
 from relay.residency.record import CallRecord, RecordingRecord
 
@@ -67,7 +67,7 @@ class Moving:
                     left = await self._move()
                 if self.own is not None and not left:
                     await self._end_earlier(self.own, take)
-            except (DatabaseUnavailable, OutsideRegion, sqlite3.Error) as error:
+            except Exception as error:  # a bug, too, must not end it: what waits is kept
                 self._tell_away(error)
                 await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
                 failures += 1
@@ -147,4 +147,7 @@ class Moving:
     def _tell_away(self, error: Exception) -> None:
         if not self._away:
             self._away = True
-            self._log.error("records_waiting", problem=str(error), waiting=self.waiting)
+            # The text of another failure may hold what was to be written.
+            known = isinstance(error, RelayError | sqlite3.Error)
+            problem = str(error) if known else type(error).__name__
+            self._log.error("records_waiting", problem=problem, waiting=self.waiting)

@@ -15,6 +15,7 @@ import sqlite3
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -61,6 +62,7 @@ class RecordQueue:
         self._receipt = receipt
         self._log = structlog.get_logger()
         self._came: deque[CallRecord] = deque()
+        self._newest: dict[str, CallRecord] = {}  # to be sealed, one of each call
         self._sealed: list[bytes] = []  # on the way to the disk
         self._told: set[str] = set()  # what is wrong now, and was told
         self._moving = Moving(file, database, keys, node, self.counters)
@@ -100,9 +102,7 @@ class RecordQueue:
         if not self._ready.is_set():
             self._file.close()
             return True
-        if self._loop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
-            self._loop.call_soon_threadsafe(self._wake.set)
+        self._call(self._end)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
@@ -110,13 +110,23 @@ class RecordQueue:
 
     @property
     def _unwritten(self) -> int:
-        return len(self._came) + len(self._sealed)
+        return len(self._came) + len(self._newest) + len(self._sealed)
 
     def _take(self, record: CallRecord) -> None:
         """Also in the thread: for what it finds in the database."""
         self._came.append(record)
-        if len(self._came) == 1 and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+        if len(self._came) == 1:
+            self._call(self._wake.set)
+
+    def _call(self, what: Callable[[], None]) -> None:
+        """In the thread's loop, soon; nothing when that is over."""
+        if self._loop is not None:
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(what)
+
+    def _end(self) -> None:
+        self._stop.set()
+        self._wake.set()
 
     def _run(self) -> None:
         try:
@@ -138,6 +148,7 @@ class RecordQueue:
                 self._wake.clear()
                 await _sleep(GATHER_S, self._stop)
                 await self._write()
+            await self._write()  # what came during the one before
             await self._moving.finish(LAST_MOVE_S)
         finally:
             mover.cancel()
@@ -147,12 +158,17 @@ class RecordQueue:
 
     async def _write(self) -> None:
         """Seal what came and put it on the disk, however long that takes to work."""
-        newest: dict[str, CallRecord] = {}
         while self._came:
-            record = self._came.popleft()
-            newest[record.id] = record
-        for record in newest.values():
-            self._sealed.append(self._seal(record))
+            record = self._came[0]
+            self._newest[record.id] = record
+            self._came.popleft()
+        for record in tuple(self._newest.values()):
+            try:
+                self._sealed.append(self._seal(record))
+            except Exception as bug:  # the record of one call must not be the end of all others
+                self.counters["lost"] += 1
+                self._log.error("bug", exc_info=bug)
+            del self._newest[record.id]
             await asyncio.sleep(0)  # lets the node's own loop have its turn in between
         while self._sealed:
             try:

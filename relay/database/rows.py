@@ -156,7 +156,8 @@ def _context(call_id: str, what: str) -> str:
 def _seal(keys: KeyRing | None, context: str, document: Mapping[str, Any]) -> str | None:
     if keys is None:
         return None
-    plain = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
+    plain = text.encode("utf-8", "replace")  # a peer may have written what is no UTF-8
     return base64.b64encode(keys.personal.seal(plain, context)).decode()
 
 

@@ -29,8 +29,11 @@ _PRAGMAS = (
     "secure_delete=ON",
     f"busy_timeout={int(BUSY_S * 1000)}",
 )
-# By name: SQLAlchemy's other failures are classes below these. A plain DatabaseError is SQLite's
-# word for a file that is damaged, or none of its own.
+# PostgreSQL's classes of failures that are of a value, which it will never take; with any other
+# (read-only, full, a table or a right that is missing) it may take the same later.
+_OF_VALUES = ("22", "23")
+# Without such a class, by name: SQLAlchemy's other failures are classes below these. A plain
+# DatabaseError is SQLite's word for a file that is damaged, or none of its own.
 _AWAY = ("OperationalError", "InterfaceError", "DatabaseError")
 
 
@@ -141,7 +144,12 @@ def _told() -> Iterator[None]:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether it is the database that failed, and not what it was asked."""
+    """Whether it is the database that failed, and not what it was given."""
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:
+        return state[:2] not in _OF_VALUES
+    if isinstance(getattr(error.orig, "__cause__", None), ValueError):  # asyncpg: it does not fit
+        return False
     return error.connection_invalidated or type(error).__name__ in _AWAY
 
 

@@ -54,6 +54,16 @@ class Cluster:
         run("createdb", "-h", HOST, "-p", str(self.port), "-U", USER, name, PGPASSWORD=PASSWORD)
         return self
 
+    def tell(self, name: str, statements: str) -> None:
+        """In SQL, to one database."""
+        at = ("-h", HOST, "-p", str(self.port), "-U", USER, "-d", name)
+        run("psql", *at, "-q", "-v", "ON_ERROR_STOP=1", "-c", statements, PGPASSWORD=PASSWORD)
+
+    def disconnect(self, name: str) -> None:
+        """Whoever is connected to one database has to connect again."""
+        whose = f"FROM pg_stat_activity WHERE datname = '{name}'"
+        self.tell("postgres", f"SELECT pg_terminate_backend(pid) {whose}")
+
     def _ctl(self, verb: str, *arguments: str) -> None:
         run(
             "pg_ctl", verb, "-w", "-s", "-t", WAIT_S, "-D", str(self.directory / "data"), *arguments

@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import structlog
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
@@ -152,6 +153,63 @@ def test_a_server_that_crashes_and_comes_back_loses_no_record_of_two_nodes(
     async def steps(records: CallRecords) -> None:
         found = await records.find(Query(limit=1000))
         assert {record.id: record for record in found} == kept
+
+    run(settings, steps, keyring)
+
+
+READ_ONLY = "ALTER DATABASE {} SET default_transaction_read_only = on"
+WRITABLE = "BEGIN; SET TRANSACTION READ WRITE; ALTER DATABASE {} RESET ALL; COMMIT"
+FULL = (
+    "CREATE FUNCTION fail() RETURNS trigger AS 'BEGIN RAISE disk_full; END' LANGUAGE plpgsql;"
+    "CREATE TRIGGER fails BEFORE INSERT ON calls FOR EACH ROW EXECUTE FUNCTION fail()"
+)
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended"),
+    [
+        (READ_ONLY, WRITABLE),
+        (FULL, "DROP TRIGGER fails ON calls"),
+        ("ALTER TABLE legs RENAME TO away", "ALTER TABLE away RENAME TO legs"),
+        (
+            "ALTER TABLE alembic_version RENAME TO away",
+            "DROP TABLE IF EXISTS alembic_version; ALTER TABLE away RENAME TO alembic_version",
+        ),
+    ],
+    ids=["read-only", "full", "table missing", "half migrated"],
+)
+def test_a_server_that_takes_nothing_now_gets_it_later(
+    broken: str,
+    mended: str,
+    server: Cluster,
+    settings: Settings,
+    tmp_path: Path,
+    keyring: KeyRing,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moving, "RETRY_S", (0.1,))
+    monkeypatch.setattr(queue_module, "GATHER_S", 0.02)
+    name = settings.place.name
+
+    async def nothing(records: CallRecords) -> None: ...
+
+    run(settings, nothing, keyring)
+    server.tell(name, broken.format(name))
+    queue = RecordQueue(QueueFile(tmp_path / "q"), database(settings), keyring, "n1", 1000)
+    kept = [ended(ongoing(f"c{number}", at_s=number)) for number in range(5)]
+    with structlog.testing.capture_logs() as logs:
+        queue.start()
+        for record in kept:
+            queue.keep(record)
+        until(lambda: bool(logs) and queue.counters["kept"] == len(kept))
+    assert {line["event"] for line in logs} == {"records_waiting"}
+    server.tell(name, mended.format(name))
+    server.disconnect(name)
+    until(lambda: queue.waiting == 0)
+    assert queue.counters["rejected"] == 0 and queue.close(DEADLINE_S)
+
+    async def steps(records: CallRecords) -> None:
+        assert await records.find(Query()) == kept[::-1]
 
     run(settings, steps, keyring)
 

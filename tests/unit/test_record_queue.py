@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -154,6 +155,23 @@ def test_what_was_moved_and_not_removed_is_moved_again(
     assert node.found() == {"c1": ended(ongoing("c1"))}
 
 
+def test_what_comes_while_it_ends_is_kept(tmp_path: Path, keyring: KeyRing) -> None:
+    node = Node(tmp_path, keyring)
+
+    def stopped_meanwhile(record: CallRecord) -> None:
+        if record.id == "c1":  # it is being sealed
+            node.queue.keep(ended(ongoing("c2")))
+            threading.Thread(target=node.queue.close).start()
+            time.sleep(0.1)
+
+    node.queue = RecordQueue(node.file, node.database, keyring, "n1", 10, stopped_meanwhile)
+    node.queue.start()
+    node.queue.keep(ended(ongoing("c1")))
+    until(lambda: node.queue.counters["kept"] >= 1)
+    node.close()
+    assert sorted(node.found()) == ["c1", "c2"]
+
+
 def test_a_full_queue_says_so_and_still_takes_calls_that_last(
     tmp_path: Path, keyring: KeyRing
 ) -> None:
@@ -207,6 +225,52 @@ def test_one_that_the_database_does_not_take_keeps_nobody_back(node: Node) -> No
     assert node.queue.counters["rejected"] == 2
     told = [line["problem"] for line in logs if line["event"] == "record_rejected"]
     assert told == ["KeyError", "JSONDecodeError"]
+
+
+def test_octets_that_are_no_text_end_no_record(node: Node) -> None:
+    odd = replace(ended(ongoing("c1")), reason="BYE: \udcff", caller="\udce9t\udce9")
+    node.queue.start()
+    node.queue.keep(odd)
+    until(lambda: node.queue.counters["moved"] == 1)
+    node.queue.keep(ongoing("c2"))
+    until(lambda: node.queue.counters["moved"] == 2)
+    found = node.found()
+    assert found["c1"] == replace(odd, reason="BYE: ?", caller="?t?")
+    assert found["c2"] == ongoing("c2")
+
+
+def test_a_record_that_cannot_be_sealed_is_told_and_ends_no_other(tmp_path: Path) -> None:
+    class Broken:
+        @property
+        def personal(self) -> None:
+            raise RuntimeError("a bug")
+
+    node = Node(tmp_path, Broken())  # type: ignore[arg-type]
+    with structlog.testing.capture_logs() as logs:
+        node.queue.start()
+        node.queue.keep(ongoing("c1"))
+        until(lambda: node.queue.counters["lost"] == 1)
+        node.queue.keep(ongoing("c2"))
+        until(lambda: node.queue.counters["lost"] == 2)
+    node.close()
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == ["bug", "bug"]
+
+
+def test_a_bug_on_the_way_into_the_database_keeps_what_waits(node: Node) -> None:
+    opens = node.database.open
+
+    async def broken() -> None:
+        raise RuntimeError("what was to be written")
+
+    node.database.open = broken  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        node.queue.start()
+        node.queue.keep(ongoing("c1"))
+        until(lambda: bool(logs) and len(node.file) == 1)
+        node.database.open = opens  # type: ignore[method-assign]
+        until(lambda: node.queue.waiting == 0)
+    assert logs[0]["event"] == "records_waiting" and logs[0]["problem"] == "RuntimeError"
+    assert list(node.found()) == ["c1"]
 
 
 def test_calls_that_a_crash_left_open_end_as_interrupted(tmp_path: Path, keyring: KeyRing) -> None:
