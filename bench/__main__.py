@@ -27,6 +27,7 @@ FIGURES: tuple[tuple[str, ...], ...] = (
     ("dtls_cost",),
     ("dtls_handshakes",),
     ("transcode_cost",),
+    ("audit_verify",),
 )
 
 

@@ -22,6 +22,7 @@ from relay.access.roles import Policy
 from relay.access.staff import StaffTokens
 from relay.config import Config, read_revoked
 from relay.config.manifest import manifest_of
+from relay.database.anchors import Anchors
 from relay.database.audit_files import AuditFiles
 from relay.database.audit_log import WrittenAuditLog
 from relay.database.call_records import CallRecords
@@ -121,6 +122,12 @@ class Archive:
         return WrittenAuditLog(
             files, lambda: self.keys.signer, audit.checkpoint_entries, audit.checkpoint_s
         )
+
+    @cached_property
+    def anchors(self) -> Anchors:
+        """Who is told the checkpoints of the audit log."""
+        audit = self.config.audit
+        return Anchors(audit.anchors, Path(audit.directory), self.boundary, audit.anchor_ca)
 
     @cached_property
     def store(self) -> Store:

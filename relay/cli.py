@@ -11,12 +11,14 @@ from rich.markup import escape
 
 from relay import __version__
 from relay.archive import Archive
+from relay.commands import audit as audit_command
 from relay.commands import boundary as boundary_command
 from relay.commands import calls as calls_command
 from relay.commands import database as database_command
 from relay.commands import erasing, export, report
 from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
+from relay.commands import receipt as receipt_command
 from relay.commands import recordings as recordings_command
 from relay.commands import region as region_command
 from relay.commands import staff as staff_command
@@ -223,13 +225,14 @@ def demo(
     raise typer.Exit(run_demo(secure=secure))
 
 
+app.add_typer(audit_command.app)
 app.add_typer(keys_command.app)
 app.add_typer(database_command.app)
 app.add_typer(region_command.app)
 app.add_typer(store_command.app)
 app.add_typer(recordings_command.app)
 app.add_typer(boundary_command.app)
-for each in (calls_command, grants_command, staff_command):
+for each in (calls_command, grants_command, receipt_command, staff_command):
     app.add_typer(each.app)
 app.command(
     "erase",

@@ -221,6 +221,12 @@ class AuditUnavailable(RelayError):
     status_hint = 503
 
 
+class AnchorFailed(RelayError):
+    """A checkpoint of the audit log that an anchor did not take; it is told again."""
+
+    fault = "upstream"
+
+
 class DatabaseUnavailable(RelayError):
     """The database does not answer."""
 

@@ -132,6 +132,7 @@ class Server:
             min_session_expires_s=config.sip.min_session_expires_s,
         )
         self.calls.outside.audit = self._archive.audit
+        self._archive.audit.on_checkpoint = self._archive.anchors.offer
         flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
         self.calls.registrar = Registrar(self.calls, flow_timer_s)
         files = {each.name: each.revoked for each in config.account if each.revoked is not None}
@@ -318,6 +319,7 @@ class Server:
         self._journal.flush()
         self._archive.audit.note("relay-stopped", RELAY)
         self._archive.audit.close()
+        self._archive.anchors.close()
         self._log.info("stopped", **self._counters())
 
     def _counters(self) -> dict[str, object]:
@@ -330,7 +332,7 @@ class Server:
             "targets": self.calls.health.figures(),
             "clients": self.calls.registrar.figures(),
             "store": {"waiting": self._shipper.waiting, **self._shipper.counters},
-            "audit": dict(self._archive.audit.counters),
+            "audit": {**self._archive.audit.counters, **self._archive.anchors.counters},
             "access": dict(self._access.counters) if self._access is not None else {},
             "records": {"waiting": self.record_queue.waiting, **self.record_queue.counters},
             "registrations": {

@@ -13,6 +13,7 @@ from relay.config.certificate import read_public_key
 from relay.config.values import Count, Name, Secret, Section
 
 _ENDPOINT = re.compile(r"https://[A-Za-z0-9.-]+(?::\d{1,5})?")
+_ANCHOR = re.compile(r"file:.+|https://(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::\d{1,5})?/[!-~]*")
 
 
 class Keys(Section):
@@ -55,6 +56,16 @@ class Audit(Section):
     checkpoint_entries: Count = 1000
     checkpoint_s: Annotated[float, Field(strict=True, ge=1, le=86400)] = 3600.0
     anchors: tuple[str, ...] = ()
+    # A file of authorities that their certificates are checked by; the system's by default.
+    anchor_ca: str | None = None
+
+    @field_validator("anchors")
+    @classmethod
+    def _known(cls, anchors: tuple[str, ...]) -> tuple[str, ...]:
+        for anchor in anchors:
+            if _ANCHOR.fullmatch(anchor) is None:
+                raise ValueError(f"{anchor!r} is neither file:PATH nor https://HOST[:PORT]/PATH")
+        return anchors
 
 
 class StaffKey(Section):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,20 @@ class AuditFiles:
                     for number, line in enumerate(file, int(path.stem)):
                         if number >= first and line.endswith(b"\n"):
                             yield line[:-1]
+
+    def export(self, signer: Signer, first: int = 1) -> Iterator[bytes]:
+        """Lines from entry `first` to a checkpoint that is made now, and their seal: what
+        `residency.audit_verify` verifies. Raises AuditUnavailable."""
+        made = self.checkpoint(signer)
+        last = made["n"]
+        if not 1 <= first <= last:
+            raise AuditUnavailable(f"there is no entry {first}: the last one is {last}")
+        for line in islice(self.lines(first), last - first + 1):
+            yield line + b"\n"
+        digest = digest_of(line_of(made))
+        yield (
+            line_of(audit.seal(first, last, digest, self._clock(), made["details"], signer)) + b"\n"
+        )
 
     # --- writing, under the lock
 

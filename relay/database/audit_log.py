@@ -22,10 +22,10 @@ from relay.errors import AuditUnavailable, KeyMissing
 from relay.residency.audit import RELAY, Actor, Draft
 from relay.residency.signing import Signer
 
-EXPORTED = 1000  # lines that are read at once
 NOTES_S = 0.5  # how long a note may wait for others
 MOST_NOTES = 4096  # different ones that wait; more are counted only
 MOST_WAITING = 10_000  # entries that someone waits for
+EXPORT_LINES = 1000  # that are read at once
 RETRY_S = 5.0  # until notes that could not be written are tried again
 
 _Note = tuple[str, Actor, str, tuple[tuple[str, str | int], ...]]
@@ -59,6 +59,7 @@ class WrittenAuditLog:
         self._notes_due = self._checkpoint_due = float("inf")
         self._failing = self._unsigned = ""
         self._sign_after = 0.0
+        self._offered = 0
 
     def note(self, action: str, actor: Actor, subject: str = "", **details: str | int) -> None:
         """Add an entry soon; never blocks, never raises."""
@@ -89,16 +90,16 @@ class WrittenAuditLog:
         """The same, blocking. Raises AuditUnavailable."""
         return self.files.append([Draft(action, actor, subject, details)])[-1]
 
-    async def export(self, first: int = 1) -> AsyncIterator[bytes]:
-        """The lines from entry `first` on. Raises AuditUnavailable."""
-        found = self.files.lines(first)
-        while some := await asyncio.to_thread(lambda: list(islice(found, EXPORTED))):
-            for line in some:
-                yield line
-
     def checkpoint(self) -> dict[str, Any]:
         """Sign what there is, blocking. Raises AuditUnavailable, KeyMissing."""
         return self.files.checkpoint(self._signer())
+
+    async def export(self, first: int = 1, last: int | None = None) -> AsyncIterator[bytes]:
+        """A sealed export, read by a thread. Raises AuditUnavailable, KeyMissing."""
+        lines = self.files.export(self._signer(), first)
+        while some := await asyncio.to_thread(lambda: list(islice(lines, EXPORT_LINES))):
+            for line in some:
+                yield line
 
     def close(self) -> None:
         """Write what waits, and end the thread."""
@@ -186,19 +187,25 @@ class WrittenAuditLog:
             self._checkpoint_due = now + self._checkpoint_s
         try:
             number, last = self.files.state()
+            if last is not None and last["n"] > self._offered:  # of a command, or of before
+                self._offer(last)
             added = number - (last["n"] if last is not None else 0)
             if added and (closing or due or added >= self._checkpoint_entries):
                 made = self.checkpoint()
                 self.counters["checkpoints"] += 1
                 self._unsigned = ""
                 self._checkpoint_due = now + self._checkpoint_s
-                self.on_checkpoint(made)
+                self._offer(made)
         except (AuditUnavailable, KeyMissing) as error:
             self._sign_after = now + RETRY_S
             self.counters["unsigned"] += 1
             if str(error) != self._unsigned:
                 self._unsigned = str(error)
                 self._log.error("audit_unsigned", problem=self._unsigned)
+
+    def _offer(self, checkpoint: dict[str, Any]) -> None:
+        self._offered = checkpoint["n"]
+        self.on_checkpoint(checkpoint)
 
     def _failed(self, error: Exception) -> None:
         self.counters["failures"] += 1

@@ -258,6 +258,16 @@ def test_checkpoints_come_after_so_many_entries_and_at_the_end(tmp_path: Path) -
     assert signed == [11, 22, 29]
 
 
+def test_a_checkpoint_is_offered_again_at_the_next_start(tmp_path: Path) -> None:
+    files(tmp_path).append(drafts(1))
+    before = files(tmp_path).checkpoint(Key())
+    audit, offered = log(tmp_path), []
+    audit.on_checkpoint = offered.append
+    audit.note("relay-started", ANNA)
+    audit.close()
+    assert [each["n"] for each in offered] == [before["n"], before["n"] + 2]
+
+
 def test_without_a_key_entries_are_written_and_nothing_is_signed(tmp_path: Path) -> None:
     def no_key() -> Signer:
         raise KeyMissing("no signing key")

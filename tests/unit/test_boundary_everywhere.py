@@ -40,7 +40,13 @@ OPENING = frozenset(
 ASKING = frozenset(("admit", "judge", "allows", "permits", "_permits"))
 
 # These ask, in each class or function that opens something.
-ASK = {"database/postgres", "recording/gate", "signalling/dns", "signalling/stream"}
+ASK = {
+    "database/anchors",
+    "database/postgres",
+    "recording/gate",
+    "signalling/dns",
+    "signalling/stream",
+}
 # These need not.
 NEED_NOT = {
     "commands/boundary": "a person asks where a name leads; nothing is sent there",
