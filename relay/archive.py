@@ -40,6 +40,9 @@ from relay.recording.store import Store, open_store
 from relay.residency.audit import Actor
 from relay.residency.boundary import Boundary
 from relay.residency.manifest import SIGN, check, digest, parse, verify
+from relay.residency.receipt import receipt_of
+from relay.residency.record import CallRecord
+from relay.residency.signing import signed
 
 USED = (KeyState.PRIMARY, KeyState.ENABLED)
 
@@ -122,6 +125,10 @@ class Archive:
         return WrittenAuditLog(
             files, lambda: self.keys.signer, audit.checkpoint_entries, audit.checkpoint_s
         )
+
+    def receipt(self, record: CallRecord) -> dict[str, Any]:
+        """The signed receipt of a call that is final. Raises KeyMissing."""
+        return signed(receipt_of(record), self.keys.signer)
 
     @cached_property
     def anchors(self) -> Anchors:

@@ -250,6 +250,7 @@ class Server:
             self._archive.keys,
             node_of(self._config),
             settings.queue_records,
+            self._archive.receipt,
         )
 
     def _repair(self) -> None:

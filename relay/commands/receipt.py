@@ -1,0 +1,107 @@
+"""`relay receipt`: where a call's media and data went, shown here and verified anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from relay.access.roles import Staff
+from relay.archive import Archive
+from relay.commands.as_staff import TokenOption, acting
+from relay.commands.shared import FAILED, MISTAKEN, ConfigOption, print_json, stderr
+from relay.errors import KeyMissing
+from relay.keys import pem
+from relay.residency.receipt import Verified, verify
+
+app = typer.Typer(
+    name="receipt",
+    help="The signed receipt of a call: every address, and the boundary's verdict on it.",
+    epilog="Examples:  relay receipt show 9f3c01aa --token maeve.jwt > receipt.json  ·  "
+    "relay receipt verify receipt.json --key region.pub.pem\n\n"
+    "Exit codes:  0 done, or it verifies  ·  1 failed, or it does not  ·  2 a mistake in the input",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+def show(
+    call: Annotated[str, typer.Argument(metavar="CALL", help="Its id.")],
+    config: ConfigOption = None,
+    token: TokenOption = None,
+) -> None:
+    """The receipt of a call, as JSON. That it was read is an entry of the audit log."""
+
+    async def step(archive: Archive, staff: Staff, now: datetime) -> dict[str, Any]:
+        return await archive.reading.receipt(staff, call, now)
+
+    typer.echo(json.dumps(acting(config, token, step), indent=1, ensure_ascii=False))
+
+
+@app.command("verify")
+def verify_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `relay receipt show`.")],
+    key: Annotated[
+        list[Path],
+        typer.Option("--key", metavar="FILE", help="Of `relay keys public`; may be repeated."),
+    ],
+    recording: Annotated[
+        Path | None,
+        typer.Option("--recording", metavar="FILE", help="The encrypted recording, as stored."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Whether a receipt is what was signed, and whether all that was used lies inside.
+
+    Offline, without a configuration: the public key is enough. With --recording its digest
+    is compared, too.
+    """
+    try:
+        keys = {name: each for path in key for name, each in pem.read_public(path).items()}
+        receipt = json.loads(file.read_bytes())
+        digest = None if recording is None else _digest(recording)
+    except (KeyMissing, OSError) as error:
+        raise _mistaken(str(error)) from None
+    except ValueError:
+        raise _mistaken(f"{file}: is no JSON") from None
+    if not isinstance(receipt, dict):
+        raise _mistaken(f"{file}: is no receipt")
+    found = verify(receipt, keys)
+    problem = found.problem
+    if not problem and digest is not None and digest != (receipt["recording"] or {}).get("sha256"):
+        problem = f"{recording} is not the recording that it names: another digest"
+    ok = found.contained and not problem
+    if as_json:
+        print_json(ok=ok, **{**asdict(found), "problem": problem})
+    else:
+        _print(found, problem, ok)
+    raise typer.Exit(0 if ok else FAILED)
+
+
+def _mistaken(text: str) -> typer.Exit:
+    stderr().print(f"[red]✗[/] {escape(text)}")
+    return typer.Exit(MISTAKEN)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _print(found: Verified, problem: str, ok: bool) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"Call {escape(found.call)}: {found.addresses} remote addresses")
+    for each in found.refused:
+        console.print(f"  outside, and refused: {escape(each)}")
+    for each in found.used_outside:
+        console.print(f"  [red]✗[/] outside, and used in a dry run: {escape(each)}")
+    if problem:
+        console.print(f"  [red]✗[/] {escape(problem)}")
+    console.print("[green]✓ verified[/]" if ok else "[red]✗ not verified[/]")
