@@ -149,32 +149,45 @@ def _append(path: Path, line: bytes) -> None:
 
 
 def _post(url: str, body: bytes, boundary: Boundary, ca: str | None) -> None:
-    """To an address that the boundary admits, and that very one; redirects are not followed, and
-    the environment's proxies not used. Raises AnchorFailed."""
+    """To the addresses that the boundary admits, one after the other until one answers; redirects
+    are not followed, and the environment's proxies not used. Raises AnchorFailed."""
     parts = urlsplit(url)
     host, port = str(parts.hostname), parts.port or WEBHOOK_PORT
+    problem = "has no address"
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
+        addresses = dict.fromkeys(str(each[4][0]) for each in found)
         for address in addresses:
             boundary.admit(Use.WEBHOOK, address)
-        pinned = httpx.URL(url).copy_with(host=addresses[0])
         trust = ssl.create_default_context(cafile=ca)
-        with (
-            httpx.Client(verify=trust, trust_env=False, timeout=TIMEOUT_S) as client,
-            client.stream(
-                "POST",
-                pinned,
-                content=body,
-                headers={"Host": parts.netloc, "Content-Type": "application/json"},
-                extensions={"sni_hostname": host},
-            ) as answer,
-        ):
-            if not answer.is_success:
-                raise AnchorFailed(f"{host} answered {answer.status_code}")
+        with httpx.Client(verify=trust, trust_env=False, timeout=TIMEOUT_S) as client:
+            for address in addresses:
+                request = client.build_request(
+                    "POST",
+                    httpx.URL(url).copy_with(host=address),
+                    content=body,
+                    headers={"Host": parts.netloc, "Content-Type": "application/json"},
+                    extensions={"sni_hostname": host},
+                )
+                try:
+                    status = _status(client, request)
+                except httpx.ConnectError as error:
+                    problem = str(error)
+                    continue
+                if 200 <= status < 300:
+                    return
+                raise AnchorFailed(f"{host} answered {status}")
     except socket.gaierror as error:
-        raise AnchorFailed(f"{host}: {error.strerror}") from None
+        problem = str(error.strerror)
     except OutsideRegion as error:
-        raise AnchorFailed(f"{host}: {error}") from None
+        problem = str(error)
     except (httpx.HTTPError, OSError) as error:
-        raise AnchorFailed(f"{host}: {str(error) or type(error).__name__}") from None
+        problem = str(error) or type(error).__name__
+    raise AnchorFailed(f"{host}: {problem}")
+
+
+def _status(client: httpx.Client, request: httpx.Request) -> int:
+    """What it answers; its body is not read."""
+    answer = client.send(request, stream=True)
+    answer.close()
+    return answer.status_code
