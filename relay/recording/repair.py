@@ -11,7 +11,7 @@ from pathlib import Path
 
 from relay.errors import NotAuthentic, RelayError
 from relay.keys.ring import KeyRing
-from relay.recording import ledger, wav
+from relay.recording import ledger, spool, wav
 from relay.recording.encryption import HEADER_OCTETS, TAG_OCTETS, Layout, SegmentCipher
 from relay.recording.envelope import unseal
 from relay.recording.ledger import Ledger
@@ -38,7 +38,7 @@ def repair_all(directory: Path, keys: KeyRing) -> list[Repaired]:
     reported; one that another process writes is left alone.
     """
     opened = sorted(directory.glob(f"*/*/*/*{ledger.OPEN_SUFFIX}"))
-    audio = [p.with_name(p.name.removesuffix(ledger.OPEN_SUFFIX) + ".wav") for p in opened]
+    audio = [p.with_name(p.name.removesuffix(ledger.OPEN_SUFFIX) + spool.AUDIO) for p in opened]
     return [found for path in audio if (found := _repair(path, directory, keys)) is not None]
 
 

@@ -1,6 +1,6 @@
 """The directory that recordings are written in: names and permissions.
 
-`<spool>/<YYYY>/<MM>/<DD>/<HHMMSS>-<call id>.wav`, by the start in its own time zone. Files
+`<spool>/<YYYY>/<MM>/<DD>/<HHMMSS>-<call id>.rec`, by the start in its own time zone. Files
 are 0600, directories 0700. What is closed, its ledger says so, waits there for the store; who
 ships or deletes it holds a lock on its ledger, so that a node and a command never do both.
 """
@@ -22,7 +22,7 @@ from relay.errors import StoreError
 from relay.recording import ledger
 
 MOST_NAMESAKES = 100
-AUDIO = ".wav"
+AUDIO = ".rec"  # it is encrypted: no player knows what to do with it
 
 
 def directory_of(store: str) -> Path:
@@ -73,7 +73,8 @@ def candidates(directory: Path, spec: RecordingSpec) -> list[Path]:
     day = directory / spec.started.strftime("%Y/%m/%d")
     make_directory(day)
     stem = f"{spec.started:%H%M%S}-{safe_name(spec.call_id)}"
-    return [day / f"{stem}.wav", *(day / f"{stem}-{n}.wav" for n in range(2, MOST_NAMESAKES))]
+    again = (f"{stem}-{n}" for n in range(2, MOST_NAMESAKES))
+    return [day / (name + AUDIO) for name in (stem, *again)]
 
 
 def ledger_of(name: str) -> str:

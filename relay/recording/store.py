@@ -55,7 +55,7 @@ class Place(Protocol):
 
 
 class Store:
-    """Recordings by their names (`RecordingRecord.object`), such as 2026/11/26/061500-9f3c….wav.
+    """Recordings by their names (`RecordingRecord.object`), such as 2026/11/26/061500-9f3c….rec.
 
     `erased` says whether a recording must not be shipped any more, since it is erased.
     """

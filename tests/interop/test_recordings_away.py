@@ -57,7 +57,7 @@ def stored(s3: FaultyS3, path: str, directory: Path, keys: Path) -> bytes:
     key = "/" + path.removeprefix("s3://")
     audio = directory / Path(key).name
     audio.write_bytes(s3.objects[key])
-    audio.with_suffix(".json").write_bytes(s3.objects[key.replace(".wav", ".json")])
+    audio.with_suffix(".json").write_bytes(s3.objects[key.replace(".rec", ".json")])
     return wav_of(audio, KeyRing(keys))
 
 

@@ -48,7 +48,7 @@ def test_a_recording_is_put_listed_read_and_deleted(server: Server, tmp_path: Pa
         assert (await store.get(NAME), await store.get(NAME, 7, 9)) == (AUDIO, AUDIO[7:9])
         there = server.client().list_objects_v2(Bucket=buckets.NAME)["Contents"]
         names = [each["Key"] for each in there]
-        assert names == [f"calls/{NAME}".replace(".wav", ".json"), f"calls/{NAME}"]
+        assert names == [f"calls/{NAME}".replace(".rec", ".json"), f"calls/{NAME}"]
         spooled(store.spool)
         assert await store.ship(NAME)  # as after a crash: the same once more
         assert await store.delete(NAME)

@@ -116,8 +116,8 @@ def test_a_recorded_call_is_final_once_its_recording_is_closed() -> None:
     world.run(1)
     over = last(world)
     assert not over.final and over.recording == RecordingRecord(over.id, "", "PCMU", 2)
-    closed = replace(over.recording, object="2026/01/01/x.wav", sha256="ab" * 32, keys=("k1",))
-    ended = RecordingEnded(over.id, "2026/01/01/x.wav", 1.0, None, closed)
+    closed = replace(over.recording, object="2026/01/01/x.rec", sha256="ab" * 32, keys=("k1",))
+    ended = RecordingEnded(over.id, "2026/01/01/x.rec", 1.0, None, closed)
     world.calls.on_recording_ended(ended)
     assert last(world) == replace(over, recording=closed) and last(world).final
     world.calls.on_recording_ended(ended)  # of a call that nobody waits for any more
@@ -128,7 +128,7 @@ def test_a_recording_that_fails_within_the_call_is_in_its_record() -> None:
     world = World(recording="record-from-answer")
     call_up(world)
     call_id = last(world).id
-    world.calls.on_recording_ended(RecordingEnded(call_id, "x.wav", 0.5, "the disk is full"))
+    world.calls.on_recording_ended(RecordingEnded(call_id, "x.rec", 0.5, "the disk is full"))
     world.pbx.bye()
     world.run(1)
     recording = last(world).recording

@@ -47,7 +47,7 @@ def call(id_: str = "c1", started: datetime = NOW, peer: str = "acme", **more: A
             ),
             LegRecord("callee", "app", "client", identity="alice", number=CALLED),
         ),
-        "recording": RecordingRecord(f"r-{id_}", f"2026/{id_}.wav", "PCMU", 2),
+        "recording": RecordingRecord(f"r-{id_}", f"2026/{id_}.rec", "PCMU", 2),
     }
     return CallRecord(id=id_, started=started, **(said | more))
 

@@ -18,7 +18,7 @@ def recording(of: str) -> RecordingRecord:
     digest = hashlib.sha256(of.encode()).hexdigest()
     return RecordingRecord(
         f"rec-{of}",
-        f"2026/11/{of}.wav",
+        f"2026/11/{of}.rec",
         "PCMU",
         2,
         ("ie1-1",),

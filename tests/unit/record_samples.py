@@ -59,7 +59,7 @@ def ended(record: CallRecord, after_s: float = 60.0, recorded: bool = False) -> 
 def final(record: CallRecord) -> CallRecord:
     """The same call once its recording is closed."""
     closed = RecordingRecord(
-        *(record.id, f"2026/11/03/{record.id}.wav", "PCMA", 2, ("k1",), "ab" * 32),
+        *(record.id, f"2026/11/03/{record.id}.rec", "PCMA", 2, ("k1",), "ab" * 32),
         *(960044, 60.0, 5998, 5998, True),
     )
     return replace(record, recording=closed)

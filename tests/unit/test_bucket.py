@@ -72,9 +72,9 @@ def test_a_recording_goes_to_the_bucket_and_is_read_and_deleted_there(
         spooled(store.spool)
         await store.place.check()
         assert await store.ship(NAME)
-        assert s3.objects == {KEY: AUDIO, KEY.replace(".wav", ".json"): b"{}"}
+        assert s3.objects == {KEY: AUDIO, KEY.replace(".rec", ".json"): b"{}"}
         puts = [line for line in s3.requests if line.startswith("PUT")]
-        assert puts == [f"PUT {KEY}", f"PUT {KEY.replace('.wav', '.json')}"]  # audio first
+        assert puts == [f"PUT {KEY}", f"PUT {KEY.replace('.rec', '.json')}"]  # audio first
         assert (await store.stat(NAME)).octets == len(AUDIO)
         assert await store.get(NAME, 5, 12) == AUDIO[5:12]
         assert await store.get(NAME, len(AUDIO) - 1, 1 << 30) == AUDIO[-1:]
@@ -323,7 +323,7 @@ async def tried(store: Store, times: int) -> None:
 def test_a_store_that_is_away_is_told_once_and_nothing_is_lost_over_a_restart(
     store: Store, s3: FaultyS3, told: Told
 ) -> None:
-    names = [f"2026/11/26/0615{n:02}-{n:016x}.wav" for n in range(12)]
+    names = [f"2026/11/26/0615{n:02}-{n:016x}.rec" for n in range(12)]
 
     async def first() -> None:
         shipper = Shipper(store, told, first_wait_s=0.01)

@@ -33,7 +33,7 @@ from tests.unit.access_samples import CALLER, call
 EXAMPLE = (Path(__file__).parents[2] / "relay.example.toml").read_text("utf-8")
 STARTED = datetime.now(UTC) - timedelta(hours=1)
 AUDIO = random.Random(1).randbytes(40_000)  # 2.5 s of both sides
-NAME = "2026/11/26/061500-c1.wav"
+NAME = "2026/11/26/061500-c1.rec"
 
 
 def run(*arguments: str, token: str = "") -> Result:

@@ -57,7 +57,7 @@ class Kept:
     def record(self, *names: str) -> None:
         """Audio and ledger of these calls, in their place."""
         for name in names:
-            audio = self.recordings / f"2026/11/{name}.wav"
+            audio = self.recordings / f"2026/11/{name}.rec"
             audio.parent.mkdir(parents=True, exist_ok=True)
             audio.write_bytes(b"encrypted")
             audio.with_suffix(".json").write_text("{}")
@@ -84,13 +84,13 @@ def test_erasing_a_number(kept: Kept) -> None:
     would = kept.run("erase", "--number", CALLER, "--dry-run")
     assert (
         json.loads(would.stdout)["recordings"] == 1
-        and (kept.recordings / "2026/11/c1.wav").exists()
+        and (kept.recordings / "2026/11/c1.rec").exists()
     )
     done = kept.run("erase", "--number", CALLER, "--reference", "DSR-17")
     certificate = json.loads(done.stdout)
     assert done.exit_code == 0 and certificate["complete"], done.output
     assert is_signed_by(certificate, kept.archive.keys.public_keys)
-    assert sorted(file.name for file in kept.recordings.rglob("*.*")) == ["c2.json", "c2.wav"]
+    assert sorted(file.name for file in kept.recordings.rglob("*.*")) == ["c2.json", "c2.rec"]
     shown = json.loads(kept.run("erasure", "show", certificate["id"]).stdout)
     assert shown["recordings"] == certificate["recordings"]
     said = done.output + kept.audited()
@@ -141,7 +141,7 @@ def test_a_hold_says_why_nothing_is_erased(kept: Kept) -> None:
     assert "in force" in listed.stdout and "case 4711" in listed.stdout
     assert CALLED.lstrip("+") not in listed.stdout
     assert kept.run("hold", "release", hold).exit_code == 0
-    assert not (kept.recordings / "2026/11/c1.wav").exists()  # it was to be erased
+    assert not (kept.recordings / "2026/11/c1.rec").exists()  # it was to be erased
     again = kept.run("hold", "release", hold)
     assert again.exit_code == 1 and hold in again.stderr
     assert "released" in kept.run("hold", "list", "--json").stdout
@@ -160,7 +160,7 @@ def test_retention_is_per_trunk(kept: Kept) -> None:
     kept.record("c1", "c2", "c3")
     done = kept.run("retention", "run", "--json")
     assert json.loads(done.stdout) == {"calls": 1, "recordings": 1, "held": 0}
-    names = sorted(file.stem for file in kept.recordings.rglob("*.wav"))
+    names = sorted(file.stem for file in kept.recordings.rglob("*.rec"))
     assert names == ["c2", "c3"]
     assert json.loads(kept.run("retention", "run", "--json").stdout)["calls"] == 0
 
@@ -260,11 +260,11 @@ def test_a_node_does_it_by_itself(kept: Kept) -> None:
     now = datetime.now(UTC)
     young = call("c2", OTHER, started=now)
     assert young.recording is not None
-    spooled = replace(young.recording, object="2026/11/26/c2.wav")
+    spooled = replace(young.recording, object="2026/11/26/c2.rec")
     kept.keep([call("c1", started=now - timedelta(days=31)), replace(young, recording=spooled)])
     kept.record("c1", "26/c2")
     assert kept.run("erase", "--number", OTHER).exit_code == 0
-    waiting = Path("var/spool/2026/11/26/c2.wav")
+    waiting = Path("var/spool/2026/11/26/c2.rec")
     waiting.parent.mkdir(parents=True)
     waiting.write_bytes(b"encrypted")
     waiting.with_suffix(".json").write_text("{}")
@@ -278,5 +278,5 @@ def test_a_node_does_it_by_itself(kept: Kept) -> None:
             await archive.database.close()
 
     asyncio.run(main())
-    assert not waiting.exists() and list(kept.recordings.rglob("*.wav")) == []
+    assert not waiting.exists() and list(kept.recordings.rglob("*.rec")) == []
     assert "retention-done" in kept.audited()

@@ -38,7 +38,7 @@ class Store:
     """Recordings by name; `trouble` is raised instead of deleting one."""
 
     def __init__(self) -> None:
-        self.there = {f"2026/11/c{at}.wav" for at in range(1, 9)}
+        self.there = {f"2026/11/c{at}.rec" for at in range(1, 9)}
         self.trouble: Exception | None = None
 
     async def delete(self, name: str) -> bool:
@@ -133,8 +133,8 @@ def test_all_of_a_person_goes_and_nothing_of_others(run: Run, keyring: KeyRing) 
         )
         certificate = await region.erase()
         assert await region.names("c1", "c2", "c3") == [False, False, True]
-        assert region.store.there.isdisjoint({"2026/11/c1.wav", "2026/11/c2.wav"})
-        assert "2026/11/c3.wav" in region.store.there
+        assert region.store.there.isdisjoint({"2026/11/c1.rec", "2026/11/c2.rec"})
+        assert "2026/11/c3.rec" in region.store.there
         assert await region.records.find(Query(number=CALLER)) == []
         assert certificate["complete"] and certificate["calls_redacted"] == ["c1", "c2"]
         assert {each["audio"] for each in certificate["recordings"]} == {"removed"}
@@ -197,9 +197,9 @@ def test_a_replay_of_the_queue_brings_nothing_back(run: Run) -> None:
         await region.records.write([Rows.decode(rows.encode()) for rows in late])
         assert await region.names("c1", "c2") == [False, False]
         assert await region.records.find(Query(number=CALLER)) == []
-        assert "2026/11/c2.wav" in region.store.there
+        assert "2026/11/c2.rec" in region.store.there
         assert await region.erasing.finish() == frozenset()
-        assert "2026/11/c2.wav" not in region.store.there
+        assert "2026/11/c2.rec" not in region.store.there
         again = await region.erasing.certificate("er-1")
         assert again["calls_redacted"] == ["c1", "c2"] and again["complete"]
 
@@ -218,12 +218,12 @@ def test_a_call_that_lasts_is_redacted_when_it_ends_and_its_recording_goes(run: 
         await region.records.keep(unclosed)
         region.store.trouble = StoreError("it is still being recorded")
         assert await region.erasing.finish() == {"rec-c1"}
-        assert await region.erasures.is_erased("2026/11/c1.wav")
+        assert await region.erasures.is_erased("2026/11/c1.rec")
         await region.records.keep(call())
         region.store.trouble = None
         assert await region.erasing.finish() == frozenset()
         assert await region.names("c1") == [False]
-        assert "2026/11/c1.wav" not in region.store.there
+        assert "2026/11/c1.rec" not in region.store.there
         certificate = await region.erasing.certificate("er-1")
         assert certificate["complete"] and certificate["calls_open"] == []
         recording = certificate["recordings"][0]
@@ -255,10 +255,10 @@ def test_a_hold_keeps_a_call_until_it_is_released(run: Run, scope: Scope, subjec
         assert not certificate["complete"] and certificate["recordings"] == []
         await region.records.keep(call())  # nor does a replay erase it
         await region.erasing.finish()
-        assert await region.names("c1") == [True] and "2026/11/c1.wav" in region.store.there
+        assert await region.names("c1") == [True] and "2026/11/c1.rec" in region.store.there
         await region.holds.release("hold-1", "root@n1", NOW)
         await region.erasing.finish()
-        assert await region.names("c1") == [False] and "2026/11/c1.wav" not in region.store.there
+        assert await region.names("c1") == [False] and "2026/11/c1.rec" not in region.store.there
         with pytest.raises(NotKept, match="hold-1"):
             await region.holds.release("hold-1", "root@n1", NOW)
 
@@ -284,7 +284,7 @@ def test_a_certificate_shows_the_hold_as_long_as_there_is_one(run: Run) -> None:
 def test_what_another_nodes_spool_may_hold_is_not_told_as_removed(run: Run) -> None:
     async def steps(region: Region) -> None:
         await region.records.keep(call())
-        region.store.there.discard("2026/11/c1.wav")  # it is in the spool of n1
+        region.store.there.discard("2026/11/c1.rec")  # it is in the spool of n1
         on_n2 = region.on("n2", lambda: region.keys.signer)
         request = Request("er-1", "ie1", "Example", NOW, "root@n2")
         told = (await on_n2.person(CALLER_ONLY, request, RELAY)).certificate
@@ -321,7 +321,7 @@ def test_a_store_that_is_away_is_told_and_tried_again(run: Run) -> None:
         certificate = await region.erase()
         assert not certificate["complete"] and certificate["recordings"][0]["audio"] == "pending"
         assert await region.names("c1") == [False]
-        assert await region.erasures.is_erased("2026/11/c1.wav")
+        assert await region.erasures.is_erased("2026/11/c1.rec")
         region.store.trouble = None
         await region.erasing.finish()
         assert (await region.erasing.certificate("er-1"))["complete"]
@@ -338,7 +338,7 @@ def test_who_dies_in_between_has_said_what_is_left_to_do(run: Run) -> None:
         region.store.trouble = None
         assert await region.names("c1") == [False]
         await region.erasing.finish()
-        assert "2026/11/c1.wav" not in region.store.there
+        assert "2026/11/c1.rec" not in region.store.there
 
     run(steps)
 
@@ -424,7 +424,7 @@ def test_an_erasure_that_is_not_there(run: Run) -> None:
     async def steps(region: Region) -> None:
         with pytest.raises(NotKept, match="er-9"):
             await region.erasing.certificate("er-9")
-        assert not await region.erasures.is_erased("2026/11/c1.wav")
+        assert not await region.erasures.is_erased("2026/11/c1.rec")
         assert await region.erasing.finish() == frozenset()
 
     run(steps)

@@ -114,7 +114,7 @@ def test_a_number_in_the_event_or_in_an_exception_is_masked() -> None:
 def test_json_lines_keep_what_is_not_personal() -> None:
     log, stream = logger()
     fields = {
-        "path": "var/recordings/2026-11-23/20261123T101112-0a1b2c.wav",
+        "path": "var/recordings/2026-11-23/20261123T101112-0a1b2c.rec",
         "duration_s": 12.34,
         "packets": 123456789,
         "media": "127.0.0.1:20000-39999",

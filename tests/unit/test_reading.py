@@ -226,7 +226,7 @@ def test_a_recording_that_was_changed_is_an_entry() -> None:
 
 def test_what_is_known_of_a_recording() -> None:
     of = region()
-    assert run(of.reading.recording(MAEVE, "r-c1", NOW))["object"] == "2026/c1.wav"
+    assert run(of.reading.recording(MAEVE, "r-c1", NOW))["object"] == "2026/c1.rec"
     with pytest.raises(Forbidden):
         run(of.reading.recording(JANE, "r-c1", NOW))
 

@@ -100,13 +100,13 @@ def test_a_call_becomes_a_wav_and_a_ledger(bench: Bench, tmp_path: Path, keyring
     bench.talk(100)
     bench.stop()
     event, thread = bench.events.get(timeout=DEADLINE_S)
-    path = tmp_path / "store/2026/07/03/140509-a1@pbx.wav"
+    path = tmp_path / "store/2026/07/03/140509-a1@pbx.rec"
     assert (event.call_id, event.path) == ("a1@pbx", str(path))
     assert (event.duration_s, event.problem) == (2.0, None)
     assert thread == "recording-writer"
     assert audio_of(event, keyring) == b"\x01\x02" * 16_000
     assert sorted(p.name for p in path.parent.iterdir()) == [
-        "140509-a1@pbx.json", "140509-a1@pbx.wav",
+        "140509-a1@pbx.json", "140509-a1@pbx.rec",
     ]  # fmt: skip
     ledger = ledger_of(event)
     assert ledger["complete"] is True
@@ -144,7 +144,7 @@ def test_mono_and_a_second_call_of_the_same_second_and_name(bench: Bench) -> Non
         event = bench.ended()
         assert event.problem is None
         name = Path(event.path).name
-        assert name == ("140509-a1@pbx.wav" if tap == 1 else "140509-a1@pbx-2.wav")
+        assert name == ("140509-a1@pbx.rec" if tap == 1 else "140509-a1@pbx-2.rec")
         assert ledger_of(event)["channels"] == ["mixed"]
         assert ledger_of(event)["audio"] == name
 
@@ -311,10 +311,10 @@ def test_what_cannot_be_repaired_is_reported_and_left(tmp_path: Path, keyring: K
     day = tmp_path / "2026/07/03"
     day.mkdir(parents=True)
     (day / "a.json.open").write_bytes(b"{")
-    (day / "a.wav").write_bytes(b"RIFF")
+    (day / "a.rec").write_bytes(b"RIFF")
     (repaired,) = repair_all(tmp_path, keyring)
     assert repaired.problem.startswith("interrupted, not repaired")
-    assert (day / "a.wav").read_bytes() == b"RIFF"
+    assert (day / "a.rec").read_bytes() == b"RIFF"
 
 
 def test_the_store_of_the_configuration() -> None:

@@ -19,8 +19,8 @@ from relay.recording import spool
 from relay.recording.directory import Directory
 from relay.recording.store import Store, Stored
 
-NAME = "2026/11/26/061500-9f3c0a1b2c3d4e5f.wav"
-LEDGER = NAME.replace(".wav", ".json")
+NAME = "2026/11/26/061500-9f3c0a1b2c3d4e5f.rec"
+LEDGER = NAME.replace(".rec", ".json")
 AUDIO = bytes(range(256)) * 40
 
 
@@ -223,7 +223,7 @@ def test_what_is_erased_does_not_come_back_from_the_spool(store: Store, when: st
 
 
 @pytest.mark.parametrize(
-    "name", ["", "/etc/passwd", "../spool/x.wav", "2026/../../x", "2026//x", "x/", ".x", "a" * 513]
+    "name", ["", "/etc/passwd", "../spool/x.rec", "2026/../../x", "2026//x", "x/", ".x", "a" * 513]
 )
 def test_a_name_leads_nowhere_else(store: Store, name: str) -> None:
     for ask in (store.get, store.stat, store.delete, store.ship):
