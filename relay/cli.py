@@ -26,6 +26,7 @@ from relay.commands import store as store_command
 from relay.commands.shared import (
     MISTAKEN,
     ConfigOption,
+    JsonOption,
     failing,
     loaded,
     print_json,
@@ -77,9 +78,7 @@ def main(
 )
 def check(
     config: ConfigOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Explain every mistake in a configuration, or sum it up.
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from relay.archive import Archive
 from relay.config import Account, Config, Route, Trunk, notes
 from relay.config.trunk import WEB_TRANSPORTS
+from relay.errors import KeyMissing
 
 
 def print_where_to_call(console: Console, config: Config) -> None:
@@ -70,10 +71,29 @@ def summary(config: Config) -> dict[str, Any]:
         },
         "concurrent_calls": config.concurrent_calls,
         "http": config.http.listen if config.http else None,
+        "kept": {
+            "recordings": config.recording.store,
+            "spool": config.recording.spool,
+            "database": config.database.url,
+            "queue": config.database.queue,
+            "audit": config.audit.directory,
+            "anchors": list(config.audit.anchors),
+        },
+        "keys": {"directory": config.keys.directory, "problem": _keys_problem(archive)},
+        "staff_keys": [key.id for key in config.access.keys],
         "trunks": [_trunk_summary(trunk) for trunk in config.trunk],
         "accounts": [_account_summary(account) for account in config.account],
         "routes": [_route_summary(route) for route in config.route],
     }
+
+
+def _keys_problem(archive: Archive) -> str:
+    """What is wrong with the region's keys: without them nothing is recorded."""
+    try:
+        archive.keys.check()
+    except KeyMissing as missing:
+        return str(missing)
+    return ""
 
 
 def _trunk_summary(trunk: Trunk) -> dict[str, Any]:
@@ -145,6 +165,7 @@ def print_summary(console: Console, name: str, config: Config) -> None:
     )
     if found["http"]:
         console.print(f"tells http://{found['http']}/health how it is")
+    _print_kept(console, found)
     console.print(_trunk_table(found["trunks"]))
     if found["accounts"]:
         console.print(_account_table(found["accounts"]))
@@ -155,6 +176,21 @@ def print_summary(console: Console, name: str, config: Config) -> None:
     console.print(routes)
     for note in all_notes(config):
         console.print(f"[yellow]note[/] {escape(note)}")
+
+
+def _print_kept(console: Console, found: dict[str, Any]) -> None:
+    """Where recordings, records and the audit log go, under which keys, and who may read them."""
+    kept, keys = found["kept"], found["keys"]
+    console.print(f"recordings {escape(kept['recordings'])}, by way of {escape(kept['spool'])}")
+    console.print(f"call records {escape(kept['database'])}, by way of {escape(kept['queue'])}")
+    anchors = escape(", ".join(kept["anchors"])) or "nowhere"
+    console.print(f"audit log {escape(kept['audit'])}, anchored {anchors}")
+    if keys["problem"]:
+        console.print(f"[yellow]keys {escape(keys['problem'])}; nothing is recorded without[/]")
+    else:
+        console.print(f"keys {escape(keys['directory'])}, each can be used")
+    known = escape(", ".join(found["staff_keys"])) or "no [access] keys: nobody"
+    console.print(f"staff by tokens of {known}")
 
 
 def _trunk_table(trunks: list[dict[str, Any]]) -> Table:

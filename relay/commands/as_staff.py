@@ -30,7 +30,6 @@ TokenOption = Annotated[
         "one you act as who runs the node.",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
 
 
 def acting(

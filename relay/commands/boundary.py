@@ -15,6 +15,7 @@ from relay.commands.shared import (
     FAILED,
     MISTAKEN,
     ConfigOption,
+    JsonOption,
     failing,
     loaded,
     print_json,
@@ -43,9 +44,7 @@ class Format(Enum):
 def check(
     hosts: Annotated[list[str], typer.Argument(metavar="HOST…", help="Addresses or names.")],
     config: ConfigOption = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object on standard output.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Say of each host whether it lies inside the region.
 

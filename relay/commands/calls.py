@@ -15,8 +15,8 @@ from relay.access.ports import Query
 from relay.access.reading import Page
 from relay.access.roles import Staff
 from relay.archive import Archive
-from relay.commands.as_staff import JsonOption, TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, failing, print_json, stderr
+from relay.commands.as_staff import TokenOption, acting, moment
+from relay.commands.shared import ConfigOption, JsonOption, failing, print_json, stderr
 from relay.residency.record import ERASED
 
 app = typer.Typer(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from relay.archive import Archive
-from relay.commands.shared import FAILED, ConfigOption, opened, print_json
+from relay.commands.shared import FAILED, ConfigOption, JsonOption, opened, print_json
 from relay.database.session import Database
 
 app = typer.Typer(
@@ -23,11 +23,10 @@ app = typer.Typer(
 )
 
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Whether it answers, and which steps (migrations) it lacks. Changes nothing.
 
     Exit code 0: it is up to date; 1: it lacks a step, or does not answer.
@@ -49,7 +48,7 @@ def check(config: ConfigOption = None, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def upgrade(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def upgrade(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Bring its tables up to date; safe while nodes run, and to repeat.
 
     Exit code 0: it is up to date; 1: it does not answer.

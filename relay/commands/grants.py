@@ -14,8 +14,8 @@ from relay.access.grant import Grant, Scope
 from relay.access.roles import Staff
 from relay.access.view import grant as shown
 from relay.archive import Archive
-from relay.commands.as_staff import JsonOption, TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, failing, print_json
+from relay.commands.as_staff import TokenOption, acting, moment
+from relay.commands.shared import ConfigOption, JsonOption, failing, print_json
 
 app = typer.Typer(
     name="grants",

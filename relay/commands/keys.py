@@ -17,6 +17,7 @@ from relay.commands.shared import (
     FAILED,
     MISTAKEN,
     ConfigOption,
+    JsonOption,
     failing,
     opened,
     print_json,
@@ -37,7 +38,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 KeyId = Annotated[str, typer.Argument(metavar="KEY", help="Its id, as `relay keys list` has it.")]
 
 
@@ -61,7 +61,7 @@ MEANT_FOR = {
 
 
 @app.command()
-def create(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def create(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make the keys that are missing; those that are there stay.
 
     They are files in keys.directory, which nobody else may read. Make a copy of it that is
@@ -92,7 +92,7 @@ def created(archive: Archive) -> list[str]:
 
 
 @app.command("list")
-def list_keys(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """The keys, what they are for, and which of them is used for what is new."""
     with opened(config) as archive:
         ring = archive.keys
@@ -111,7 +111,7 @@ def list_keys(config: ConfigOption = None, as_json: AsJson = False) -> None:
 def rotate(
     purpose: Annotated[Purpose, typer.Argument(help="What the new key is for.")],
     config: ConfigOption = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """A new key is used from now on, also by a running relay; the one before still opens what
     it has sealed. A retired signing key still verifies."""
@@ -170,7 +170,7 @@ def public(
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Whether every key is there, can be used, and is safe from others.
 
     Exit code 0: they are; 1: one is not.

@@ -10,7 +10,15 @@ import typer
 from rich.markup import escape
 
 from relay.archive import Archive
-from relay.commands.shared import FAILED, ConfigOption, failing, loaded, print_json, stderr
+from relay.commands.shared import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    failing,
+    loaded,
+    print_json,
+    stderr,
+)
 from relay.errors import KeyMissing, ManifestRefused
 from relay.keys import pem
 from relay.residency import manifest
@@ -29,7 +37,6 @@ PublicOption = Annotated[
     Path | None,
     typer.Option("--key", metavar="FILE", help="The public key; by default the region's."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command(epilog="Examples:  relay region show -c region.toml")

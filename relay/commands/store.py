@@ -12,7 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from relay.archive import Archive
-from relay.commands.shared import FAILED, ConfigOption, opened, print_json, stderr
+from relay.commands.shared import (
+    FAILED,
+    ConfigOption,
+    JsonOption,
+    opened,
+    print_json,
+    stderr,
+)
 from relay.errors import NotStored, RelayError, StoreConflict
 from relay.recording import spool
 from relay.recording.directory import Stored
@@ -27,11 +34,10 @@ app = typer.Typer(
 )
 
 T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 
 
 @app.command()
-def check(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Whether the store may be used and can be: a small object is put, read and deleted.
 
     Says what the store lacks, and how many recordings wait in this node's spool.
@@ -54,7 +60,7 @@ def check(config: ConfigOption = None, as_json: AsJson = False) -> None:
 def list_objects(
     prefix: Annotated[str, typer.Option("--prefix", help="Whose names begin so.")] = "",
     config: ConfigOption = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The recordings that are closed, by their names, and where each is."""
     with opened(config) as archive:
@@ -79,7 +85,7 @@ def list_objects(
 
 
 @app.command()
-def retry(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def retry(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Ship the recordings that wait in this node's spool, now; a running node goes on meanwhile.
 
     Exit code 0: none waits any more; 1: some do, and why.
