@@ -46,7 +46,7 @@ app = typer.Typer(
     epilog="Examples:  relay recordings list -c region.toml  ·  "
     "relay recordings export 9f3c… -o call.flac --format flac  ·  "
     "relay recordings export 9f3c… -o - | aplay  ·  relay recordings verify 9f3c…  ·  "
-    "relay recordings decrypt 9f3c….wav --private-key acme.json -o a.wav\n\n"
+    "relay recordings decrypt 061500-9f3c….rec --private-key acme.json -o a.wav\n\n"
     "Exit codes:  0 done  ·  1 failed  ·  2 a mistake in the input",
     no_args_is_help=True,
 )

@@ -26,7 +26,7 @@ def test_fifty_recorders_that_are_killed_leave_all_but_the_last_second(
 ) -> None:
     lost = []
     for number, packets in enumerate(killed(tmp_path, keyring, ROUNDS)):
-        found = list((tmp_path / str(number)).glob("*/*/*/*.wav"))
+        found = list((tmp_path / str(number)).glob("*/*/*/*.rec"))
         spoken_s = packets * 0.02
         kept_s = readable_s(found[0], keyring) if found else 0.0
         assert spoken_s - kept_s <= LAST_S + BUSY_S, f"round {number}: {kept_s} of {spoken_s} s"

@@ -49,7 +49,7 @@ class Region:
     ) -> Path:
         """What the recorder leaves in the spool."""
         entry = Ledger(recording, "", "PCMU", ["mixed"], STARTED, trim_silence=trim)
-        path = self.spool / f"2026/11/26/061500-{recording}.wav"
+        path = self.spool / f"2026/11/26/061500-{recording}.rec"
         spool.make_directory(path.parent)
         data_key, entry.envelope = seal(self.keys, self.region, recording, 1, customers)
         ledger.begin(path, entry)
@@ -90,7 +90,7 @@ def test_a_recording_is_played_from_spool_and_store(
 ) -> None:
     region.record("r1", bytes(range(256)) * 50)
     if shipped:
-        assert asyncio.run(region.store.ship("2026/11/26/061500-r1.wav"))
+        assert asyncio.run(region.store.ship("2026/11/26/061500-r1.rec"))
     octets = region.heard("r1", form)
     assert samples(octets) == 12800
     if form == "wav":
@@ -117,7 +117,7 @@ def test_another_recording_is_not_passed_off_as_this_one(region: Region) -> None
     """By who can write to the store, or to the database, but has no key."""
     one, other = region.record("r1", bytes(5000)), region.record("r2", bytes(6000))
     for each in (one, one.with_suffix(".json")):
-        twin = other.with_name(other.name.replace(".wav", each.suffix))
+        twin = other.with_name(other.name.replace(".rec", each.suffix))
         each.write_bytes(twin.read_bytes())
     with pytest.raises(NotAuthentic, match="another recording's"):
         region.heard("r1")

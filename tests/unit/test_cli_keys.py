@@ -111,15 +111,15 @@ def test_a_customer_decrypts_what_was_recorded_for_them(keyring: KeyRing) -> Non
     run("customer", "--private", "other.json", "--public", "other.pub.json")
     started = datetime(2026, 7, 3, tzinfo=UTC)
     data_key, envelope = seal(keyring, "t1", "c1", 1, ["acme.pub.json"])
-    sink = EncryptedSink(FileSink(Path("c1.wav")), data_key, envelope.context, envelope.segment)
+    sink = EncryptedSink(FileSink(Path("c1.rec")), data_key, envelope.context, envelope.segment)
     container = WavFile(sink, "PCMA", 1)
     container.write(b"\x55" * 9001)
     container.close()
-    entry = Ledger("c1", "c1.wav", "PCMA", ["mixed"], started, envelope=envelope, sealed=True)
+    entry = Ledger("c1", "c1.rec", "PCMA", ["mixed"], started, envelope=envelope, sealed=True)
     Path("c1.json").write_bytes(entry.encode())
 
     def decrypted(key: str, code: int = 0) -> str:
-        arguments = ["recordings", "decrypt", "c1.wav", "--private-key", key, "-o", "clear.wav"]
+        arguments = ["recordings", "decrypt", "c1.rec", "--private-key", key, "-o", "clear.wav"]
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == code, done.output
         return done.output
@@ -131,6 +131,6 @@ def test_a_customer_decrypts_what_was_recorded_for_them(keyring: KeyRing) -> Non
     assert Path("clear.wav").stat().st_mode & 0o777 == 0o600
     assert "not overwritten" in decrypted("acme.json", 2)
     Path("clear.wav").unlink()
-    Path("c1.wav").write_bytes(Path("c1.wav").read_bytes()[:-1])
+    Path("c1.rec").write_bytes(Path("c1.rec").read_bytes()[:-1])
     decrypted("acme.json", 1)
     assert not Path("clear.wav").exists()

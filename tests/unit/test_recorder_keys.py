@@ -75,7 +75,7 @@ def test_the_record_of_a_recording_names_its_key_and_its_digest(
     stored = Path(event.path).read_bytes()
     record = event.record
     assert record is not None
-    assert record.id == "c1" and record.object == "2026/07/03/140509-c1.wav"
+    assert record.id == "c1" and record.object == "2026/07/03/140509-c1.rec"
     assert record.keys == (ring.listed(["recordings"])[0].id,)
     assert record.sha256 == hashlib.sha256(stored).hexdigest()
     assert (record.octets, record.complete, record.problem) == (len(stored), True, "")
@@ -99,7 +99,7 @@ def test_without_a_key_there_is_no_recording(
     assert event.problem is not None and "recordings.json: No such file" in event.problem
     assert event.path == "" and event.record is not None and not event.record.complete
     assert event.record.keys == () and "recordings.json" in bench.recorder.obstacle(())
-    assert len(list((tmp_path / "spool").rglob("*.wav"))) == (1 if when == "during" else 0)
+    assert len(list((tmp_path / "spool").rglob("*.rec"))) == (1 if when == "during" else 0)
     path.write_bytes(kept)
     path.chmod(0o600)
     assert bench.recorder.obstacle(()) == ""
