@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from relay.errors import RelayError
 from relay.probe import demo_kept, demo_report, demo_setup
 from relay.probe.audio import speak
 from relay.probe.certificates import Pair
-from relay.probe.outward import Answer, ask
+from relay.probe.outward import OUTSIDE, Answer, ask
 from relay.probe.relay_process import Line, RelayProcess
 from relay.probe.remote import Endpoint, Event, Setup
-from relay.probe.staff import Readings, read
+from relay.probe.staff import Readings, read, verdicts
 
 CALLED = "+35315550199"
 CALLER = "+35315550100"
@@ -51,6 +52,7 @@ class Evidence:
     log: list[Line] = field(default_factory=list)
     recording: Path | None = None
     outward: Answer | None = None
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
     readings: Readings | None = None
     region_keys: Path = Path("var/keys")
 
@@ -134,7 +136,9 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
         steps.next("staff of the region and of elsewhere want to hear it")
         evidence.readings = await asyncio.to_thread(read, setup.office, saved["call"])
         steps.next("a call wants its audio sent out of the region")
+        began = datetime.now(UTC)
         evidence.outward = await asyncio.to_thread(ask, setup.udp, setup.carrier[0], CALLER)
+        evidence.verdicts = await asyncio.to_thread(verdicts, setup.office, OUTSIDE, began)
     finally:
         for endpoint in endpoints.values():
             await endpoint.stop()

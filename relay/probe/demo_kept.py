@@ -35,8 +35,10 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     held = answer is not None and answer.status in (403, 488)
     yield Check(held, f"a call that wants its audio at {OUTSIDE} is refused: {said}")
     refused = evidence.line("boundary_refused")
-    held = (refused.get("use"), refused.get("host")) == ("media", OUTSIDE)
-    yield Check(held, "the log says so (boundary_refused)")
+    logged = (refused.get("use"), refused.get("host")) == ("media", OUTSIDE)
+    seen = [(each["use"], each["inside"], each["allowed"]) for each in evidence.verdicts]
+    held = logged and seen == [("media", False, False)]
+    yield Check(held, "the log says so, and the record of the call")
 
 
 def _reading(evidence: Evidence) -> Iterator[Check]:

@@ -65,6 +65,12 @@ class Member:
         body = {"reason": reason, "scope": {"records": [recording]}, "until": until.isoformat()}
         return self._ask("POST", "/grants", json=body)
 
+    def led_to(self, host: str, since: datetime) -> list[dict[str, Any]]:
+        """What the records of calls from then on say of this address."""
+        calls = self._ask("GET", "/calls", params={"since": since.isoformat()}).json()["calls"]
+        seen = [each for call in calls for leg in call.get("legs", ()) for each in leg["seen"]]
+        return [each for each in seen if each["host"] == host]
+
     def approve(self, grant: str) -> httpx.Response:
         return self._ask("POST", f"/grants/{grant}/approve")
 
@@ -94,6 +100,15 @@ def read(office: Office, recording: str) -> Readings:
     requested = jane.request(recording, "the customer says that a delivery was confirmed")
     approved = aoife.approve(str(requested.json().get("id", "none")))
     return Readings(inside, outside, requested, approved, jane.hear(recording))
+
+
+def verdicts(office: Office, host: str, since: datetime) -> list[dict[str, Any]]:
+    """The boundary's on an address, in the records of the calls since then. Raises as `read`."""
+    maeve = office.member("maeve", "reviewer", "EU")
+    deadline = time.monotonic() + DEADLINE_S
+    while not (found := maeve.led_to(host, since)) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return found
 
 
 def _when_kept(member: Member, recording: str) -> httpx.Response:
