@@ -19,6 +19,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from relay.errors import RelayError
 from relay.probe import demo_kept, demo_report, demo_setup
 from relay.probe.audio import speak
+from relay.probe.auditor import Taken, take
 from relay.probe.certificates import Pair
 from relay.probe.outward import OUTSIDE, Answer, ask
 from relay.probe.relay_process import Line, RelayProcess
@@ -54,6 +55,7 @@ class Evidence:
     outward: Answer | None = None
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     readings: Readings | None = None
+    taken: Taken | None = None
     region_keys: Path = Path("var/keys")
 
     def line(self, event: str) -> Line:
@@ -139,6 +141,8 @@ async def _hold(setup: demo_setup.Region, scratch: Path, evidence: Evidence, ste
         began = datetime.now(UTC)
         evidence.outward = await asyncio.to_thread(ask, setup.udp, setup.carrier[0], CALLER)
         evidence.verdicts = await asyncio.to_thread(verdicts, setup.office, OUTSIDE, began)
+        steps.next("an auditor takes the receipt and the audit log away")
+        evidence.taken = await asyncio.to_thread(take, setup.office, saved["call"])
     finally:
         for endpoint in endpoints.values():
             await endpoint.stop()

@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 
 from relay.keys.ring import KeyRing
+from relay.probe.auditor import verify
 from relay.probe.demo_report import Check, same
 from relay.probe.outward import OUTSIDE
 from relay.probe.wav_file import Samples, decode_wav
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 PIECE = 64
 """Octets of audio (4 ms of two channels) that no other octets repeat by chance."""
+
+
+ENTRIES = {"boundary-refused", "access-refused", "grant-requested", "grant-approved"}
 
 
 def judge(evidence: Evidence) -> Iterator[Check]:
@@ -39,6 +43,7 @@ def judge(evidence: Evidence) -> Iterator[Check]:
     seen = [(each["use"], each["inside"], each["allowed"]) for each in evidence.verdicts]
     held = logged and seen == [("media", False, False)]
     yield Check(held, "the log says so, and the record of the call")
+    yield from _audit(evidence)
 
 
 def _reading(evidence: Evidence) -> Iterator[Check]:
@@ -59,6 +64,26 @@ def _reading(evidence: Evidence) -> Iterator[Check]:
     steps = f"{asked.get('state')} by {asked.get('requester')}, {given.get('state')}"
     yield Check(given.get("state") == "approved", f"a grant is {steps}")
     yield same("with it they hear the caller, too", _left(readings.granted), said)
+
+
+def _audit(evidence: Evidence) -> Iterator[Check]:
+    """What the offline verifiers say, and what the audit log has of all this."""
+    if evidence.taken is None or evidence.recording is None:
+        yield Check(False, "an auditor got a receipt and the audit log")
+        return
+    keys = KeyRing(evidence.region_keys).public_keys
+    audited = verify(evidence.taken, keys, evidence.recording)
+    receipt, log = audited.receipt, audited.log
+    text = f"the receipt is verified offline: {receipt.addresses} addresses, all inside"
+    yield Check(receipt.contained, receipt.problem or text)
+    yield Check(audited.same, "… the recording is the one that it names")
+    forged = audited.forged_receipt
+    yield Check(bool(forged.problem), f"… with one value changed it is not: {forged.problem}")
+    yield Check(log.ok, f"the audit log is verified offline, entries {log.first} to {log.last}")
+    problem = next(iter(audited.forged_log.problems), "nothing is found")
+    yield Check(not audited.forged_log.ok, f"… with one name changed it is not: {problem}")
+    missing = ", ".join(sorted(ENTRIES - audited.actions))
+    yield Check(not missing, f"… {missing or 'none'} of the refusals and the grant is missing")
 
 
 def _left(answer: httpx.Response) -> Samples:

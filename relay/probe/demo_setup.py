@@ -13,7 +13,6 @@ import relay
 from relay.keys.ring import KeyRing
 from relay.probe.certificates import Authority, Pair
 from relay.probe.staff import Office
-from relay.probe.staff import relay as relay_command
 from relay.probe.wav_file import ProbeError
 
 EXAMPLE = Path(relay.__file__).parent / "example.toml"
@@ -57,10 +56,13 @@ def prepare(example: Path, output: Path, scratch: Path, secure: bool = False) ->
     (host, port), pbx, carrier, http = addresses
     output = output.resolve()
     KeyRing.create(output / "keys")
-    office = _office(http, scratch)
+    url, region_id = f"http://{http[0]}:{http[1]}", document["region"]["id"]
+    office = Office.open(url, region_id, scratch / "staff.pub.pem")
     text = _with_json(_below(output, text), document) + office.section
     ours = (host, port)
-    region = Region(*(office.config, f"{host}:{port}", ours, pbx, carrier, output / "keys", office))
+    region = Region(
+        *(scratch / "relay.toml", f"{host}:{port}", ours, pbx, carrier, output / "keys", office)
+    )
     if secure:
         text, region = _secured(text, region, scratch)
     region.config.write_text(text)
@@ -83,13 +85,6 @@ def _with_json(text: str, document: dict[str, Any]) -> str:
     if "log" not in document:
         return '[log]\nformat = "json"\n\n' + text
     return re.sub(r'(?m)^(\s*format\s*=\s*)"[^"]*"', r'\1"json"', text)
-
-
-def _office(http: Address, scratch: Path) -> Office:
-    """With a new key for the tokens of staff. Raises ProbeError."""
-    key = scratch / "staff.key.pem"
-    relay_command("staff", "key", "--private", str(key), "--public", f"{key}.pub")
-    return Office(f"http://{http[0]}:{http[1]}", scratch / "relay.toml", key)
 
 
 def _below(output: Path, text: str) -> str:

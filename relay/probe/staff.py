@@ -2,51 +2,68 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from relay.probe.wav_file import ProbeError
+from relay.access.staff import TYPE
 
 DEADLINE_S = 20.0
 POLL_S = 0.2
+KID = "demo"
 OUTSIDER = "jane"
-
-
-def relay(*arguments: str, at: Path | None = None) -> str:
-    """What a command of `relay` prints, run in the directory `at`. Raises ProbeError where it has
-    nothing to say but a mistake."""
-    command = [sys.executable, "-m", "relay", *arguments]
-    done = subprocess.run(command, cwd=at, capture_output=True, text=True, check=False)
-    if done.returncode and not done.stdout:
-        raise ProbeError(f"relay {' '.join(arguments[:2])}: {done.stderr.strip()}")
-    return done.stdout.strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Office:
-    """Where staff ask (`url`), and with what key its tokens are made; the public half is `.pub`."""
+    """Where staff ask (`url`), and who issues its tokens, by a key made for this: its private
+    half never leaves the process."""
 
     url: str
-    config: Path
-    key: Path
+    region: str
+    public: Path
+    key: EllipticCurvePrivateKey
+
+    @staticmethod
+    def open(url: str, region: str, public: Path) -> Office:
+        """With a new key, whose public half is written to a file."""
+        key = generate_private_key(SECP256R1())
+        pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        public.write_bytes(pem)
+        return Office(url, region, public, key)
 
     @property
     def section(self) -> str:
         """What the region's configuration says of it."""
-        return f'[access]\nkeys = [{{ id = "demo", public_key = "{self.key}.pub" }}]\n'
+        return f'[access]\nkeys = [{{ id = "{KID}", public_key = "{self.public}" }}]\n'
 
     def member(self, name: str, role: str, jurisdiction: str) -> Member:
-        """Somebody of staff, by a token of `relay staff token`. Raises ProbeError."""
-        who = ("--name", name, "--role", role, "--jurisdiction", jurisdiction)
-        token = relay("staff", "token", *who, "--key", str(self.key), "-c", str(self.config))
-        return Member(self.url, token)
+        """Somebody of staff, with a token as `relay staff token` makes them."""
+        now = int(time.time())
+        claims = {
+            "sub": name,
+            "region": self.region,
+            "jurisdiction": jurisdiction,
+            "roles": [role],
+            "iat": now,
+            "exp": now + 3600,
+            "jti": secrets.token_hex(8),
+        }
+        headers = {"kid": KID, "typ": TYPE}
+        return Member(self.url, jwt.encode(claims, self.key, "ES256", headers=headers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +73,11 @@ class Member:
     url: str
     token: str
 
+    def get(self, path: str, **parameters: str) -> httpx.Response:
+        return self._ask("GET", path, params=parameters)
+
     def hear(self, recording: str) -> httpx.Response:
-        return self._ask("GET", f"/recordings/{recording}/audio")
+        return self.get(f"/recordings/{recording}/audio")
 
     def request(self, recording: str, reason: str) -> httpx.Response:
         """A grant for an hour."""
@@ -67,7 +87,7 @@ class Member:
 
     def led_to(self, host: str, since: datetime) -> list[dict[str, Any]]:
         """What the records of calls from then on say of this address."""
-        calls = self._ask("GET", "/calls", params={"since": since.isoformat()}).json()["calls"]
+        calls = self.get("/calls", since=since.isoformat()).json()["calls"]
         seen = [each for call in calls for leg in call.get("legs", ()) for each in leg["seen"]]
         return [each for each in seen if each["host"] == host]
 
@@ -91,11 +111,11 @@ class Readings:
 
 
 def read(office: Office, recording: str) -> Readings:
-    """A reviewer inside hears it; one outside does with a grant. Raises ProbeError, HTTPError."""
+    """A reviewer inside hears it; one outside does with a grant. Raises httpx.HTTPError."""
     maeve = office.member("maeve", "reviewer", "EU")
     jane = office.member(OUTSIDER, "reviewer", "US")
     aoife = office.member("aoife", "approver", "EU")
-    inside = _when_kept(maeve, recording)
+    inside = until_there(lambda: maeve.hear(recording))
     outside = jane.hear(recording)
     requested = jane.request(recording, "the customer says that a delivery was confirmed")
     approved = aoife.approve(str(requested.json().get("id", "none")))
@@ -111,9 +131,9 @@ def verdicts(office: Office, host: str, since: datetime) -> list[dict[str, Any]]
     return found
 
 
-def _when_kept(member: Member, recording: str) -> httpx.Response:
-    """The call's record gets to the database a moment after its end."""
+def until_there(ask: Callable[[], httpx.Response]) -> httpx.Response:
+    """The first answer but 404: a call's record is kept a moment after its end."""
     deadline = time.monotonic() + DEADLINE_S
-    while (answer := member.hear(recording)).status_code == 404 and time.monotonic() < deadline:
+    while (answer := ask()).status_code == 404 and time.monotonic() < deadline:
         time.sleep(POLL_S)
     return answer
