@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from relay.call.session_timer import Refresh
     from relay.call.trail import Trail
     from relay.call.transfer import Transfer
+    from relay.residency.record import LegRecord
 
 
 class Call:
@@ -111,10 +112,11 @@ class Call:
         """Whether this leg has its side, or had it until the call ended."""
         return self.leg(leg.side) is leg
 
-    def connect(self, transfer: Transfer) -> None:
-        """The target of a transfer has the transferor's side from now on."""
+    def connect(self, transfer: Transfer, left: LegRecord) -> None:
+        """The target of a transfer has the transferor's side from now on; `left` is what the
+        transferor had."""
         transfer.transferor.session.stop()
-        self.notes.left(self, transfer.transferor)
+        self.notes.left(left)
         self._joined[transfer.leg.side] = transfer.leg
         policy = self.calls.router.recording(transfer.transferee.trunk, transfer.leg.trunk)
         self.recording.joined(policy, self.media, self.negotiation)

@@ -38,6 +38,7 @@ class Negotiation:
         "_allows",
         "_applied",
         "_before",
+        "_clear",
         "_codings",
         "_ends",
         "_engine",
@@ -76,6 +77,7 @@ class Negotiation:
         self._applied: dict[Side, LegMedia] = {}
         self._streams: dict[Side, Stream] = {}
         self._codings: dict[Side, Coding | None] = {}
+        self._clear: set[Side] = set()  # who had plain RTP, if only for a while
         self.on_codec: Callable[[str], None] | None = None  # told when the codec changes
 
     @property
@@ -137,10 +139,11 @@ class Negotiation:
         other, streams, codings = side.other, self._streams, self._codings
         found = self._answered(side, end, body, streams[other])
         before, self._ends[side] = self._ends[side], end
+        clear, self._clear = self._clear, self._clear - {side}
         try:
             self._apply(side, found, streams[other])
         except NotAcceptable:
-            self._ends[side] = before
+            self._ends[side], self._clear = before, clear
             was = Match(streams[side], streams[side], codings[other], codings[side])
             self._apply(side, was, streams[other])
             raise
@@ -257,10 +260,12 @@ class Negotiation:
         return f"perhaps no common codec, and {why.value}" if lacks else ""
 
     def suite(self, side: Side) -> str | None:
-        """A side's SRTP suite, "" for plain RTP; None when nothing is agreed yet. With "DTLS"
-        the engine tells the suite later."""
+        """A side's SRTP suite, "" for plain RTP, at whatever time; None when nothing is agreed
+        yet. With "DTLS" the engine tells the suite later."""
         if (leg := self._applied.get(side)) is None:
             return None
+        if side in self._clear:
+            return ""
         if leg.webrtc is not None:
             return "DTLS"
         return leg.srtp.send.suite if leg.srtp is not None else ""
@@ -327,6 +332,8 @@ class Negotiation:
             stream, other = self._streams[each], self._streams[each.other]
             end, coding = self._ends[each], self._codings[each]
             leg = leg_media(stream, other, end.party.symmetric, end.keying.agree(), coding)
+            if leg.srtp is None and leg.webrtc is None:
+                self._clear.add(each)
             if self._applied.get(each) != leg:
                 self._applied[each] = leg
                 self._media.update(each, leg)

@@ -68,9 +68,13 @@ class Notes:
         self._answered, self.status = self._at(call, now), 200
         return self._record(call, {})
 
-    def left(self, call: Call, leg: Leg) -> None:
-        """A leg was transferred away."""
-        self._left += (self._leg(call, leg, NOTHING),)
+    def leaving(self, call: Call, leg: Leg) -> LegRecord:
+        """A leg that is about to be transferred away, with its own codec and encryption."""
+        return self._leg(call, leg, NOTHING)
+
+    def left(self, record: LegRecord) -> None:
+        """It was."""
+        self._left += (record,)
 
     def ended(
         self, call: Call, event: CallEvent, why: str, figures: dict[Side, StreamFigures], now: float

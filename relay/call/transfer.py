@@ -108,6 +108,7 @@ class Transfer:
     def connect(self, sdp: bytes, now: float) -> None:
         """The target answered: it takes the transferor's side."""
         call, side = self._call, self.transferor.side
+        left = call.notes.leaving(call, self.transferor)
         try:
             if not sdp:
                 raise NotAcceptable("the target answered without a session description")
@@ -124,7 +125,7 @@ class Transfer:
         call.calls.admission.release(tuple(n for n in self._admitted if n != self._trunk))
         call.calls.counters["transferred"] += 1
         self._log("call_transferred", side=side.name.lower(), to=self._trunk)
-        call.connect(self)
+        call.connect(self, left)
         self._subscription.end(200)
         if not self.transferor.gone:
             self._alarm = call.calls.alarms.set(self, now + BYE_AFTER_S)

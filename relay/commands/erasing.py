@@ -29,6 +29,7 @@ from relay.commands.shared import (
 from relay.errors import KeyMissing
 from relay.keys.pem import read_public
 from relay.residency.audit import without_personal
+from relay.residency.signing import parsed
 
 hold_app = typer.Typer(name="hold", help="Legal holds: what must be kept.", no_args_is_help=True)
 erasure_app = typer.Typer(name="erasure", help="Certificates of erasure.", no_args_is_help=True)
@@ -127,11 +128,11 @@ def verify(
     """
     try:
         keys = {name: each for path in key for name, each in read_public(path).items()}
-        document = json.loads(file.read_bytes())
+        document = parsed(file.read_bytes())
     except (KeyMissing, OSError) as error:
         _mistake(str(error))
-    except ValueError:
-        _mistake(f"{file}: is no JSON")
+    except ValueError as mistake:
+        _mistake(f"{file} cannot be read: {mistake}")
     if problem := problem_of(document, keys):
         if as_json:
             print_json(ok=False, problem=problem)

@@ -20,6 +20,7 @@ from relay.commands.shared import FAILED, MISTAKEN, ConfigOption, print_json, st
 from relay.errors import KeyMissing
 from relay.keys import pem
 from relay.residency.receipt import Verified, verify
+from relay.residency.signing import parsed
 
 app = typer.Typer(
     name="receipt",
@@ -65,12 +66,12 @@ def verify_file(
     """
     try:
         keys = {name: each for path in key for name, each in pem.read_public(path).items()}
-        receipt = json.loads(file.read_bytes())
+        receipt = parsed(file.read_bytes())
         digest = None if recording is None else _digest(recording)
     except (KeyMissing, OSError) as error:
         raise _mistaken(str(error)) from None
-    except ValueError:
-        raise _mistaken(f"{file}: is no JSON") from None
+    except ValueError as mistake:
+        raise _mistaken(f"{file} cannot be read: {mistake}") from None
     if not isinstance(receipt, dict):
         raise _mistaken(f"{file}: is no receipt")
     found = verify(receipt, keys)

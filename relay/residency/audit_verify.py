@@ -198,10 +198,15 @@ class _Verification:
 
     def _compare_anchors(self) -> None:
         found = self._found
-        for document in self._anchors:
+        ours = [
+            document
+            for document in self._anchors  # others: of another log, or not in this export
+            if document["details"].get("node") == found.node and document["n"] >= found.first
+        ]
+        if self._anchors and not ours:
+            found.tell("none of the anchors is of these entries: they prove nothing of this log")
+        for document in ours:
             number = document["n"]
-            if document["details"].get("node") != found.node or number < found.first:
-                continue  # of another log, or of what is not in this export
             if number > found.last:
                 found.tell(
                     f"entry {number} was anchored at {document['at']}, the export ends with "

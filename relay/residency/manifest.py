@@ -15,7 +15,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from relay.errors import ManifestRefused
-from relay.residency.signing import Document, canonical, is_signed_by
+from relay.residency.signing import Document, canonical, is_signed_by, parsed
 
 FORMAT = "relay-manifest-1"
 SIGN = "check it with `relay region show`, then `relay region sign`"
@@ -30,9 +30,9 @@ def digest(manifest: Document) -> str:
 def parse(octets: bytes) -> dict[str, Any]:
     """A manifest file. Raises ManifestRefused."""
     try:
-        document = json.loads(octets)
-    except ValueError:
-        raise ManifestRefused("is not JSON") from None
+        document = parsed(octets)
+    except ValueError as mistake:
+        raise ManifestRefused(f"cannot be read: {mistake}") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ManifestRefused(f"is no manifest: its format is not {FORMAT}")
     return document

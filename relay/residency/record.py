@@ -30,9 +30,9 @@ class Seen:
 class LegRecord:
     """One leg as it was when the call ended.
 
-    `peer` is a trunk or, of a voice client, its account. `encryption` is the SRTP suite or
-    "none"; `status` and `reason` are the final answer on this leg (RFC 3261 section 21).
-    Packets are those received from it.
+    `peer` is a trunk or, of a voice client, its account. `encryption` is the SRTP suite, or
+    "none" when it had plain RTP at any time; `status` and `reason` are the final answer on this
+    leg (RFC 3261 section 21). Packets are those received from it.
     """
 
     side: SideName

@@ -38,6 +38,22 @@ def canonical(document: Document) -> bytes:
     ).encode()
 
 
+def parsed(octets: bytes) -> Any:
+    """What a file holds, which may be no document. Raises ValueError; also when something is said
+    twice in it, which others would read in another way."""
+    try:
+        return json.loads(octets, object_pairs_hook=_each_once)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("says something twice")
+    return found
+
+
 def signed(document: Document, signer: Signer) -> dict[str, Any]:
     """The document with `signature`: the key's id and the signature over everything else."""
     value = base64.b64encode(signer.sign(canonical(document))).decode()
@@ -48,12 +64,20 @@ def is_signed_by(document: Document, keys: Mapping[str, Ed25519PublicKey]) -> bo
     """Whether `signature` is there, names one of the keys and fits all the rest."""
     try:
         claim = document["signature"]
-        key, value = keys[claim["key"]], base64.b64decode(claim["ed25519"], validate=True)
+        key, value = keys[claim["key"]], _octets(claim["ed25519"])
         rest = {name: part for name, part in document.items() if name != "signature"}
         key.verify(value, canonical(rest))
     except (KeyError, TypeError, ValueError, InvalidSignature):
         return False
     return set(claim) == {"key", "ed25519"}
+
+
+def _octets(text: str) -> bytes:
+    """Of base64 in its one form. Raises ValueError, TypeError."""
+    octets = base64.b64decode(text, validate=True)
+    if base64.b64encode(octets).decode() != text:
+        raise ValueError("not the one form of it")
+    return octets
 
 
 def key_id_of(public: Ed25519PublicKey) -> str:

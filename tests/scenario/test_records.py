@@ -9,6 +9,8 @@ import pytest
 from relay.call.ports import RecordingEnded, Secured, Side
 from relay.residency.boundary import Use
 from relay.residency.record import CallRecord, RecordingRecord
+from tests.scenario.test_secured_media import CM32, CM80, K1, connected, crypto, secured
+from tests.scenario.test_transfer import Transferred
 from tests.scenario.world import CARRIER, NUMBER, PBX, World, sdp
 
 
@@ -175,3 +177,33 @@ def test_who_hung_up_is_said(side: str) -> None:
     (world.pbx if side == "pbx" else world.carrier).bye()
     world.run(1)
     assert last(world).ended_by == ("caller" if side == "pbx" else "callee") + " hung up"
+
+
+@pytest.mark.parametrize("first", ["plain", "secured"])
+def test_a_leg_that_had_plain_rtp_for_a_while_is_not_called_encrypted(first: str) -> None:
+    world = World(pbx={"srtp": "optional", "srtp_suites": (CM80, CM32)})
+    bodies = [sdp(PBX, 4000), secured(PBX, 4000, crypto(K1))]
+    if first == "secured":
+        bodies.reverse()
+    connected(world, bodies[0], sdp(CARRIER, 5000))
+    world.pbx.in_dialog("INVITE", bodies[1])
+    world.run_until(lambda: world.pbx.statuses().count(200) == 2)
+    world.pbx.bye()
+    world.run(1)
+    assert [leg.encryption for leg in last(world).legs] == ["none", "none"]
+
+
+def test_a_leg_that_was_transferred_away_has_its_own_codec() -> None:
+    rig = Transferred()
+    for phone in (rig.target, rig.transferee):
+        pcma = sdp(phone.host, 5000, codecs="8")
+        phone.on_request = lambda tx, request, phone=phone, pcma=pcma: (  # type: ignore[misc]
+            phone.answer(tx, request, body=pcma)
+        )
+    rig.refer()
+    rig.until(lambda: rig.call.leg(rig.side) is not rig.call.callee)
+    rig.world.run(1)
+    rig.world.pbx.bye()
+    rig.world.run(5)
+    caller, target, left = last(rig.world).legs
+    assert [leg.codec for leg in (caller, target, left)] == ["PCMA", "PCMA", "PCMU"]

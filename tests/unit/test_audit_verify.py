@@ -215,6 +215,14 @@ def test_an_anchor_shows_a_log_that_was_cut_back_and_sealed_with_the_key(
     assert found.anchors == 1
 
 
+def test_a_log_under_another_name_is_not_taken_for_anchored(log: Log, tmp_path: Path) -> None:
+    other = AuditFiles(tmp_path, "ie1", "node2", lambda: NOON)
+    other.append([Draft("read", ANNA, "another")] * 20)
+    lines = list(other.export(log.keys.signer))
+    assert log.verify(lines).ok
+    assert told(log.verify(lines, log.anchors), "none of the anchors is of these entries")
+
+
 def test_anchors_that_were_changed_are_told(log: Log) -> None:
     changed = log.anchors[0].replace(b"node1", b"node2")
     found = log.verify(log.lines, [changed])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from pathlib import Path
+from string import ascii_letters, digits
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from relay.errors import KeyMissing, ManifestRefused
 from relay.keys import pem
 from relay.keys.ring import KeyRing
 from relay.residency import manifest
-from relay.residency.signing import signed
+from relay.residency.signing import is_signed_by, signed
 
 
 class Region:
@@ -68,6 +70,7 @@ def test_a_signed_manifest_starts_and_its_digest_is_the_policy(region: Region) -
         ("trunk", "allow", ["127.0.0.99/32"], "trunks.acme.networks was"),
         ("recording", "store", "file:elsewhere", 'recordings.store was "file:var/recordings"'),
         ("database", "url", "postgresql://relay@127.0.0.5/relay", "database.url was"),
+        ("database", "tls", "off", 'database.tls was not there and is "off"'),
         ("audit", "anchors", ["file:anchor"], 'audit.anchors was [] and is ["file:anchor"]'),
         ("sip", "dns", {"servers": ["127.0.0.53"]}, "resolvers was"),
         ("access", "jurisdictions", ["EU", "US"], "access.jurisdictions was"),
@@ -140,6 +143,36 @@ def test_who_else_signs_is_refused_by_name(region: Region, tmp_path: Path) -> No
     region.sign()
     with pytest.raises(KeyMissing, match=r"o\.pub\.pem: No such file"):
         region.archive.check_manifest()
+
+
+def test_a_document_and_its_signature_have_one_form(region: Region) -> None:
+    document = manifest.parse(region.file.read_bytes())
+    keys = pem.read_public(region.public)
+    value = document["signature"]["ed25519"]
+    alike = {
+        f"{value[:-3]}{last}=="
+        for last in ascii_letters + digits + "+/"
+        if b64decode(f"{value[:-3]}{last}==") == b64decode(value)
+    }
+    assert len(alike) == 16
+    for other in alike - {value}:
+        claim = {**document["signature"], "ed25519": other}
+        assert not is_signed_by({**document, "signature": claim}, keys)
+    assert is_signed_by(document, keys)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"format": "relay-manifest-1", "networks": ["0.0.0.0/0"], "networks": []}', "twice"),
+        ('{"format": "relay-manifest-1", "region": {"enforce": true, "enforce": false}}', "twice"),
+        ("[" * 100_000, "too deeply"),
+        ("[]", "is no manifest"),
+    ],
+)
+def test_what_others_may_read_in_another_way_is_no_manifest(text: str, why: str) -> None:
+    with pytest.raises(ManifestRefused, match=why):
+        manifest.parse(text.encode())
 
 
 def test_no_secret_is_in_a_manifest() -> None:

@@ -143,5 +143,8 @@ def test_the_command_verifies_offline(keyring: KeyRing, tmp_path: Path) -> None:
     assert bad.exit_code == 1 and "another digest" in json.loads(bad.stdout)["problem"]
     file.write_text(file.read_text().replace("192.0.2.77", "192.0.2.78"))
     assert run(app, command).exit_code == 1
+    file.write_text(json.dumps(made(keyring, record)).replace("{", '{"status": 486, ', 1))
+    twice = run(app, command)
+    assert twice.exit_code == 2 and "twice" in twice.stderr  # others would read the first one
     file.write_text("no receipt")
     assert run(app, command).exit_code == 2
