@@ -7,21 +7,19 @@ in order. Order of start: limits, recordings left by a crash, engine, listeners.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import signal
 import socket
 from collections.abc import Collection
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
 
-from relay import __version__, core_dumps, log
-from relay.archive import Archive, node_of
+from relay import core_dumps, log
+from relay.archive import node_of
 from relay.call.admission import Admission
 from relay.call.authentication import Authentication
 from relay.call.calls import Calls
@@ -34,38 +32,22 @@ from relay.call.router import Router
 from relay.call.token_check import TokenCheck
 from relay.call.tokens import Tokens
 from relay.config import Config, Http, Media
-from relay.database.postgres import check_host
-from relay.database.queue import RecordQueue
-from relay.database.queue_file import QueueFile
-from relay.database.session import Database
-from relay.errors import (
-    AuditUnavailable,
-    KeyMissing,
-    ListenError,
-    ManifestRefused,
-    RelayError,
-)
+from relay.errors import ListenError, RelayError
+from relay.keeping import Keeping
 from relay.media.engine import Engine
 from relay.media.port_pool import check_limits
 from relay.media.tap import TapReader
 from relay.recording.recorder import FileRecorder
-from relay.recording.repair import repair_all
-from relay.recording.shipper import Shipper
-from relay.recording.spool import check_writable
-from relay.residency.audit import RELAY
 from relay.residency.boundary import Boundary
 from relay.signalling.endpoint import Endpoint
 from relay.signalling.revocation import Revocation
 from relay.signalling.tls import Credentials
-from relay.upkeep import Upkeep
 
 if TYPE_CHECKING:
-    from relay.control.access import Access
     from relay.control.http import HttpServer
 
 STATUS_EVERY_S = 60.0
 FLOW_KEEPALIVES = 2  # keep-alives after which a connection is dead: what Flow-Timer tells
-LAST_SHIPPED_S = 5.0  # for the recordings of the last calls to get to their place
 STAFF = "[access]"  # whose file of revoked tokens it is, where others are of an account
 LAST_BYES_S = 2.0  # for the answers to the BYEs of a shutdown
 
@@ -79,9 +61,10 @@ class Server:
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._on_loop_bug)
-        self._archive = Archive(config)
-        self._signed_by = self._check_manifest()
-        boundary = self._archive.boundary
+        self._journal = log.Journal(self._loop.call_later)
+        self._keeping = Keeping(config, self._journal)
+        archive = self._keeping.archive
+        boundary = archive.boundary
         media = config.media
         self.engine = Engine(
             media.address,
@@ -94,18 +77,11 @@ class Server:
             latch_networks=boundary.permitted,
             advertise_ipv6=media.advertise_ipv6,
         )
-        self._journal = log.Journal(self._loop.call_later)
-        self._spool = Path(config.recording.spool)
-        self._check_keys()
-        self.record_queue = self._queue_of_records(boundary)
-        self._repair()
-        self._shipper = Shipper(self._archive.store, self._journal)
-        self._upkeep = Upkeep(self._archive)
         self.recorder = FileRecorder(
-            self._spool,
+            self._keeping.spool,
             TapReader(self.engine.taps),
             self._on_recording_ended,
-            self._archive.keys,
+            archive.keys,
             config.region.id,
         )
         self.calls = Calls(
@@ -113,12 +89,12 @@ class Server:
             Admission(config),
             self.engine,
             self.recorder,
-            self.record_queue,
+            self._keeping.records,
             self._journal,
             token=lambda: os.urandom(8).hex(),
             wall_clock=lambda: datetime.now(UTC).astimezone(),
             boundary=boundary,
-            place=Place(config.region.id, node_of(config), self._archive.policy),
+            place=Place(config.region.id, node_of(config), archive.policy),
             pass_headers=config.sip.pass_headers,
             limits=config.limits,
             own=_own_addresses(config),
@@ -131,8 +107,7 @@ class Server:
             token_check=_token_check(config),
             min_session_expires_s=config.sip.min_session_expires_s,
         )
-        self.calls.outside.audit = self._archive.audit
-        self._archive.audit.on_checkpoint = self._archive.anchors.offer
+        self.calls.outside.audit = archive.audit
         flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
         self.calls.registrar = Registrar(self.calls, flow_timer_s)
         files = {each.name: each.revoked for each in config.account if each.revoked is not None}
@@ -143,7 +118,6 @@ class Server:
             config.sip.tls, asks=any(trunk.tls_names for trunk in config.trunk)
         )
         self.endpoint = Endpoint(self.calls, config.sip, self._on_bug, self._credentials)
-        self._access: Access | None = None
         self._http = self._http_server(config.http) if config.http is not None else None
         self.calls.health = Health(self.calls, config.trunk)
         self.calls.registrations = tuple(
@@ -155,17 +129,14 @@ class Server:
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""
         _check_media_addresses(self._config.media)
-        if self._records:
-            await self._check_store()
-        if not self._archive.database.is_embedded:
-            await check_host(self._config.database, self._archive.boundary)
+        await self._keeping.check()
         self.engine.start(self._loop)
-        self.record_queue.start()
+        self._keeping.records.start()
         self._revocation.watch()
         await self.endpoint.start()
         if self._http is not None:
             await self._http.start()
-        await self._upkeep.open()
+        await self._keeping.begin()
         self.endpoint.register()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._on_signal)
@@ -177,100 +148,35 @@ class Server:
             listen=[str(listen) for listen in self._config.sip.listen],
             media=f"{self._config.media.address}:{self._config.media.ports[0]}-"
             f"{self._config.media.ports[1]}",
-            policy=self._archive.policy,
-            signed_by=self._signed_by,
+            policy=self._keeping.archive.policy,
+            signed_by=self._keeping.signed_by,
             recordings=self._config.recording.store,
             http=self._config.http.listen if self._config.http else None,
             pid=os.getpid(),
         )
-        self._archive.audit.note(
-            "relay-started", RELAY, version=__version__, policy=self._archive.policy
-        )
-        if not self._archive.boundary.enforce:
-            networks = [str(network) for network in self._config.region.networks]
-            self._log.warning("boundary_not_enforced", networks=networks)
         status = self._loop.create_task(self._report_status())
-        shipping = self._loop.create_task(self._shipper.run())
-        upkeep = self._loop.create_task(self._upkeep.run())
         await self._stop.wait()
         status.cancel()
-        upkeep.cancel()
         await self._drain()
-        await self._end_recordings(shipping)
+        await asyncio.to_thread(self.recorder.close)
+        await self._keeping.ship_last()
         if self._http is not None:
             await self._http.close()
-        await self._archive.database.close()
         await self._close()
-
-    def _check_manifest(self) -> str:
-        """Who signed it, or "". Raises ManifestRefused, of which the audit log hears, or
-        KeyMissing."""
-        try:
-            return self._archive.check_manifest()
-        except ManifestRefused:
-            with contextlib.suppress(AuditUnavailable):
-                self._archive.audit.enter("manifest-refused", RELAY, policy=self._archive.policy)
-            raise
 
     def _http_server(self, http: Http) -> HttpServer:
         # Imported here: a node without [http] starts without its memory and half a second.
-        from relay.control.access import Access
-        from relay.control.api import api
         from relay.control.http import HttpServer, application, page_files
 
-        archive = self._archive
-        self._access = Access(
-            *(archive.staff_tokens(), archive.reading, archive.granting, archive.audit),
-            *(lambda: datetime.now(UTC), self._on_bug),
-        )
         app = application(
             self._config.region.id,
             self._config.client_urls,
             lambda: self.calls.stopping,
             page_files(),
             self._on_bug,
-            api(self._access),
+            self._keeping.api(self._on_bug),
         )
         return HttpServer(*http.address, app)
-
-    def _check_keys(self) -> None:
-        """Without keys a region carries calls and records none."""
-        try:
-            self._archive.keys.check()
-        except KeyMissing as missing:
-            self._log.warning("keys_missing", problem=str(missing))
-            self._archive.audit.note("keys-missing", RELAY)
-
-    def _queue_of_records(self, boundary: Boundary) -> RecordQueue:
-        """Raises StoreError. Its thread has a connection to the database of its own."""
-        settings = self._config.database
-        return RecordQueue(
-            QueueFile(Path(settings.queue)),
-            Database(settings, boundary),
-            self._archive.keys,
-            node_of(self._config),
-            settings.queue_records,
-            self._archive.receipt,
-        )
-
-    def _repair(self) -> None:
-        """Look after the spool before anything is served. Raises StoreError."""
-        if self._records:
-            check_writable(self._spool)
-        for found in repair_all(self._spool, self._archive.keys):
-            self._log.warning(
-                "recording_repaired",
-                call=found.call_id,
-                path=str(found.path),
-                duration_s=round(found.duration_s, 3),
-                problem=found.problem,
-            )
-            if found.record is not None:
-                self.record_queue.repaired(found.call_id, found.record)
-
-    @property
-    def _records(self) -> bool:
-        return any(peer.recording != "do-not-record" for peer in self._config.peers)
 
     async def _drain(self) -> None:
         """New calls get 503; the running ones may end by themselves, then get a BYE."""
@@ -282,22 +188,6 @@ class Server:
         self.endpoint.end_calls()
         self._stop.clear()
         await self._until_idle(LAST_BYES_S)
-
-    async def _check_store(self) -> None:
-        """Raises RelayError for one that may never be used."""
-        try:
-            await self._shipper.check()
-        except RelayError:
-            with contextlib.suppress(AuditUnavailable):
-                self._archive.audit.enter("store-refused", RELAY, self._config.recording.store)
-            raise
-
-    async def _end_recordings(self, shipping: asyncio.Task[None]) -> None:
-        """Close what runs and ship it; what its place does not take stays in the spool."""
-        await asyncio.to_thread(self.recorder.close)
-        await self._shipper.finish(LAST_SHIPPED_S)
-        shipping.cancel()
-        await self._archive.store.close()
 
     async def _until_idle(self, limit_s: float) -> None:
         """Wait until no call is left, a second signal, or the limit."""
@@ -315,12 +205,9 @@ class Server:
     async def _close(self) -> None:
         self._revocation.close()
         self.endpoint.close()
-        await asyncio.to_thread(self.record_queue.close)
+        await self._keeping.close()
         self.engine.close()
         self._journal.flush()
-        self._archive.audit.note("relay-stopped", RELAY)
-        self._archive.audit.close()
-        self._archive.anchors.close()
         self._log.info("stopped", **self._counters())
 
     def _counters(self) -> dict[str, object]:
@@ -332,10 +219,7 @@ class Server:
             "webrtc": dict(self.engine.webrtc.counters),
             "targets": self.calls.health.figures(),
             "clients": self.calls.registrar.figures(),
-            "store": {"waiting": self._shipper.waiting, **self._shipper.counters},
-            "audit": {**self._archive.audit.counters, **self._archive.anchors.counters},
-            "access": dict(self._access.counters) if self._access is not None else {},
-            "records": {"waiting": self.record_queue.waiting, **self.record_queue.counters},
+            **self._keeping.counters(),
             "registrations": {
                 registration.trunk: registration.state.value.lower()
                 for registration in self.calls.registrations
@@ -351,7 +235,7 @@ class Server:
         """Every minute, and when SIGUSR1 asks for it."""
         self._log.info(
             "status",
-            enforced=self._archive.boundary.enforce,
+            enforced=self._keeping.archive.boundary.enforce,
             active=len(self.calls.active),
             dialogs=self.calls.dialogs,
             transactions=self.endpoint.transactions,
@@ -365,8 +249,7 @@ class Server:
 
     def _on_revoked(self, account: str, ids: Collection[str]) -> None:
         if account == STAFF:
-            if self._access is not None:
-                self._access.tokens.revoked = ids
+            self._keeping.revoke_staff(ids)
             return
         self.calls.revoke(account, ids, self._loop.time())
 
@@ -377,8 +260,7 @@ class Server:
 
     def _recording_ended(self, ended: RecordingEnded) -> None:
         self.calls.on_recording_ended(ended)
-        if ended.record is not None and ended.record.object:
-            self._shipper.add(ended.record.object)
+        self._keeping.on_recording_ended(ended)
 
     def _on_bug(self, bug: BaseException) -> None:
         self._log.error("bug", exc_info=bug)
