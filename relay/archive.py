@@ -7,7 +7,8 @@ command opens what it needs and no more.
 from __future__ import annotations
 
 import contextlib
-import getpass
+import os
+import pwd
 import secrets
 import socket
 from datetime import UTC, datetime
@@ -175,7 +176,8 @@ class Archive:
     @cached_property
     def granting(self) -> Granting:
         grants = KeptGrants(self.database, self.keys)
-        return Granting(Policy.of(self.config), grants, self.audit, lambda: secrets.token_hex(6))
+        policy = Policy.of(self.config)
+        return Granting(policy, grants, self.audit, self.audit, lambda: secrets.token_hex(6))
 
     @cached_property
     def reading(self) -> Reading:
@@ -205,4 +207,7 @@ def node_of(config: Config) -> str:
 
 def host_actor() -> Actor:
     """Who runs a command on this node: in the audit log, the user and the host."""
-    return Actor("host", f"{getpass.getuser()}@{socket.gethostname()}")
+    user = os.getuid()  # not what the environment calls it
+    with contextlib.suppress(KeyError):
+        return Actor("host", f"{pwd.getpwuid(user).pw_name}@{socket.gethostname()}")
+    return Actor("host", f"{user}@{socket.gethostname()}")

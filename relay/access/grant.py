@@ -11,6 +11,7 @@ Forbidden, which names the rule.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -22,6 +23,7 @@ from relay.residency.record import CallRecord
 LONGEST_REASON = 500
 MOST_RECORDS = 1000
 MOST_OPEN = 20  # of one requester, at a time
+_ID = re.compile(r"[A-Za-z0-9._@-]{1,128}")
 
 
 class State(Enum):
@@ -62,15 +64,24 @@ class Scope:
             raise Forbidden(
                 "scope", "a grant is for some calls: give records, a peer or a span of time"
             )
+        if any(_ID.fullmatch(each) is None for each in (*self.records, self.peer or "-")):
+            raise Forbidden(
+                "scope", "a record or peer of a grant is named by letters, digits, ._@-"
+            )
         if len(self.records) > MOST_RECORDS:
             raise Forbidden("scope", f"a grant has up to {MOST_RECORDS} records")
         if self.since is not None and self.until is not None and self.since >= self.until:
             raise Forbidden("scope", "the span of a grant ends before it begins")
 
     def covers(self, call: CallRecord) -> bool:
-        ids = {call.id} | ({call.recording.id} if call.recording is not None else set())
+        ids = {call.recording.id} if call.recording is not None else set()
+        # Of what was kept without a key anybody may have written time, peers and recording: only
+        # its audio says whose it is.
+        sealed = any(leg.sip_call_id for leg in call.legs)
+        ids |= {call.id} if sealed else set()
         return (
-            (not self.records or not ids.isdisjoint(self.records))
+            (sealed or bool(self.records))
+            and (not self.records or not ids.isdisjoint(self.records))
             and (not self.peer or any(leg.peer == self.peer for leg in call.legs))
             and (self.since is None or call.started >= self.since)
             and (self.until is None or call.started < self.until)
@@ -123,9 +134,9 @@ class Grant:
         """One approval more; with the last one that it needs it is approved."""
         policy.check_may(staff, May.APPROVE)
         policy.check_inside(staff, May.APPROVE)
-        if staff.name == self.requester:
+        if staff.name.casefold() == self.requester.casefold():
             raise Forbidden("four-eyes", f"grant {self.id}: nobody approves their own request")
-        if staff.name in [approval.by for approval in self.approvals]:
+        if staff.name.casefold() in [approval.by.casefold() for approval in self.approvals]:
             raise Forbidden("four-eyes", f"grant {self.id}: you have approved it already")
         current = self.at(now)
         current._check(Step.APPROVE)

@@ -85,6 +85,9 @@ class AuditEntries(Protocol):
         """Lines of the audit log from an entry on, checkpoints among them, as `relay audit
         verify` takes them."""
 
+    def lines(self, first: int = 1) -> AsyncIterator[bytes]:
+        """The lines of its entries from one on, as they are. Raises AuditUnavailable."""
+
 
 class Grants(Protocol):
     """Where grants are kept. All raise DatabaseUnavailable."""

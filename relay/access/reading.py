@@ -6,9 +6,10 @@ before anything is given away: no entry, no data. Who may not read a call sees i
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from relay.access.grant import Grant
@@ -81,13 +82,15 @@ class Reading:
             grant = _which(grants, call)
             if grant is not None:
                 by.setdefault(grant, []).append(call.id)
-        if query.number is not None and not by:
-            by[""] = []  # that there is none says something, too
+        read = {id_ for ids in by.values() for id_ in ids}
+        if query.number is not None:  # which are of it says something, as that there is none
+            by = {"": [call.id for call in found]}
         for grant, ids in by.items():
             await self._enter_ids(staff, grant, ids, query)
-        read = {id_ for ids in by.values() for id_ in ids}
-        names = self._pseudonyms(staff, now) if len(read) < len(found) else None
-        shown = [_shown(call, None if call.id in read else names) for call in found]
+        shown = [
+            _shown(call, None if call.id in read else self._pseudonyms(staff, call))
+            for call in found
+        ]
         return Page(shown, found[-1].id if len(found) == query.limit else None)
 
     async def call(
@@ -97,19 +100,23 @@ class Reading:
         Raises NotKept."""
         call = await self._call(call_id)
         if in_clear is False:
-            return _shown(call, self._pseudonyms(staff, now))
+            return _shown(call, self._pseudonyms(staff, call))
         try:
             grant = await self._may(staff, May.READ_CALLS, call, now)
         except Forbidden:
             if in_clear:
                 raise
-            return _shown(call, self._pseudonyms(staff, now))
+            return _shown(call, self._pseudonyms(staff, call))
         await self._audit.record("call-read", staff.actor(grant), call.id)
         return _shown(call, None)
 
     async def counts(self, staff: Staff, query: Query, now: datetime) -> Counts:
-        """How many there are: everybody may know, by hours."""
-        return await self._records.count(await self._allowed(staff, query, now, ""))
+        """How many there are: everybody may know, by hours and begun minutes."""
+        found = await self._records.count(await self._allowed(staff, query, now, ""))
+        if self._reads_all(staff):
+            return found
+        # How long the one call of an hour was is told by the minute, as the call itself tells it.
+        return replace(found, seconds=60.0 * math.ceil(found.seconds / 60))
 
     async def receipt(self, staff: Staff, call_id: str, now: datetime) -> dict[str, Any]:
         """Raises NotKept, also for a call that is not final."""
@@ -204,7 +211,7 @@ class Reading:
         if after:
             last = await self._call(after)
             query = replace(query, before=(last.started, last.id))
-        if self.policy.inside(staff) and staff.may(May.READ_CALLS):
+        if self._reads_all(staff):
             return query
         if query.number is not None:
             try:
@@ -213,6 +220,9 @@ class Reading:
             except Forbidden as error:
                 raise self._noted(staff, May.READ_CALLS, "", error) from None
         return replace(query, since=_hour(query.since), until=_hour(query.until, HOUR))
+
+    def _reads_all(self, staff: Staff) -> bool:
+        return self.policy.inside(staff) and staff.may(May.READ_CALLS)
 
     def _noted(self, staff: Staff, what: May, subject: str, error: Forbidden) -> Forbidden:
         self._audit.note("access-refused", staff.actor(), subject, rule=error.rule, what=what.value)
@@ -238,9 +248,10 @@ class Reading:
             raise NotKept("there is no such recording, or it is not kept any more")
         return found
 
-    def _pseudonyms(self, staff: Staff, now: datetime) -> Pseudonyms:
-        """The reader's own, of this month."""
-        return Pseudonyms(self._pseudonym_key(f"staff:{staff.name}", f"{now:%Y-%m}"))
+    def _pseudonyms(self, staff: Staff, call: CallRecord) -> Pseudonyms:
+        """The reader's own, of the month of the call: whenever it is read it has the same."""
+        month = f"{call.started.astimezone(UTC):%Y-%m}"
+        return Pseudonyms(self._pseudonym_key(f"staff:{staff.name}", month))
 
 
 class Audio:

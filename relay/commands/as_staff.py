@@ -82,12 +82,14 @@ def moment(text: str | None, option: str) -> datetime | None:
     if text is None:
         return None
     sign, rest = (-1, text[1:]) if text.startswith("-") else (1, text)
+    mistake = f"{option}: {text!r} is no time such as 2026-11-26T14:00Z, 2h or -3d"
     unit = {"m": "minutes", "h": "hours", "d": "days"}.get(rest[-1:])
-    if unit is not None and rest[:-1].isdecimal() and len(rest) <= 6:
+    if unit is not None and rest[:-1].isdecimal() and len(rest) <= 5:
         return datetime.now(UTC) + timedelta(**{unit: sign * int(rest[:-1])})
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        text = f"{option}: {text!r} is no time such as 2026-11-26T14:00Z, 2h or -3d"
-        raise ConfigError("relay", [text]) from None
+        raise ConfigError("relay", [mistake]) from None
+    if not 2000 <= found.year < 3000:  # calendars end somewhere
+        raise ConfigError("relay", [mistake])
     return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

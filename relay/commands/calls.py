@@ -16,7 +16,7 @@ from relay.access.reading import Page
 from relay.access.roles import Staff
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, JsonOption, failing, print_json, stderr
+from relay.commands.shared import ConfigOption, JsonOption, cell, failing, print_json, stderr
 from relay.residency.record import ERASED
 
 app = typer.Typer(
@@ -63,7 +63,7 @@ def list_calls(
         return
     table = Table("call", "started", "from", "to", "status", "legs", "recorded")
     for each in page.calls:
-        table.add_row(*(escape(text) for text in _row(each)))
+        table.add_row(*(cell(text) for text in _row(each)))
     Console(highlight=False).print(table)
     if page.next is not None:
         stderr().print(f"More: --after {escape(page.next)}")
@@ -81,7 +81,7 @@ def show(
     async def step(archive: Archive, staff: Staff, now: datetime) -> dict[str, Any]:
         return await archive.reading.call(staff, call, now, in_clear=clear)
 
-    typer.echo(json.dumps(acting(config, token, step), indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(acting(config, token, step), indent=1))
 
 
 def _row(call: dict[str, Any]) -> tuple[str, ...]:

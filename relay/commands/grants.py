@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from relay.access.grant import Grant, Scope
@@ -15,7 +14,7 @@ from relay.access.roles import Staff
 from relay.access.view import grant as shown
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, JsonOption, failing, print_json
+from relay.commands.shared import ConfigOption, JsonOption, cell, failing, print_json
 
 app = typer.Typer(
     name="grants",
@@ -48,7 +47,7 @@ def list_grants(
         by = ", ".join(approval.by for approval in each.approvals) or f"needs {each.needed}"
         until = f"{each.until:%Y-%m-%d %H:%M} UTC"
         texts = (each.id, each.state.value, who, each.reason, _words(each.scope), until, by)
-        table.add_row(*(escape(text) for text in texts))
+        table.add_row(*(cell(text) for text in texts))
     Console(highlight=False).print(table)
 
 

@@ -22,6 +22,7 @@ from relay.residency.boundary import Boundary
 
 # Reads of personal data (`access.reading`); by a grant, if their actor has one.
 READS = ("call-read", "calls-read", "receipt-read", "recording-read", "recording-played")
+ONCE = {"grant-approved": "approved", "grant-revoked": "revoked"}  # by each grant, in this state
 COUNTED = ("calls", "recordings")  # details that are summed, as action:detail
 
 
@@ -66,9 +67,14 @@ def actions(lines: Iterable[bytes]) -> dict[str, Counter[str]]:
     """How often each action is in the audit log, by month; equal notes are one entry that says
     how many `times`."""
     found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    decided: set[tuple[str, str]] = set()
     for line in lines:
         entry = json.loads(line)
         month, details = str(entry["at"])[:7], entry.get("details", {})
+        if (state := ONCE.get(entry["action"])) is not None:
+            if details.get("state") != state or (state, entry["subject"]) in decided:
+                continue
+            decided.add((state, entry["subject"]))
         times = int(details.get("times", 1))
         found[entry["action"]][month] += times
         if entry["actor"].get("grant") and entry["action"] in READS:

@@ -39,7 +39,13 @@ def stderr() -> Console:
 
 
 def print_json(**fields: Any) -> None:
-    typer.echo(json.dumps(fields, ensure_ascii=False))
+    """In ASCII: what a peer wrote, such as control characters, does nothing to a terminal."""
+    typer.echo(json.dumps(fields))
+
+
+def cell(text: str) -> str:
+    """What somebody wrote, as a table may show it: neither markup nor control characters."""
+    return escape("".join(each if each.isprintable() else "�" for each in text))
 
 
 def print_mistakes(error: ConfigError) -> None:

@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import structlog
 from fastapi import Depends, Path, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from relay.access.granting import Granting
 from relay.access.reading import Reading
@@ -23,6 +23,10 @@ from relay.residency.audit import Actor, AuditLog
 
 NOBODY = Actor("staff", "unknown")
 TOLD_EVERY = timedelta(seconds=1)
+# With its zone, and far enough from where calendars end to be counted with.
+Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC))
+]
 RecordId = Annotated[str, Path(pattern=r"^[A-Za-z0-9._@-]{1,128}$")]
 
 

@@ -8,17 +8,16 @@ from typing import Annotated
 from fastapi import APIRouter
 from fastapi import Query as Parameter
 from fastapi.responses import JSONResponse, Response
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from relay.access.ports import Query
 from relay.access.reading import Page
-from relay.control.access import Body, Here, RecordId, Who
+from relay.control.access import Body, Here, Moment, RecordId, Who
 from relay.control.ranges import Pieces, lines
 
 LONGEST_PAGE = 200
 
 Peer = Annotated[str | None, Parameter(max_length=64)]
-Moment = Annotated[AwareDatetime | None, Parameter()]
 router = APIRouter()
 
 
@@ -26,8 +25,8 @@ class NumberSearch(Body):
     """Calls of a number, from either side. It comes in a body: others log URLs."""
 
     number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$")]
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
     after: Annotated[str, Field(max_length=128)] = ""
     limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE)] = 50
 
@@ -37,8 +36,8 @@ async def calls(
     access: Here,
     staff: Who,
     peer: Peer = None,
-    since: Moment = None,
-    until: Moment = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
     recorded: bool = False,
     pseudonyms: bool = False,
     after: Annotated[str, Parameter(max_length=128)] = "",
@@ -59,7 +58,11 @@ async def search(access: Here, staff: Who, asked: NumberSearch) -> JSONResponse:
 
 @router.get("/counts")
 async def counts(
-    access: Here, staff: Who, peer: Peer = None, since: Moment = None, until: Moment = None
+    access: Here,
+    staff: Who,
+    peer: Peer = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
 ) -> JSONResponse:
     """How many calls there were: everybody's to know, by hours."""
     query = Query(peer=peer, since=since, until=until)

@@ -6,11 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from relay.access.grant import LONGEST_REASON, MOST_RECORDS, Grant, Scope
 from relay.access.view import grant as shown
-from relay.control.access import Body, Here, RecordId, Who
+from relay.control.access import Body, Here, Moment, RecordId, Who
 
 router = APIRouter()
 
@@ -23,8 +23,8 @@ class Span(Body):
         tuple[Annotated[str, Field(max_length=128)], ...], Field(max_length=MOST_RECORDS)
     ] = ()
     peer: Annotated[str, Field(max_length=64)] = ""
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
+    since: Moment | None = None
+    until: Moment | None = None
 
 
 class GrantRequest(Body):
@@ -32,7 +32,7 @@ class GrantRequest(Body):
 
     reason: Annotated[str, Field(max_length=LONGEST_REASON)]
     scope: Span
-    until: AwareDatetime
+    until: Moment
 
 
 @router.get("/grants")

@@ -63,14 +63,14 @@ class Pieces(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         head = {"type": "http.response.start", "status": self.status_code}
-        await send({**head, "headers": self.raw_headers})
-        gone = asyncio.ensure_future(_gone(receive))
-        try:
-            with self._within():
+        with self._within():
+            await send({**head, "headers": self.raw_headers})
+            gone = asyncio.ensure_future(_gone(receive))
+            try:
                 if scope["method"] == "HEAD" or await self._send(send, gone):
                     await send({"type": "http.response.body", "body": b""})
-        finally:
-            gone.cancel()
+            finally:
+                gone.cancel()
 
     async def _send(self, send: Send, gone: asyncio.Future[None]) -> bool:
         """Whether all of it was."""

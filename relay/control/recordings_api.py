@@ -41,7 +41,8 @@ async def audio(
     if access.downloads >= MOST_DOWNLOADS:
         text = f"{MOST_DOWNLOADS} recordings are being sent already"
         return refusal(503, "downloads", text, retry_after="5")
-    found = await access.reading.play(staff, recording_id, access.now(), format, trim)
+    with access.download():
+        found = await access.reading.play(staff, recording_id, access.now(), format, trim)
     token = request.headers["authorization"].partition(" ")[2].strip()
     # We give no validators: what If-Range names is none of ours (RFC 9110 section 13.1.5).
     return _answer(access, found, token, None if if_range else range)

@@ -90,6 +90,13 @@ class WrittenAuditLog:
         """The same, blocking. Raises AuditUnavailable."""
         return self.files.append([Draft(action, actor, subject, details)])[-1]
 
+    async def lines(self, first: int = 1) -> AsyncIterator[bytes]:
+        """The lines from entry `first` on, as they are in the log. Raises AuditUnavailable."""
+        found = self.files.lines(first)
+        while some := await asyncio.to_thread(lambda: list(islice(found, EXPORT_LINES))):
+            for line in some:
+                yield line
+
     def checkpoint(self) -> dict[str, Any]:
         """Sign what there is, blocking. Raises AuditUnavailable, KeyMissing."""
         return self.files.checkpoint(self._signer())

@@ -64,17 +64,17 @@ class KeptGrants:
 
     def _sealed(self, grant: Grant, version: int) -> dict[str, Any]:
         plain = json.dumps(shown(grant)).encode()
-        sealed = self._keys.personal.seal(plain, _context(grant.id, version))
+        sealed = self._keys.personal.seal(plain, _context(grant.id, grant.requester, version))
         return {"version": version, "sealed": sealed}
 
     def _opened(self, row: Row[Any]) -> Grant:
-        plain = self._keys.personal.open(row.sealed, _context(row.id, row.version))
+        plain = self._keys.personal.open(row.sealed, _context(row.id, row.requester, row.version))
         return _grant_of(json.loads(plain))
 
 
-def _context(grant_id: str, version: int) -> str:
-    """One row's state opens for no other row, and not under another version."""
-    return f"grant {grant_id} {version}"
+def _context(grant_id: str, requester: str, version: int) -> str:
+    """One row's state opens for no other row or requester, and not under another version."""
+    return f"grant {grant_id} {requester} {version}"
 
 
 def _grant_of(said: dict[str, Any]) -> Grant:

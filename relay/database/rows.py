@@ -9,10 +9,10 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from relay.errors import KeyMissing
+from relay.errors import KeyMissing, NotAuthentic
 from relay.keys.ring import KeyRing
 from relay.residency.record import CallRecord, LegRecord, RecordingRecord, Seen
 
@@ -74,11 +74,13 @@ def _rows(record: CallRecord, keys: KeyRing | None, receipt: Mapping[str, Any] |
     for name in _TIMES:
         call[name] = call[name] and call[name].isoformat()
     call["stage"] = stage(record)
-    call["sealed"] = _seal(keys, _context(record.id, "call"), _some(record, _OF_CALL))
+    call["sealed"] = _seal(
+        keys, _of_call(record.id, record.started, record.recording), _some(record, _OF_CALL)
+    )
     call["receipt"] = receipt and _seal(keys, _context(record.id, "receipt"), receipt)
     legs = []
     for position, leg in enumerate(record.legs):
-        sealed = _seal(keys, _context(record.id, f"leg {position}"), _some(leg, _OF_LEG))
+        sealed = _seal(keys, _of_leg(record.id, position, leg.peer), _some(leg, _OF_LEG))
         row: Row = {name: getattr(leg, name) for name in _LEG_COLUMNS}
         legs.append(row | {"call_id": record.id, "position": position, "sealed": sealed})
     recording = None
@@ -96,10 +98,12 @@ def record_of(
 ) -> CallRecord:
     """What the rows of a call say, as they come from the database. What is personal is empty when
     it was left out, or redacted. Raises KeyMissing when its key is gone, NotAuthentic when it is
-    not this row's."""
+    not this row's, or what grants go by (time, peers, recording) is not what it was sealed with."""
     found = {name: call[name] for name in _CALL_COLUMNS}
-    opened = _open(keys, _context(call["id"], "call"), call["sealed"])
     kept = None if recording is None else recording_of(recording)
+    opened = _open(keys, _of_call(call["id"], call["started"], kept), call["sealed"])
+    if opened and any(leg["sealed"] is None for leg in legs):
+        raise NotAuthentic(f"the record of call {call['id']} has a leg that it was not kept with")
     found["redacted"] = call["redacted"] is not None
     return CallRecord(
         **found, **opened, legs=tuple(_leg_of(leg, keys) for leg in legs), recording=kept
@@ -133,7 +137,7 @@ def named(value: str) -> tuple[str, str]:
 
 
 def _leg_of(row: Mapping[str, Any], keys: KeyRing) -> LegRecord:
-    opened = _open(keys, _context(row["call_id"], f"leg {row['position']}"), row["sealed"])
+    opened = _open(keys, _of_leg(row["call_id"], row["position"], row["peer"]), row["sealed"])
     seen = tuple(Seen(**each) for each in opened.pop("seen", ()))
     plain = {name: row[name] for name in _LEG_COLUMNS}
     return LegRecord(**plain, **opened, seen=seen)
@@ -151,6 +155,15 @@ def _parties(record: CallRecord, keys: KeyRing | None) -> list[str]:
 def _context(call_id: str, what: str) -> str:
     """A sealed column opens in its own row only."""
     return f"{call_id} {what}"
+
+
+def _of_call(call_id: str, started: datetime, recording: RecordingRecord | None) -> str:
+    audio = recording.id if recording is not None else ""
+    return _context(call_id, f"call {started.astimezone(UTC).isoformat()} {audio}")
+
+
+def _of_leg(call_id: str, position: int, peer: str) -> str:
+    return _context(call_id, f"leg {position} {peer}")
 
 
 def _seal(keys: KeyRing | None, context: str, document: Mapping[str, Any]) -> str | None:

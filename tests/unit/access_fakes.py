@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -49,6 +50,11 @@ class FakeAudit:
     async def export(self, first: int = 1) -> AsyncIterator[bytes]:
         for entry in self.entries[first - 1 :]:
             yield entry.action.encode()
+
+    async def lines(self, first: int = 1) -> AsyncIterator[bytes]:
+        for entry in self.entries[first - 1 :]:
+            said = {"action": entry.action, "subject": entry.subject}
+            yield json.dumps(said, separators=(",", ":")).encode()
 
 
 @dataclass
@@ -143,7 +149,9 @@ class Region:
         self.audit, self.records = FakeAudit(), FakeRecords()
         self.recordings, self.grants = FakeRecordings(), FakeGrants()
         self._numbers = iter(range(1, 1000))
-        self.granting = Granting(policy, self.grants, self.audit, lambda: f"g{next(self._numbers)}")
+        self.granting = Granting(
+            *(policy, self.grants, self.audit, self.audit), lambda: f"g{next(self._numbers)}"
+        )
         self.reading = Reading(
             self.granting,
             self.records,

@@ -165,6 +165,8 @@ def test_a_bug_is_told_and_answered_without_its_text() -> None:
         ("/calls?limit=201", None, "limit"),
         ("/calls?since=yesterday", None, "since"),
         ("/calls?since=2026-11-26T00:00:00", None, "since"),
+        ("/calls?until=9999-12-31T23:59:59-12:00", None, "until"),
+        ("/counts?since=0001-01-01T00:00:00%2B14:00", None, "since"),
         ("/calls/%2B353861234567", None, "call_id"),
         ("/recordings/r-c1/audio?format=mp3", None, "format"),
         ("/audit?first=0", None, "first"),
@@ -327,7 +329,39 @@ def test_so_many_recordings_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rule(Node().ask("/recordings/r-c1/audio"), 503) == "downloads"
 
 
+def test_so_many_are_opened_at_once_too() -> None:
+    """To make FLAC of a long recording takes as much as to send it."""
+    node, most = Node(), 0
+    open_ = node.region.recordings.open
+
+    async def slowly(*asked: Any) -> Any:
+        nonlocal most
+        most = max(most, node.access.downloads)
+        await asyncio.sleep(0.05)
+        return await open_(*asked)
+
+    node.region.recordings.open = slowly  # type: ignore[method-assign]
+
+    async def all_at_once() -> list[int]:
+        transport = httpx.ASGITransport(node.app)
+        headers = {"authorization": f"Bearer {REVIEWER}"}
+        async with httpx.AsyncClient(transport=transport, base_url="http://relay") as client:
+            path = "/v1/recordings/r-c1/audio"
+            asked = (client.get(path, headers=headers) for _ in range(20))
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    assert sorted(asyncio.run(all_at_once())) == [200] * 8 + [503] * 12
+    assert most == 8 and node.access.downloads == 0
+
+
 # --- grants
+
+
+def test_a_scope_that_would_be_shown_as_something_else() -> None:
+    wish = {"reason": "x", "until": (NOW + HOUR).isoformat()}
+    for scope in ({"peer": "acme\x1b[2J"}, {"records": ["c1", "\u202e"]}):
+        made = Node().ask("/grants", OUTSIDE, "POST", json={**wish, "scope": scope})
+        assert rule(made, 403) == "scope"
 
 
 def test_refused_from_outside_then_allowed_by_a_grant_and_refused_again() -> None:
@@ -435,11 +469,12 @@ def test_a_long_answer_has_time_and_a_stuck_one_has_not(monkeypatch: pytest.Monk
     node = Node()
     node.region.recordings.audio["r-c1"] = bytes(64 << 20)
     over = asyncio.Event()
+    ends = iter((lambda: None, over.set))  # of what opens it, of what sends it
 
     @contextmanager
     def download() -> Iterator[None]:
         yield
-        over.set()
+        next(ends)()
 
     node.access.download = download  # type: ignore[method-assign]
 

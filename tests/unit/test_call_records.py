@@ -153,6 +153,28 @@ def test_what_is_sealed_opens_in_its_own_row_only(tmp_path: Path, keyring: KeyRi
     run(tmp_path, steps, keyring)
 
 
+@pytest.mark.parametrize(
+    "by_hand",
+    [
+        "UPDATE legs SET peer = 'other' WHERE side = 'caller'",
+        "UPDATE calls SET started = '2026-11-04 09:30:00.000000'",
+        "UPDATE recordings SET id = 'r9'",
+        "UPDATE legs SET peer = 'other', sealed = NULL WHERE side = 'caller'",
+    ],
+)
+def test_what_grants_go_by_is_as_it_was_kept(
+    tmp_path: Path, keyring: KeyRing, by_hand: str
+) -> None:
+    async def steps(records: CallRecords) -> None:
+        await records.keep(ended(ongoing(), recorded=True))
+        with sqlite3.connect(tmp_path / "db/relay.db") as raw:
+            assert raw.execute(by_hand).rowcount == 1
+        with pytest.raises(NotAuthentic):
+            await records.get("c1")
+
+    run(tmp_path, steps, keyring)
+
+
 def test_the_calls_of_a_node_that_last_are_known(tmp_path: Path, keyring: KeyRing) -> None:
     async def steps(records: CallRecords) -> None:
         await records.keep(ongoing("open"), ended(ongoing("over")), ongoing("other", node="n2"))

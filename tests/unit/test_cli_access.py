@@ -210,12 +210,51 @@ def test_a_recording_that_is_gone_and_one_that_was_changed(region: Path) -> None
     with_archive(region, steps)
 
 
+def test_the_recording_of_another_call_is_not_played(region: Path) -> None:
+    """By editing a row a recording is not moved to a call that a grant covers."""
+
+    async def steps(archive: Archive) -> None:
+        moved = RecordingRecord("r3", NAME, "PCMA", 2)
+        await archive.call_records.keep(call("c3", STARTED - timedelta(days=60), recording=moved))
+        with pytest.raises(NotAuthentic, match="another recording's"):
+            await archive.recordings.open("r3")
+
+    with_archive(region, steps)
+
+
+def test_what_a_peer_wrote_does_nothing_to_a_terminal(region: Path) -> None:
+    before = STARTED - timedelta(days=30)
+    evil = "\x1b]0;x\x07\x9b31m\u202e[red]"
+
+    async def steps(archive: Archive) -> None:
+        await archive.call_records.keep(call("c4", before, caller=evil, recording=None))
+
+    with_archive(region, steps)
+    until = (before + timedelta(hours=1)).isoformat()
+    page = ("calls", "list", "-c", str(region), "--until", until, "--limit", "1", "--clear")
+    for shown in (done(*page), done(*page, "--json"), done("calls", "show", "c4", *page[2:4])):
+        assert "c4" in shown
+        assert shown.replace("\n", "").isprintable(), repr(shown)
+    assert "[red]" in done(*page)
+
+
+def test_who_runs_the_node_is_not_who_the_environment_says(
+    region: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOGNAME", "aoife")
+    done("calls", "show", "c1", "-c", str(region), "--clear")
+    actor = entries(region)[-1]["actor"]
+    assert actor["kind"] == "host" and not actor["name"].startswith("aoife")  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "code"),
     [
         (("grants", "approve", "g9"), "there is no such grant", 1),
         (("calls", "show", "c9"), "there is no such call", 1),
         (("calls", "list", "--since", "yesterday"), "--since: 'yesterday' is no time", 2),
+        (("calls", "list", "--until", "9999-12-31T23:59-12:00"), "is no time", 2),
+        (("calls", "list", "--since", "-99999d"), "is no time", 2),
         (("calls", "list", "--token", "/nowhere"), "cannot be read", 2),
         (("grants", "request", "--reason", "x", "--until", "1h"), "a grant is for some calls", 1),
     ],

@@ -189,3 +189,19 @@ def test_whatever_is_done_in_whatever_order_it_takes_approvers_inside(
         if grant.state is State.APPROVED:
             by = {approval.by for approval in grant.approvals}
             assert len(by) == rules.approvals and by <= {"aoife", "brian"}
+
+
+def test_a_name_in_other_letters_is_the_same_person() -> None:
+    with pytest.raises(Forbidden, match="own request"):
+        asked().approve(staff("Jane", "approver"), POLICY, NOW)
+    once = replace(asked(), needed=2).approve(AOIFE, TWO, NOW)
+    with pytest.raises(Forbidden, match="approved it already"):
+        once.approve(staff("AOIFE", "approver"), TWO, NOW)
+
+
+def test_a_call_of_which_nothing_is_sealed_is_covered_by_its_id_only() -> None:
+    """Its time and peers could have been written by anybody."""
+    bare = call(legs=(replace(call().legs[0], sip_call_id=""),))
+    assert ACME.covers(call()) and not ACME.covers(bare)
+    assert not Scope(frozenset({"c1"})).covers(bare)  # nor that the recording is its own
+    assert Scope(frozenset({"r-c1"})).covers(bare)

@@ -111,6 +111,17 @@ def test_a_row_written_by_hand_is_no_grant(tmp_path: Path, keyring: KeyRing) -> 
     run(tmp_path, keyring, read)
 
 
+def test_a_row_of_one_requester_is_nobody_elses(tmp_path: Path, keyring: KeyRing) -> None:
+    async def steps(grants: KeptGrants) -> None:
+        await grants.add(asked())
+        with sqlite3.connect(tmp_path / "relay.db") as by_hand:
+            by_hand.execute("UPDATE grants SET requester = 'joe'")
+        with pytest.raises(NotAuthentic):
+            await grants.of("joe")
+
+    run(tmp_path, keyring, steps)
+
+
 def test_a_database_that_is_away_is_told(tmp_path: Path, keyring: KeyRing) -> None:
     async def main() -> None:
         (tmp_path / "relay.db").mkdir()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pytest
 
 from relay.access.grant import Grant, Scope, State
-from relay.access.ports import Query
+from relay.access.ports import Counts, Query
 from relay.access.roles import Staff, on_this_node
 from relay.errors import AuditUnavailable, Forbidden, NotAuthentic, NotKept
 from tests.unit.access_fakes import Region
@@ -100,9 +100,8 @@ def test_two_readers_outside_cannot_join_what_they_see() -> None:
     joe = staff("joe", "support", jurisdiction="US")
     of_jane, of_joe = (run(of.reading.calls(who, ALL, NOW)).calls[0] for who in (JANE, joe))
     assert of_jane["caller"] != of_joe["caller"]
-    again, next_month = (
-        run(of.reading.calls(JANE, ALL, when)).calls[0] for when in (NOW, NOW + 800 * HOUR)
-    )
+    of.keep(call("c0", NOW + 800 * HOUR))
+    next_month, again = run(of.reading.calls(JANE, ALL, NOW + 900 * HOUR)).calls[:2]
     assert of_jane["caller"] == again["caller"] != next_month["caller"]
 
 
@@ -138,6 +137,13 @@ def test_a_number_is_searched_from_inside_only() -> None:
         assert of.audit.notes[-1].details == {"rule": rule, "what": "read call records"}
 
 
+def test_a_number_that_is_searched_under_pseudonyms_is_an_entry_that_names_what_was_found() -> None:
+    of = region()
+    page = run(of.reading.calls(MAEVE, Query(number=CALLER), NOW, in_clear=False))
+    assert {each["view"] for each in page.calls} == {"pseudonyms"}
+    assert of.audit.entries[0].details == {"by": "number", "count": 3, "calls": "c1,c2,c3"}
+
+
 def test_that_nothing_is_known_of_a_number_is_an_entry_too() -> None:
     of = region()
     assert shown(of, MAEVE, Query(number="+4930123456")) == {}
@@ -161,6 +167,19 @@ def test_counts_are_everybodys() -> None:
     assert run(of.reading.counts(JANE, ALL, NOW)).calls == 3 and of.audit.entries == []
     with pytest.raises(Forbidden):
         run(of.reading.counts(JANE, Query(number=CALLER), NOW))
+
+
+def test_counts_tell_of_one_call_no_more_than_its_pseudonyms_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    of = region()
+
+    async def count(query: Query) -> Counts:
+        return Counts(1, 1, 1, 90.25)
+
+    monkeypatch.setattr(of.records, "count", count)
+    assert run(of.reading.counts(JANE, ALL, NOW)).seconds == 120
+    assert run(of.reading.counts(MAEVE, ALL, NOW)).seconds == 90.25
 
 
 # --- one call, its receipt, its recording
@@ -361,6 +380,55 @@ def test_what_has_expired_is_kept_so() -> None:
     assert of.grants.kept[grant.id].state is State.EXPIRED
     assert of.audit.notes[-1].action == "grant-expired"
     assert "personal" not in shown(of, JANE).values()  # the clock has stepped back
+
+
+def test_an_older_row_that_was_put_back_is_no_grant() -> None:
+    """Who can write to the database has kept it from before; the audit log knows of the end."""
+    of = region()
+    wanted = run(of.granting.request(JANE, "ticket 7", Scope(peer="acme"), NOW + HOUR, NOW))
+    approved = run(of.granting.approve(AOIFE, wanted.id, NOW))
+    assert "personal" in shown(of, JANE).values()
+    run(of.granting.revoke(AOIFE, wanted.id, NOW))
+    for older in (approved, wanted):
+        of.grants.kept[wanted.id] = older
+        assert "personal" not in shown(of, JANE).values()
+        assert run(of.granting.all(AOIFE, NOW))[0].state is State.REVOKED
+        assert of.audit.notes[-1].action == "grant-restored"
+        with pytest.raises(Forbidden, match="is revoked"):
+            run(of.granting.approve(BRIAN, wanted.id, NOW))
+
+
+def test_another_node_knows_what_it_has_seen_ended() -> None:
+    of, other = region(), region()
+    other.grants.kept = of.grants.kept
+    grant = granted(of)
+    for each in (of, other):
+        assert "personal" in shown(each, JANE).values()
+    run(of.granting.revoke(AOIFE, grant.id, NOW))
+    for _ in range(2):
+        run(other.granting.all(AOIFE, NOW))
+    assert [note.action for note in other.audit.notes] == ["grant-over"]
+    of.grants.kept[grant.id] = grant
+    assert "personal" not in shown(other, JANE).values()
+
+
+def test_a_step_that_was_not_kept_is_told_after_its_entry() -> None:
+    of = region()
+    asked = run(of.granting.request(JANE, "x", Scope(peer="acme"), NOW + HOUR, NOW))
+
+    async def twice() -> list[object]:
+        both = (of.granting.approve(AOIFE, asked.id, NOW) for _ in range(2))
+        return await asyncio.gather(*both, return_exceptions=True)
+
+    change = of.grants.change
+
+    async def later(*step: Any) -> Grant:
+        await asyncio.sleep(0)
+        return await change(*step)
+
+    of.grants.change = later  # type: ignore[method-assign]
+    assert sum(isinstance(each, Forbidden) for each in run(twice())) == 1
+    assert [note.action for note in of.audit.notes] == ["grant-approved-failed"]
 
 
 def test_who_sees_which_grants() -> None:

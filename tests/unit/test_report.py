@@ -13,6 +13,7 @@ import pytest
 
 from relay.access.report import Place, Quarter, Region, Tally, document
 from relay.access.report_page import page
+from relay.commands.report import actions
 from relay.residency.record import ERASED
 from tests.unit.kept_records import call, month, recording
 
@@ -148,3 +149,20 @@ def test_a_quarter() -> None:
     for wrong in ("2026Q5", "2026", "Q4", "2026-11", "0000Q1"):
         with pytest.raises(ValueError, match="is not a quarter"):
             Quarter.parse(wrong)
+
+
+def test_a_grant_is_approved_once_however_many_approvals_it_took() -> None:
+    def entry(grant: str, action: str, state: str) -> bytes:
+        said = {"action": action, "at": "2026-11-26T00:00:00Z", "subject": grant}
+        return json.dumps({**said, "actor": {}, "details": {"state": state}}).encode()
+
+    counted = actions(
+        (
+            entry("g1", "grant-approved", "requested"),
+            entry("g1", "grant-approved", "approved"),
+            entry("g1", "grant-approved", "approved"),  # two at once, one of which was refused
+            entry("g2", "grant-approved", "requested"),
+            entry("g1", "grant-revoked", "revoked"),
+        )
+    )
+    assert counted["grant-approved"] == counted["grant-revoked"] == {"2026-11": 1}
