@@ -210,18 +210,6 @@ def test_a_recording_that_is_gone_and_one_that_was_changed(region: Path) -> None
     with_archive(region, steps)
 
 
-def test_the_recording_of_another_call_is_not_played(region: Path) -> None:
-    """By editing a row a recording is not moved to a call that a grant covers."""
-
-    async def steps(archive: Archive) -> None:
-        moved = RecordingRecord("r3", NAME, "PCMA", 2)
-        await archive.call_records.keep(call("c3", STARTED - timedelta(days=60), recording=moved))
-        with pytest.raises(NotAuthentic, match="another recording's"):
-            await archive.recordings.open("r3")
-
-    with_archive(region, steps)
-
-
 def test_what_a_peer_wrote_does_nothing_to_a_terminal(region: Path) -> None:
     before = STARTED - timedelta(days=30)
     evil = "\x1b]0;x\x07\x9b31m\u202e[red]"
