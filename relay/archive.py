@@ -192,7 +192,8 @@ class Archive:
         access = self.config.access
         keys = {key.id: key.read() for key in access.keys}
         revoked = read_revoked(access.revoked) if access.revoked is not None else frozenset()
-        return StaffTokens(self.config.region.id, keys, revoked)
+        speaks_for = {key.id: key.jurisdictions for key in access.keys}
+        return StaffTokens(self.config.region.id, keys, revoked, speaks_for)
 
     @cached_property
     def recordings(self) -> Catalogue:

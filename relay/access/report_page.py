@@ -114,8 +114,9 @@ def _sections(report: Mapping[str, Any]) -> Iterable[str]:
     yield _section(
         report,
         "Recordings",
-        f"{recordings['hours']:,} hours, {recordings['octets']:,} octets, all encrypted under keys "
-        "of the region. What was erased since is counted in the month it was made in.",
+        f"{recordings['hours']:,} hours, {recordings['octets']:,} octets, all encrypted, under "
+        "keys of the region or of its customers. What was erased since is counted in the month it "
+        "was made in.",
         (
             Series("made", recordings["made"]),
             Series("incomplete", recordings["incomplete"]),

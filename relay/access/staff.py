@@ -11,6 +11,7 @@ from relay.access.roles import Role, Staff
 from relay.config import IDENTITY
 from relay.errors import TokenRefused
 from relay.residency.claims import (
+    STAFF_TYPE,
     Claims,
     check_region,
     malformed,
@@ -21,21 +22,23 @@ from relay.residency.claims import (
     verified,
 )
 
-TYPE = "staff+jwt"  # RFC 8725 section 3.11: a voice client's token is never taken for one
 LONGEST_JURISDICTION = 64
 
 
 class StaffTokens:
-    """The keys of who issues them (`[access] keys`), by `kid`, and the ids that are revoked."""
+    """The keys of who issues them (`[access] keys`), by `kid`, and the ids that are revoked;
+    `speaks_for` are the jurisdictions that a key may say, if not any."""
 
     def __init__(
         self,
         region: str,
         keys: Mapping[str, EllipticCurvePublicKey],
         revoked: Collection[str] = (),
+        speaks_for: Mapping[str, Collection[str]] | None = None,
     ) -> None:
         self._region = region
         self._keys = keys
+        self._speaks_for = speaks_for or {}
         self.revoked = revoked
 
     def admit(self, token: str, now: datetime) -> Staff:
@@ -53,13 +56,20 @@ class StaffTokens:
         return Staff(name, jurisdiction, _roles(claims), now + left)
 
     def _key(self, header: Claims, claims: Claims) -> tuple[str, EllipticCurvePublicKey]:
-        if header.get("typ") != TYPE:
-            raise TokenRefused("not_staff", f"this is no token of staff: its typ is not {TYPE}")
+        if header.get("typ") != STAFF_TYPE:
+            raise TokenRefused(
+                "not_staff", f"this is no token of staff: its typ is not {STAFF_TYPE}"
+            )
         if not self._keys:
             raise TokenRefused("unknown_key", "no key of staff is configured ([access] keys)")
         key = self._keys.get(text(header, "kid"))
         if key is None:
             raise unknown_key()
+        limits = self._speaks_for.get(text(header, "kid"))
+        if limits and claims.get("jurisdiction") not in limits:
+            raise TokenRefused(
+                "other_jurisdiction", f"its key speaks for {' and '.join(limits)} only"
+            )
         return "ES256", key
 
 

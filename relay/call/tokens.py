@@ -18,6 +18,7 @@ from relay.config import IDENTITY, NUMBER
 from relay.errors import TokenRefused
 from relay.residency.claims import (
     MOST_OCTETS,
+    STAFF_TYPE,
     Claims,
     check_region,
     expired,
@@ -91,6 +92,8 @@ class Tokens:
     def _key(self, header: Claims, claims: Claims) -> tuple[str, VerifyingKey]:
         """That of the account which the claims name."""
         name = (text(claims, "iss"), text(header, "kid"))
+        if header.get("typ") == STAFF_TYPE:
+            raise malformed("this is a token of staff, who make no calls by it")
         if name not in self._keys:
             raise unknown_key()
         return self._keys[name]

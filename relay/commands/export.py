@@ -24,6 +24,10 @@ from relay.residency.pseudonym import Pseudonyms
 from relay.residency.signing import canonical, signed
 
 KIND = "relay-usage-export"
+NAMES = (
+    "export.json",
+    *(f"{rows}.{form}" for rows in ("calls", "numbers") for form in ("jsonl", "parquet")),
+)
 _RECIPIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 app = typer.Typer(name="export", help="What may leave the region.", no_args_is_help=True)
@@ -56,6 +60,9 @@ def usage(
         month = Period.parse(period)
         if not _RECIPIENT.fullmatch(recipient):
             raise ValueError("--recipient is a short name such as billing")
+        if (there := next((name for name in NAMES if (output / name).exists()), None)) is not None:
+            # Or one recipient would get what another one was to have.
+            raise ValueError(f"{output / there} is there already: it is not overwritten")
         if form is Format.PARQUET:
             import pyarrow  # noqa: F401  (an extra: told before anything is read)
     except ValueError as mistake:

@@ -98,8 +98,9 @@ def region(archive: Archive) -> Region:
         ("audit log", config.audit.directory, None),
         ("keys", config.keys.directory, None),
         *(
-            ("audit anchor", anchor, urlsplit(anchor).hostname if "://" in anchor else None)
-            for anchor in config.audit.anchors
+            # A webhook's path may be its secret, and this is published.
+            ("audit anchor", f"https://{host}" if host else anchor, host)
+            for anchor, host in ((each, urlsplit(each).hostname) for each in config.audit.anchors)
         ),
     ]
     return Region(
@@ -123,5 +124,5 @@ def _lies(boundary: Boundary, host: str | None) -> str:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return "inside, or refused at use"
+        return "inside, or refused at use" if boundary.enforce else "not known: nothing is refused"
     return "inside" if boundary.holds(host) else "outside"

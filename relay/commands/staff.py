@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from relay.access.roles import Role
-from relay.access.staff import TYPE
 from relay.access_token import private_key, seconds_of
 from relay.commands.shared import ConfigOption, failing, loaded, print_json
 from relay.config import IDENTITY, Config
 from relay.errors import ConfigError
+from relay.residency.claims import STAFF_TYPE
 
 app = typer.Typer(
     name="staff",
@@ -68,7 +68,7 @@ def token(
             region = known.region.id
             jurisdiction = jurisdiction or known.region.jurisdiction
         claims = _claims(name, role, jurisdiction, region, kid, ttl)
-    made = jwt.encode(claims, private, "ES256", headers={"kid": kid, "typ": TYPE})
+    made = jwt.encode(claims, private, "ES256", headers={"kid": kid, "typ": STAFF_TYPE})
     print_json(token=made, claims=claims) if as_json else typer.echo(made)
 
 

@@ -70,10 +70,11 @@ class Audit(Section):
 
 class StaffKey(Section):
     """What the tokens of staff are signed with, by ES256: the public key (PEM) of who issues
-    them. `id` is the token's `kid`."""
+    them. `id` is the token's `kid`; `jurisdictions` are those that it may say, by default any."""
 
     id: Name
     public_key: str
+    jurisdictions: tuple[str, ...] = ()
 
     def read(self) -> EllipticCurvePublicKey:
         """Raises CertificateError for a file that cannot be used."""

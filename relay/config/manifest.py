@@ -110,7 +110,13 @@ def _access(config: Config) -> dict[str, Any]:
         "jurisdictions": sorted(access.jurisdictions) or [config.region.jurisdiction],
         "approvals": access.approvals,
         "longest_grant_h": access.longest_grant_h,
-        "keys": {key.id: _file(key.public_key) for key in access.keys},
+        "keys": {
+            key.id: {
+                "public_key": _file(key.public_key),
+                "jurisdictions": sorted(key.jurisdictions) or ["any"],
+            }
+            for key in access.keys
+        },
     }
 
 

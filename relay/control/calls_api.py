@@ -17,7 +17,8 @@ from relay.control.ranges import Pieces, lines
 
 LONGEST_PAGE = 200
 
-Peer = Annotated[str | None, Parameter(max_length=64)]
+Peer = Annotated[str | None, Parameter(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+After = Annotated[str, Field(pattern=r"^[A-Za-z0-9._@-]{0,128}$")]
 router = APIRouter()
 
 
@@ -27,7 +28,7 @@ class NumberSearch(Body):
     number: Annotated[str, Field(pattern=r"^\+[1-9][0-9]{1,14}$")]
     since: Moment | None = None
     until: Moment | None = None
-    after: Annotated[str, Field(max_length=128)] = ""
+    after: After = ""
     limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE)] = 50
 
 
@@ -40,7 +41,7 @@ async def calls(
     until: Moment | None = None,
     recorded: bool = False,
     pseudonyms: bool = False,
-    after: Annotated[str, Parameter(max_length=128)] = "",
+    after: After = "",
     limit: Annotated[int, Parameter(ge=1, le=LONGEST_PAGE)] = 50,
 ) -> JSONResponse:
     """Calls, the latest first: in clear as far as you may read them, else as pseudonyms. The

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from relay.errors import cannot_bind
 
 CONNECTIONS = 100  # at once; more get 503
+MOST_CONNECTIONS = 200  # each is an open file: what is above is closed unheard
 CONNECTION_S = 15  # for all its requests: who sends none, or half of one, keeps others out
 ANSWER_S = 600  # for an answer that has begun: a recording is long
 LAST_ANSWERS_S = 1  # for those under way at a shutdown
@@ -67,6 +68,7 @@ def application(
     app = FastAPI(openapi_url=None)  # its pages about itself load from elsewhere
     headers = {**HEADERS, "Content-Security-Policy": POLICY.format(listeners=" ".join(listeners))}
     app.add_middleware(_WithHeaders, headers=headers)
+    app.add_middleware(_OneLength)
     if access is not None:
         app.mount("/v1", access)
 
@@ -117,6 +119,20 @@ class _WithHeaders:
         await self._app(scope, receive, with_headers)
 
 
+class _OneLength:
+    """Refuses a request that has two lengths: a proxy may go by the other one, and would give the
+    answer to what it left over to somebody else (RFC 9112 section 6.1)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            app = PlainTextResponse("Two lengths\n", 400, {"connection": "close"})
+        await app(scope, receive, send)
+
+
 class _Connection(H11Protocol):
     """The library's, which of itself waits for a request without end."""
 
@@ -124,6 +140,8 @@ class _Connection(H11Protocol):
         super().connection_made(transport)
         self._last = self.loop.time() + ANSWER_S
         self._end = self.loop.call_later(CONNECTION_S, self._time_is_over)
+        if len(self.connections) > MOST_CONNECTIONS:
+            transport.abort()
 
     def _time_is_over(self) -> None:
         """But for an answer that is being sent."""

@@ -16,6 +16,7 @@ from jwt.exceptions import PyJWTError
 
 from relay.errors import TokenRefused
 
+STAFF_TYPE = "staff+jwt"  # RFC 8725 section 3.11: neither kind of token is taken for the other
 MOST_OCTETS = 4096  # of a token, which has to fit into a SIP message
 MOST_ID = 128  # characters of a jti
 LONGEST_S = 86400.0  # a token lives for a day at most: milliseconds are no seconds

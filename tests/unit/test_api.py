@@ -167,6 +167,8 @@ def test_a_bug_is_told_and_answered_without_its_text() -> None:
         ("/calls?since=2026-11-26T00:00:00", None, "since"),
         ("/calls?until=9999-12-31T23:59:59-12:00", None, "until"),
         ("/counts?since=0001-01-01T00:00:00%2B14:00", None, "since"),
+        ("/calls?peer=%00", None, "peer"),
+        ("/calls?after=%00", None, "after"),
         ("/calls/%2B353861234567", None, "call_id"),
         ("/recordings/r-c1/audio?format=mp3", None, "format"),
         ("/audit?first=0", None, "first"),

@@ -221,6 +221,16 @@ def test_usage_leaves_under_pseudonyms_only(kept: Kept) -> None:
     assert "export-made" in kept.audited()
 
 
+def test_one_recipients_export_is_never_put_beside_anothers(kept: Kept) -> None:
+    kept.keep([call()])
+    exported(kept, "billing", "jsonl")
+    again = ("export", "usage", "--recipient", "support", "--period", "2026-11", "-o", "billing")
+    result = kept.run(*again, "--format", "parquet")
+    assert result.exit_code == 2 and "not overwritten" in result.stderr
+    assert json.loads(Path("billing/export.json").read_bytes())["recipient"] == "billing"
+    assert not Path("billing/calls.parquet").exists()
+
+
 def test_without_an_entry_in_the_audit_log_nothing_leaves(
     kept: Kept, monkeypatch: pytest.MonkeyPatch
 ) -> None:

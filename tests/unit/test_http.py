@@ -169,3 +169,42 @@ def test_who_does_not_finish_its_request_does_not_keep_others_out(
         await server.close()
 
     run(test)
+
+
+def test_a_request_of_two_lengths_is_refused_with_all_behind_it() -> None:
+    """A proxy that goes by the other length takes what follows for another request's."""
+
+    async def test(port: int) -> None:
+        server = HttpServer("127.0.0.1", port, Node().app)
+        await server.start()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            b"POST /health HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
+        answer = await reader.read()
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1 ") == 1
+        writer.close()
+        await server.close()
+
+    run(test)
+
+
+def test_of_many_connections_the_last_ones_take_no_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http, "MOST_CONNECTIONS", 3)
+
+    async def test(port: int) -> None:
+        server = HttpServer("127.0.0.1", port, Node().app)
+        await server.start()
+        held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        held[0][1].write(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await held[0][0].readline()).startswith(b"HTTP/1.1 ")
+        for _, each in (*held, (reader, writer)):
+            each.close()
+        await server.close()
+
+    run(test)

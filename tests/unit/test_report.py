@@ -7,16 +7,21 @@ import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from relay.access.report import Place, Quarter, Region, Tally, document
 from relay.access.report_page import page
-from relay.commands.report import actions
+from relay.archive import Archive
+from relay.commands.report import actions, region
+from relay.config import read
+from relay.keys.ring import KeyRing
 from relay.residency.record import ERASED
 from tests.unit.kept_records import call, month, recording
 
+EXAMPLE = (Path(__file__).parents[2] / "relay.example.toml").read_text("utf-8")
 MADE = datetime(2027, 1, 2, 3, 4, 5, tzinfo=UTC)
 REGION = Region(
     id="ie1",
@@ -149,6 +154,20 @@ def test_a_quarter() -> None:
     for wrong in ("2026Q5", "2026", "Q4", "2026-11", "0000Q1"):
         with pytest.raises(ValueError, match="is not a quarter"):
             Quarter.parse(wrong)
+
+
+def test_where_things_are_is_told_without_what_only_the_region_knows(tmp_path: Path) -> None:
+    text = EXAMPLE.replace('"var/', f'"{tmp_path}/')
+    KeyRing.create(tmp_path / "keys")
+    anchors = 'anchors = ["https://127.0.0.1/hook/s3cret", "https://hooks.example/s3cret"]'
+    config = read(f"{text}\n[audit]\n{anchors}\n", "relay.toml")
+    for enforce in (True, False):
+        changed = config.model_copy(
+            update={"region": config.region.model_copy(update={"enforce": enforce})}
+        )
+        places = region(Archive(changed)).places
+        assert "s3cret" not in str(places) and "https://hooks.example" in str(places)
+        assert ("refused at use" in str(places)) is enforce
 
 
 def test_a_grant_is_approved_once_however_many_approvals_it_took() -> None:

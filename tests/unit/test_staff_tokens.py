@@ -30,6 +30,13 @@ def reason(token: str, of: StaffTokens = TOKENS) -> str:
     return refused.value.reason
 
 
+def test_a_key_speaks_for_its_jurisdictions_only() -> None:
+    """Who issues tokens elsewhere makes nobody an approver inside."""
+    elsewhere = StaffTokens("ie1", {"s1": PUBLIC}, speaks_for={"s1": ("US", "CA")})
+    assert reason(staff_token(roles=["approver"]), elsewhere) == "other_jurisdiction"
+    assert elsewhere.admit(staff_token(jurisdiction="CA"), NOW).jurisdiction == "CA"
+
+
 def test_a_good_token_says_who_whose_law_and_which_roles() -> None:
     found = TOKENS.admit(staff_token(roles=["reviewer", "approver"]), NOW)
     assert (found.name, found.jurisdiction) == ("maeve", "EU")
