@@ -60,7 +60,8 @@ keys = [{{ id = "s1", public_key = "{public}" }}]
     ):
         assert_all(call("pcap", r.pbx, r.relay, "-d", "1500", values=PCAP))
         r.process.wait("recording_stored", DEADLINE_S)
-        until(config, lambda found: bool(found) and found[0].final)
+        [record] = until(config, lambda found: bool(found) and found[0].final)
+        assert record.recording is not None
         jane = staff("jane", "reviewer", "US")
         [seen] = _recorded_calls(http, jane)
         assert seen["view"] == "pseudonyms" and "35315550199" not in str(seen)
@@ -78,7 +79,7 @@ keys = [{{ id = "s1", public_key = "{public}" }}]
 
         played = http.get(audio, headers=jane)
         assert played.status_code == 200 and played.headers["content-type"] == "audio/wav"
-        recording = next(r.store.rglob("*.wav"))
+        recording = r.store / record.recording.object
         said = wav_of(recording, KeyRing(r.keys))[wav.HEADER_OCTETS :]
         assert played.content[:4] == b"RIFF" and played.content[wav.HEADER_OCTETS :] == said
         assert len(said) > 2 * wav.RATE_HZ and len(set(said[::2])) > 8  # left: what SIPp played
