@@ -26,6 +26,7 @@ LEAST_K = 2
 # The pseudonym of a value of this kind ("call", "number"), for one recipient and one period.
 Pseudonym = Callable[[str, str], str]
 
+_WRITTEN = str.maketrans("", "", "-.() ")
 _PERIOD = re.compile(r"(\d{4})-(0[1-9]|1[0-2])")
 _CALLS = (1, 5, 20, 100, 500)
 _MINUTES = (0, 10, 60, 300, 1500)
@@ -173,8 +174,10 @@ def _peer(record: CallRecord, side: str) -> str:
 
 
 def _caller(record: CallRecord) -> str:
-    """Who stands out, if somebody does. Callers that are not known are one."""
-    return record.caller or next((leg.identity for leg in record.legs if leg.side == "caller"), "")
+    """Who stands out, if somebody does. Callers that are not known are one, and so is a number
+    however its peer writes it."""
+    name = record.caller or next((leg.identity for leg in record.legs if leg.side == "caller"), "")
+    return name.casefold().translate(_WRITTEN).lstrip("+0")
 
 
 def _call(entity: str, region: str, precision: Precision, record: CallRecord) -> CallUsage:

@@ -7,6 +7,7 @@ needs only the part that is asked for; FLAC and Ogg-Opus are made whole first.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from relay.recording import trim, wav
 from relay.recording.formats import Format, encode, linear, pcm_header
 
 SCANNED = 30 * wav.RATE_HZ
-"""Sample frames that are searched for sound at once."""
+"""Sample frames that are read at once."""
 LONGEST_ENCODED_S = 6 * 3600
 """What is longer is played as WAV only: the others are made in memory."""
 
@@ -50,6 +51,11 @@ class Sound:
         """Interleaved G.711 of the sample frames from `start` up to `end`."""
         at = wav.HEADER_OCTETS + self.first * self.channels
         return await self.source.read(at + start * self.channels, at + end * self.channels)
+
+    async def blocks(self) -> AsyncIterator[bytes]:
+        """All of it, a part at a time: what is decrypted at once holds up the loop."""
+        for at in range(0, self.frames, SCANNED):
+            yield await self.read(at, min(at + SCANNED, self.frames))
 
     async def trimmed(self) -> Sound:
         """Without the silence before and after; all of it when there is nothing else."""
@@ -100,7 +106,7 @@ async def play(sound: Sound, form: Format, trimmed: bool = False) -> Playback:
             f"{form.value} is made in memory, of {LONGEST_ENCODED_S // 3600} h at most: "
             f"ask for {Format.WAV.value}"
         )
-    octets = await sound.read(0, sound.frames)
+    octets = b"".join([block async for block in sound.blocks()])
     return _Made(
         form.media_type, await asyncio.to_thread(encode, octets, sound.codec, sound.channels, form)
     )

@@ -26,7 +26,7 @@ class InMemory:
 
     def __init__(self, octets: bytes) -> None:
         self.octets = octets
-        self.taken = 0
+        self.taken = self.most = 0
 
     @property
     def size(self) -> int:
@@ -35,6 +35,7 @@ class InMemory:
     async def read(self, start: int, end: int) -> bytes:
         assert 0 <= start <= end <= self.size
         self.taken += end - start
+        self.most = max(self.most, end - start)
         return self.octets[start:end]
 
 
@@ -151,3 +152,10 @@ def test_what_is_too_long_to_be_made_in_memory_says_what_to_ask_for(
     with pytest.raises(TooLong, match="ask for wav"):
         played(bytes(8001), "PCMU", 1, Format.FLAC)
     assert len(played(bytes(8002), "PCMU", 1, Format.WAV)) == wav.HEADER_OCTETS + 8002
+
+
+def test_what_is_made_whole_is_decrypted_in_parts() -> None:
+    """An hour at once would hold up the calls' signalling for a quarter of a second."""
+    source = stored(tone("PCMA", 3 * playback.SCANNED), "PCMA", 1)
+    asyncio.run(play(Sound.of(source, "PCMA", 1), Format.FLAC))
+    assert source.taken >= 3 * playback.SCANNED and source.most <= playback.SCANNED

@@ -132,6 +132,24 @@ def test_many_calls_of_one_caller_are_no_crowd() -> None:
     assert export(calls, "", "ie1", PSEUDONYMS["billing"]).calls == ()
 
 
+def test_a_number_however_it_is_written_is_one_caller() -> None:
+    written = (
+        "+353861234567",
+        "353861234567",
+        "00353861234567",
+        "+353 86 123-4567",
+        "353(86)1234567",
+    )
+    made = export(
+        [call(f"c{n}", caller=each) for n, each in enumerate(written)],
+        "x",
+        "r",
+        PSEUDONYMS["billing"],
+        K,
+    )
+    assert not made.calls and made.accounts[0].calls_apart == len(written)
+
+
 def test_a_crowd_is_found_at_the_finest_step_that_has_one() -> None:
     shown, left = crowd(
         [1, 2, 3, 11, 21], 3, [lambda x: x // 10, lambda x: 99 if x < 20 else x], str
