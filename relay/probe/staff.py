@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import (
 )
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from relay.access.staff import TYPE
+from relay.residency.claims import STAFF_TYPE
 
 DEADLINE_S = 20.0
 POLL_S = 0.2
@@ -62,7 +62,7 @@ class Office:
             "exp": now + 3600,
             "jti": secrets.token_hex(8),
         }
-        headers = {"kid": KID, "typ": TYPE}
+        headers = {"kid": KID, "typ": STAFF_TYPE}
         return Member(self.url, jwt.encode(claims, self.key, "ES256", headers=headers))
 
 
