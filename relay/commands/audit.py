@@ -11,12 +11,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from relay.commands.shared import (
     FAILED,
     MISTAKEN,
     ConfigOption,
+    cell,
     opened,
     print_json,
     recorded,
@@ -63,7 +63,7 @@ def verify_export(
         with export.open("rb") as lines:
             found = verify(lines, keys, anchors)
     except (KeyMissing, OSError) as error:
-        stderr().print(f"[red]✗[/] {escape(str(error))}")
+        stderr().print(f"[red]✗[/] {cell(str(error))}")
         raise typer.Exit(MISTAKEN) from None
     if as_json:
         print_json(**found.as_json())
@@ -121,7 +121,7 @@ def checkpoint(config: ConfigOption = None, as_json: AsJson = False) -> None:
     else:
         typer.echo(f"Entry {made['n']} signs all before it, by {made['signature']['key']}.")
         for name, problem in failed.items():
-            stderr().print(f"[red]✗[/] {escape(name)} did not take it: {escape(problem)}")
+            stderr().print(f"[red]✗[/] {cell(name)} did not take it: {cell(problem)}")
     raise typer.Exit(FAILED if failed else 0)
 
 
@@ -135,17 +135,17 @@ def _told(entry: dict[str, Any]) -> str:
 
 def _print_findings(found: Findings) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    of = f"of {escape(found.node)}, region {escape(found.region)}: " if found.node else ""
+    of = f"of {cell(found.node)}, region {cell(found.region)}: " if found.node else ""
     console.print(f"Audit log {of}entries {found.first} to {found.last}")
-    console.print(f"  from {escape(found.began)} to {escape(found.ended)}")
+    console.print(f"  from {cell(found.began)} to {cell(found.ended)}")
     console.print(
         f"  {found.checkpoints} checkpoints, {found.anchors} of them anchored; "
-        f"sealed {escape(found.sealed) or 'never'}"
+        f"sealed {cell(found.sealed) or 'never'}"
     )
     if found.clock_steps:
         console.print(f"  the clock of the node went back {found.clock_steps} times")
     for problem in found.problems:
-        console.print(f"  [red]✗[/] {escape(problem)}")
+        console.print(f"  [red]✗[/] {cell(problem)}")
     if found.more_problems:
         console.print(f"  [red]✗[/] and {found.more_problems} more")
     console.print("[green]✓ verified[/]" if found.ok else "[red]✗ not what was written[/]")

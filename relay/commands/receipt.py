@@ -11,12 +11,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from relay.access.roles import Staff
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting
-from relay.commands.shared import FAILED, MISTAKEN, ConfigOption, print_json, stderr
+from relay.commands.shared import FAILED, MISTAKEN, ConfigOption, cell, print_json, stderr
 from relay.errors import KeyMissing
 from relay.keys import pem
 from relay.residency.receipt import Verified, verify
@@ -43,7 +42,7 @@ def show(
     async def step(archive: Archive, staff: Staff, now: datetime) -> dict[str, Any]:
         return await archive.reading.receipt(staff, call, now)
 
-    typer.echo(json.dumps(acting(config, token, step), indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(acting(config, token, step), indent=1))
 
 
 @app.command("verify")
@@ -87,7 +86,7 @@ def verify_file(
 
 
 def _mistaken(text: str) -> typer.Exit:
-    stderr().print(f"[red]✗[/] {escape(text)}")
+    stderr().print(f"[red]✗[/] {cell(text)}")
     return typer.Exit(MISTAKEN)
 
 
@@ -98,11 +97,11 @@ def _digest(path: Path) -> str:
 
 def _print(found: Verified, problem: str, ok: bool) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    console.print(f"Call {escape(found.call)}: {found.addresses} remote addresses")
+    console.print(f"Call {cell(found.call)}: {found.addresses} remote addresses")
     for each in found.refused:
-        console.print(f"  outside, and refused: {escape(each)}")
+        console.print(f"  outside, and refused: {cell(each)}")
     for each in found.used_outside:
-        console.print(f"  [red]✗[/] outside, and used in a dry run: {escape(each)}")
+        console.print(f"  [red]✗[/] outside, and used in a dry run: {cell(each)}")
     if problem:
-        console.print(f"  [red]✗[/] {escape(problem)}")
+        console.print(f"  [red]✗[/] {cell(problem)}")
     console.print("[green]✓ verified[/]" if ok else "[red]✗ not verified[/]")

@@ -44,7 +44,7 @@ def print_json(**fields: Any) -> None:
 
 
 def cell(text: str) -> str:
-    """What somebody wrote, as a table may show it: neither markup nor control characters."""
+    """What somebody wrote, as it may be shown: neither markup nor control characters."""
     return escape("".join(each if each.isprintable() else "�" for each in text))
 
 
@@ -54,7 +54,7 @@ def print_mistakes(error: ConfigError) -> None:
     console = stderr()
     console.print(f"[bold red]{escape(error.file)}: {count} mistake{'s'[: count > 1]}[/]")
     for mistake in error.mistakes:
-        console.print(f"  [red]✗[/] {escape(mistake)}")
+        console.print(f"  [red]✗[/] {cell(mistake)}")
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def failing() -> Iterator[None]:
         print_mistakes(error)
         raise typer.Exit(MISTAKEN) from None
     except (RelayError, OSError) as error:
-        stderr().print(f"[red]✗[/] {escape(str(error))}")
+        stderr().print(f"[red]✗[/] {cell(str(error))}")
         raise typer.Exit(FAILED) from None
 
 

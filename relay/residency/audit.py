@@ -132,8 +132,11 @@ def network_of(host: str) -> str:
 
 def without_personal(text: str) -> str:
     """Numbers with a plus and SIP addresses left out, addresses cut to their network: what
-    should not have been passed does not get in."""
+    should not have been passed does not get in, and no control character that would act on the
+    terminal of who reads it."""
     text = _NUMBER.sub("(number)", text[:MOST_TEXT])
+    if not text.isprintable():
+        text = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
     return _ADDRESS.sub(lambda match: network_of(match[0]), text)
 
 

@@ -290,3 +290,10 @@ def test_after_its_end_nothing_can_be_recorded(tmp_path: Path) -> None:
             await audit.record("read", ANNA)
 
     asyncio.run(main())
+
+
+def test_no_entry_acts_on_the_terminal_of_who_reads_it() -> None:
+    entry = Draft("x", subject="c1\x1b[2J", details={"host": "\x9b31m\u202ea"}).entry(
+        1, datetime.now(UTC), ""
+    )
+    assert str(entry["subject"]).isprintable() and str(entry["details"]["host"]).isprintable()
