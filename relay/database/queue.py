@@ -29,6 +29,7 @@ from relay.keys.ring import KeyRing
 from relay.residency.record import CallRecord, RecordingRecord
 
 GATHER_S = 0.2  # records that come within are sealed and written together
+AT_ONCE = 100  # put on the disk: what does not fit as a whole may fit in part
 MOST_UNWRITTEN = 20_000  # in memory, while the disk does not take them
 DISK_RETRY_S = 1.0
 LAST_MOVE_S = 2.0  # for what is left when the node stops
@@ -171,8 +172,9 @@ class RecordQueue:
             del self._newest[record.id]
             await asyncio.sleep(0)  # lets the node's own loop have its turn in between
         while self._sealed:
+            some = self._sealed[:AT_ONCE]
             try:
-                self._file.append(self._sealed)
+                self._file.append(some)
             except (OSError, sqlite3.Error) as error:
                 self._alarm("records_unwritable", str(error))
                 if not await _sleep(DISK_RETRY_S, self._stop):
@@ -182,9 +184,9 @@ class RecordQueue:
                 self._sealed.clear()
                 return
             self._told.discard("records_unwritable")
-            self.counters["kept"] += len(self._sealed)
-            self._moving.more(len(self._sealed))
-            self._sealed.clear()
+            self.counters["kept"] += len(some)
+            self._moving.more(len(some))
+            del self._sealed[: len(some)]
         if self.full:
             self._alarm("records_full", f"{self.waiting} wait for the database")
         else:

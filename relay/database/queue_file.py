@@ -6,6 +6,7 @@ is sealed already.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -15,7 +16,10 @@ from pathlib import Path
 
 from relay.errors import StoreError
 
-_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", "wal_autocheckpoint=1000")
+# No WAL: what is removed from a full disk would have to fit on it first.
+_PRAGMAS = ("journal_mode=TRUNCATE", "synchronous=FULL", "secure_delete=ON")
+ROOM_OCTETS = 1 << 20  # left on the disk: removing takes some, for the journal
+PAGES_A_RECORD = 2  # of SQLite's, at most as a rule
 # AUTOINCREMENT: a number is never used twice, also when the table was empty in between.
 _TABLES = (
     "waiting (number INTEGER PRIMARY KEY AUTOINCREMENT, rows BLOB NOT NULL)",
@@ -52,6 +56,10 @@ class QueueFile:
 
     def append(self, items: Sequence[bytes]) -> None:
         """On the disk when this returns."""
+        disk, wanted = os.statvfs(self.file.parent), PAGES_A_RECORD * len(items)
+        is_low = disk.f_bavail * disk.f_frsize < ROOM_OCTETS
+        if is_low and self._one("PRAGMA freelist_count") < wanted:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         with self._connection as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT INTO waiting (rows) VALUES (?)", [(i,) for i in items])

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from relay.config import Database as Settings
-from relay.database import moving
+from relay.database import moving, queue_file
 from relay.database import queue as queue_module
 from relay.database.call_records import CallRecords, Query
 from relay.database.queue import RecordQueue
@@ -32,6 +32,7 @@ from relay.keys.ring import KeyRing
 from relay.residency.boundary import Boundary
 from relay.residency.record import CallRecord
 from tests.unit.record_samples import CALLER, ended, final, ongoing
+from tests.unit.test_recorder import can_mount, small_disk
 
 DEADLINE_S = 20.0
 
@@ -211,6 +212,37 @@ def test_a_disk_that_fails_is_told_once_and_tried_again(
         "records_unwritable"
     ]
     assert node.found() == {"c1": ongoing("c1")}
+
+
+def _left(path: Path, octets: int) -> os.statvfs_result:
+    """Of a disk of this size, which the queue alone fills."""
+    free = (octets - (path / "records.db").stat().st_size) // 4096
+    return os.statvfs_result((4096, 4096, 0, 0, free, 0, 0, 0, 0, 255))
+
+
+def test_a_disk_that_the_queue_has_filled_is_emptied_once_the_database_is_back(
+    tmp_path: Path, keyring: KeyRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as stack:
+        disk = tmp_path / "disk"
+        if can_mount(tmp_path / "tried"):
+            stack.enter_context(small_disk(disk, "2m"))
+        else:  # the same by what the system says
+            monkeypatch.setattr(queue_file.os, "statvfs", lambda path: _left(path, 2 << 20))
+        node = Node(tmp_path, keyring)
+        node.file = QueueFile(disk / "queue")
+        node.queue = RecordQueue(node.file, node.database, keyring, "n1", 10_000)
+        stack.callback(node.close)
+        node.database.away = True
+        node.queue.start()
+        with structlog.testing.capture_logs() as logs:
+            for number in range(1000):
+                node.queue.keep(ended(ongoing(f"c{number}", at_s=number)))
+            until(lambda: "records_unwritable" in [line["event"] for line in logs])
+        assert 0 < node.queue.counters["kept"] < 1000 and node.queue.waiting == 1000
+        node.database.away = False
+        until(lambda: node.queue.waiting == 0)
+        assert node.queue.counters["moved"] == 1000 and node.queue.counters["lost"] == 0
 
 
 def test_one_that_the_database_does_not_take_keeps_nobody_back(node: Node) -> None:

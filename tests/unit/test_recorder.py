@@ -191,10 +191,10 @@ def test_closing_ends_what_runs(tmp_path: Path, keyring: KeyRing) -> None:
 
 
 @contextmanager
-def small_disk(directory: Path) -> Iterator[None]:
-    """A file system of 64 KiB at `directory` (needs root; the caller chooses)."""
+def small_disk(directory: Path, size: str = "64k") -> Iterator[None]:
+    """A file system of this size at `directory` (needs root; the caller chooses)."""
     directory.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(directory)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)]
     subprocess.run(mount, check=True, timeout=30)
     try:
         yield
