@@ -38,8 +38,9 @@ class Trail:
             return known[1]
         inside = self._boundary.holds(host)
         allowed = inside or self._boundary.judge(use, host, self.call_id).allowed
-        if len(seen) >= MOST_SEEN:
-            return not self._boundary.enforce
+        # Those outside have places of their own: in a dry run, too, none is used and not named.
+        if len(seen) >= (MOST_SEEN if inside else 2 * MOST_SEEN):
+            return False
         seen[key] = inside, allowed
         return allowed
 

@@ -123,6 +123,17 @@ def test_what_cannot_be_kept_is_refused() -> None:
     assert told == ["c1"]
 
 
+def test_in_a_dry_run_what_lies_outside_is_named_however_much_lies_inside() -> None:
+    trail = Trail(Boundary([ip_network("192.0.2.0/24")], enforce=False), "c1")
+    for port in range(2 * MOST_SEEN):
+        trail.allows(Side.CALLER, Use.CANDIDATE, PBX, port)
+    used = [
+        port for port in range(2 * MOST_SEEN) if trail.allows(Side.CALLER, Use.MEDIA, AWAY, port)
+    ]
+    named = [each.port for each in trail.seen(Side.CALLER) if not each.inside]
+    assert used == named == list(range(MOST_SEEN))
+
+
 def test_a_transfer_out_of_the_region_is_refused_and_the_call_goes_on() -> None:
     rig = Transferred()
     rig.world.router.targets = {key: [f"sip:{AWAY}:5060"] for key in ("acme", "carrier")}
