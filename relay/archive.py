@@ -139,10 +139,10 @@ class Archive:
 
     @cached_property
     def store(self) -> Store:
-        """Recordings; one that is erased is shipped no more. While the database cannot say whether
-        it is, it waits in the spool."""
+        """Recordings; one that is erased is shipped no more, and one that no call's record names
+        is not yet. While the database cannot say, it waits in the spool."""
         store = open_store(self.config.recording, self.boundary)
-        store.erased = self.erasures.is_erased
+        store.erased, store.claimed = self.erasures.is_erased, self.call_records.claims
         return store
 
     @cached_property

@@ -185,6 +185,10 @@ class NotStored(StoreError):
     status_hint = 404
 
 
+class Unclaimed(StoreError):
+    """A recording that no call's record names, yet: nobody could fetch or erase it in the store."""
+
+
 class StillRecorded(StoreError):
     """A recording that is still being made cannot be deleted."""
 

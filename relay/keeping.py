@@ -25,9 +25,9 @@ from relay.database.queue import RecordQueue
 from relay.database.queue_file import QueueFile
 from relay.database.session import Database
 from relay.errors import AuditUnavailable, KeyMissing, ManifestRefused, RelayError
+from relay.recording import spool
 from relay.recording.repair import repair_all
 from relay.recording.shipper import Shipper
-from relay.recording.spool import check_writable
 from relay.residency.audit import RELAY
 from relay.upkeep import Upkeep
 
@@ -162,7 +162,7 @@ class Keeping:
     def _repair(self) -> None:
         """Look after the spool before anything is served. Raises StoreError."""
         if self._is_recording:
-            check_writable(self.spool)
+            spool.check_writable(self.spool)
         for found in repair_all(self.spool, self.archive.keys):
             self._log.warning(
                 "recording_repaired",
@@ -171,8 +171,10 @@ class Keeping:
                 duration_s=round(found.duration_s, 3),
                 problem=found.problem,
             )
-            if found.record is not None:
-                self.records.repaired(found.call_id, found.record)
+        for name, entry in spool.left(self.spool):  # what was to be recorded died with that run
+            if not entry.ended:
+                entry.close(0.0, "interrupted, not repaired")
+            self.records.repaired(entry.call_id, entry.record(name))
 
     async def _check_store(self) -> None:
         try:

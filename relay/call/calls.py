@@ -274,6 +274,7 @@ class Calls:
             self.kept.recorded(ended)
         elif call.notes.recording is not None:
             call.notes.recording = closed(call.notes.recording, ended)
+            self.kept.keep(call.notes.so_far(call))
         name = "recording_saved" if ended.problem is None else "recording_failed"
         self.counters[name] += 1
         self.journal.event(

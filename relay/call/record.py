@@ -68,6 +68,10 @@ class Notes:
         self._answered, self.status = self._at(call, now), 200
         return self._record(call, {})
 
+    def so_far(self, call: Call) -> CallRecord:
+        """The call lasts."""
+        return self._record(call, {})
+
     def leaving(self, call: Call, leg: Leg) -> LegRecord:
         """A leg that is about to be transferred away, with its own codec and encryption."""
         return self._leg(call, leg, NOTHING)

@@ -20,7 +20,7 @@ from relay.commands.shared import (
     print_json,
     stderr,
 )
-from relay.errors import NotStored, RelayError, StoreConflict
+from relay.errors import NotStored, RelayError, StoreConflict, Unclaimed
 from relay.recording import spool
 from relay.recording.directory import Stored
 from relay.recording.store import Store
@@ -125,7 +125,7 @@ async def _retried(archive: Archive) -> tuple[list[str], dict[str, str]]:
         try:
             if await store.ship(name):
                 shipped.append(name)
-        except (StoreConflict, NotStored) as error:
+        except (StoreConflict, NotStored, Unclaimed) as error:
             problems[name] = str(error)
         except RelayError as error:  # the store's, and so that of all others
             rest = names[names.index(name) :]

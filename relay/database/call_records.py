@@ -73,6 +73,15 @@ class CallRecords:
             found = await self._records(connection, calls)
         return found[0] if found else None
 
+    async def claims(self, call: str, name: str) -> bool:
+        """Whether the record of a call, or of a recording "-2" of it, names this recording, by its
+        name in the store."""
+        ids = call, call.rpartition("-")[0]
+        this = RECORDINGS.c.call_id.in_(ids) & (RECORDINGS.c.object == name)
+        async with self._database.reading() as connection:
+            found = await connection.execute(select(RECORDINGS.c.id).where(this))
+        return found.first() is not None
+
     async def find(self, query: Query) -> list[CallRecord]:
         """A page of calls."""
         async with self._database.reading() as connection:

@@ -128,7 +128,8 @@ class Moving:
                 if record.id not in own:
                     take(self._interrupted(record))
             for call_id, recording in self.repaired.items():
-                if (found := await self._records.get(call_id)) is not None:
+                found = await self._records.get(call_id)
+                if found is not None and found.recording != recording:
                     take(replace(found, recording=recording))
         except (KeyMissing, NotAuthentic) as error:  # at a start with the right keys, then
             self._log.error("records_left_open", problem=str(error))

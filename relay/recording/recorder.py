@@ -100,15 +100,15 @@ class FileRecorder:
                 file = self._open_sink(path)
             except FileExistsError:
                 continue
-            entry.audio = path.name
+            entry.audio, name = path.name, path.relative_to(self._directory).as_posix()
             try:
                 ledger.begin(path, entry)
                 sink = EncryptedSink(file, data_key, sealed.context, sealed.segment)
                 container = WavFile(sink, spec.codec, channels)
             except OSError:
                 file.close()
+                spool.discard(self._directory, name)  # there is nothing in it
                 raise
-            name = path.relative_to(self._directory).as_posix()
             return Opened(str(path), name, container, partial(_finish, path, entry, sink))
         raise FileExistsError(0, "too many recordings of one name")
 

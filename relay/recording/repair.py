@@ -15,19 +15,16 @@ from relay.recording import ledger, spool, wav
 from relay.recording.encryption import HEADER_OCTETS, TAG_OCTETS, Layout, SegmentCipher
 from relay.recording.envelope import unseal
 from relay.recording.ledger import Ledger
-from relay.residency.record import RecordingRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A recording that an earlier run left open; `problem` says what is wrong with it now,
-    `record` what its call's record is to say of it."""
+    """A recording that an earlier run left open; `problem` says what is wrong with it now."""
 
     call_id: str
     path: Path
     duration_s: float
     problem: str
-    record: RecordingRecord | None = None
 
 
 def repair_all(directory: Path, keys: KeyRing) -> list[Repaired]:
@@ -39,10 +36,10 @@ def repair_all(directory: Path, keys: KeyRing) -> list[Repaired]:
     """
     opened = sorted(directory.glob(f"*/*/*/*{ledger.OPEN_SUFFIX}"))
     audio = [p.with_name(p.name.removesuffix(ledger.OPEN_SUFFIX) + spool.AUDIO) for p in opened]
-    return [found for path in audio if (found := _repair(path, directory, keys)) is not None]
+    return [found for path in audio if (found := _repair(path, keys)) is not None]
 
 
-def _repair(path: Path, directory: Path, keys: KeyRing) -> Repaired | None:
+def _repair(path: Path, keys: KeyRing) -> Repaired | None:
     call_id = ""
     try:
         entry = ledger.read(ledger.open_path(path))
@@ -57,8 +54,7 @@ def _repair(path: Path, directory: Path, keys: KeyRing) -> Repaired | None:
         return None
     except (OSError, ValueError, RelayError) as mistake:
         return Repaired(call_id, path, 0.0, f"interrupted, not repaired: {mistake}")
-    record = entry.record(path.relative_to(directory).as_posix())
-    return Repaired(call_id, path, duration_s, "interrupted", record)
+    return Repaired(call_id, path, duration_s, "interrupted")
 
 
 def _completed(file: BufferedRandom, entry: Ledger, keys: KeyRing) -> int:

@@ -13,13 +13,16 @@ from contextlib import suppress
 import structlog
 
 from relay.call.ports import Journal
-from relay.errors import NotStored, RelayError, StoreAway, StoreConflict
+from relay.errors import NotStored, RelayError, StoreAway, StoreConflict, Unclaimed
 from relay.recording import spool
 from relay.recording.store import Store
 
 AT_ONCE = 4
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
+CLAIMED_S = 1.0
+CLAIMED_TRIES = 60
+"""The record of its call is on its way: so often, so far apart, it is asked for."""
 LOOK_AGAIN_S = 600.0
 """How often the spool is looked through for what stayed there."""
 
@@ -39,6 +42,7 @@ class Shipper:
         self._first_wait_s = first_wait_s
         self._wait_s = first_wait_s
         self._waiting: dict[str, None] = {}
+        self._unclaimed: Counter[str] = Counter()
         self._wake = asyncio.Event()
         self._usable = False
         self._idle = asyncio.Event()
@@ -83,7 +87,8 @@ class Shipper:
                 continue
             self._wait_s = self._first_wait_s
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(look_at):
+                soon = loop.time() + CLAIMED_S if self._unclaimed else look_at
+                async with asyncio.timeout_at(min(soon, look_at)):
                     await self._wake.wait()
 
     async def finish(self, limit_s: float) -> None:
@@ -121,6 +126,10 @@ class Shipper:
                 shipped = await self._store.ship(name)
             except (StoreConflict, NotStored) as error:
                 self._done(name, str(error))
+            except Unclaimed as error:
+                self._unclaimed[name] += 1
+                if self._unclaimed[name] >= CLAIMED_TRIES:
+                    self._done(name, str(error))
             except OSError as error:
                 self._done(name, f"it cannot be read in the spool: {error.strerror}")
             except RelayError as error:
@@ -132,6 +141,7 @@ class Shipper:
 
     def _done(self, name: str, problem: str | None, told: bool = True) -> None:
         self._waiting.pop(name, None)
+        self._unclaimed.pop(name, None)
         if not told:
             return
         call = spool.call_of(name)

@@ -11,7 +11,7 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC, ENOTDIR
 from os import strerror
 from pathlib import Path
@@ -91,6 +91,16 @@ def waiting(directory: Path) -> list[str]:
     """The recordings that are closed and still here, oldest first."""
     ledgers = sorted(directory.glob(f"*/*/*/*{ledger.SUFFIX}"))
     return [str(path.relative_to(directory).with_suffix(AUDIO)) for path in ledgers]
+
+
+def left(directory: Path) -> Iterator[tuple[str, ledger.Ledger]]:
+    """What an earlier run has left, closed or open, as far as a ledger says what it is."""
+    open_ones = directory.glob(f"*/*/*/*{ledger.OPEN_SUFFIX}")
+    names = {str(path.relative_to(directory))[: -len(ledger.OPEN_SUFFIX)] for path in open_ones}
+    for name in [*waiting(directory), *sorted(each + AUDIO for each in names)]:
+        with suppress(OSError, ValueError):
+            if not is_written(directory / name):
+                yield name, ledger.of(directory / name)
 
 
 @contextmanager

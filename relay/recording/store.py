@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.config import Recording
-from relay.errors import NotStored, StillRecorded, StoreAway
+from relay.errors import NotStored, StillRecorded, StoreAway, Unclaimed
 from relay.recording import ledger, spool
 from relay.recording.directory import Directory, Stored, read_range
 from relay.residency.boundary import Boundary
@@ -57,7 +57,8 @@ class Place(Protocol):
 class Store:
     """Recordings by their names (`RecordingRecord.object`), such as 2026/11/26/061500-9f3c….rec.
 
-    `erased` says whether a recording must not be shipped any more, since it is erased.
+    `erased` says whether a recording must not be shipped any more, since it is erased; `claimed`
+    whether the record of its call (its id, and "-2" and so on) names it.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Store:
         self.place = place
         self.spool = directory
         self.erased = erased
+        self.claimed: Callable[[str, str], Awaitable[bool]] | None = None
 
     async def stat(self, name: str) -> Stored:
         """Raises NotStored, StoreAway."""
@@ -112,13 +114,16 @@ class Store:
         """Take a closed recording from the spool to its place; False when it is not here (any
         more), somebody else does it, or it is erased.
 
-        Raises StoreAway, StoreConflict, or NotStored for a ledger without audio; it stays then.
+        Raises StoreAway, StoreConflict, Unclaimed, or NotStored for a ledger without audio; it
+        stays then.
         """
         with spool.claimed(self.spool, checked(name)) as mine:
             if not mine:
                 return False
             gone = await self._erased(name)
             if not gone:
+                if self.claimed is not None and not await self.claimed(spool.call_of(name), name):
+                    raise Unclaimed("no call's record names it")
                 await self._put(name)
                 gone = await self._erased(name)  # in the meantime
                 if gone:

@@ -18,6 +18,7 @@ from relay.database.call_records import Query
 from relay.database.session import opened
 from relay.probe.region import RegionSpec, TrunkSpec
 from relay.probe.relay_process import RelayProcess
+from relay.recording.repair import repair_all
 from relay.residency.record import CallRecord
 from tests.interop.region import DEADLINE_S, need, parties, region
 from tests.interop.sipp_run import PCAPS, Sipp, answering, assert_all, call
@@ -73,9 +74,11 @@ def test_a_recorded_call_is_kept_with_its_recording_and_nothing_personal_in_clea
         assert NUMBER.encode() not in file.read_bytes(), file.name
 
 
+@pytest.mark.parametrize("repaired", [False, True])
 def test_a_call_that_a_kill_left_open_ends_as_interrupted_at_the_next_start(
-    tmp_path: Path,
+    tmp_path: Path, repaired: bool
 ) -> None:
+    """Also when the start before that was killed, right after it had repaired the recording."""
     relay, pbx, carrier, _ = parties()
     trunks = (
         TrunkSpec("pbx", pbx.host, pbx.port, to="carrier", options=RECORDED),
@@ -97,9 +100,12 @@ def test_a_call_that_a_kill_left_open_ends_as_interrupted_at_the_next_start(
         finally:
             first.stop()
             caller.stop()
+    if repaired:
+        archive = Archive(load(config))
+        assert repair_all(archive.store.spool, archive.keys)
     second = RelayProcess(config, tmp_path / "second.log")
     try:
-        second.wait("recording_repaired", DEADLINE_S)
+        second.wait("recording_stored", DEADLINE_S)
         [record] = until(config, lambda found: found[0].final)
     finally:
         second.stop()

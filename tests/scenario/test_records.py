@@ -131,6 +131,8 @@ def test_a_recording_that_fails_within_the_call_is_in_its_record() -> None:
     call_up(world)
     call_id = last(world).id
     world.calls.on_recording_ended(RecordingEnded(call_id, "x.rec", 0.5, "the disk is full"))
+    told = last(world).recording  # at once: the call may last for hours yet
+    assert told is not None and told.closed and not last(world).final
     world.pbx.bye()
     world.run(1)
     recording = last(world).recording

@@ -253,6 +253,7 @@ def fill_the_disk(bench: Bench, keys: KeyRing) -> None:
     bench.talk(50, tap=2)
     bench.stop("b2")
     assert "No space left on device" in (bench.ended().problem or "")
+    assert [*Path(event.path).parent.glob("*.open")] == []  # nothing to be repaired
     Path(event.path).unlink()  # there is room again, and recording goes on
     TightSink.room = 1 << 20
     bench.start("c3", tap=3)

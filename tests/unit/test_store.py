@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.errors import NotStored, StillRecorded, StoreAway, StoreConflict, StoreError
+from relay.errors import NotStored, StillRecorded, StoreAway, StoreConflict, StoreError, Unclaimed
 from relay.recording import spool
 from relay.recording.directory import Directory
 from relay.recording.store import Store, Stored
@@ -125,6 +125,26 @@ def test_a_spool_that_is_its_own_store_loses_nothing(store: Store, tmp_path: Pat
     with pytest.raises(StoreError, match="one directory"):
         asyncio.run(store.ship(NAME))
     assert asyncio.run(store.get(NAME)) == AUDIO
+
+
+def test_what_no_record_names_stays_in_the_spool(store: Store, tmp_path: Path) -> None:
+    """In the store nobody would find it: to be played, or to be erased."""
+
+    async def scenario() -> None:
+        named: set[tuple[str, str]] = set()
+
+        async def claimed(call: str, name: str) -> bool:
+            return (call, name) in named
+
+        store.claimed = claimed
+        spooled(store.spool)
+        with pytest.raises(Unclaimed, match="no call's record"):
+            await store.ship(NAME)
+        assert spool.waiting(store.spool) == [NAME] and not (tmp_path / "place").exists()
+        named.add(("9f3c0a1b2c3d4e5f", NAME))
+        assert await store.ship(NAME)
+
+    asyncio.run(scenario())
 
 
 def test_a_ledger_without_audio_stays_and_is_told(store: Store) -> None:
