@@ -93,8 +93,13 @@ class Catalogue:
         envelope = entry.envelope
         if envelope is None or envelope.context != f"{self._region}/{record.id}":
             raise NotAuthentic(f"recording {recording_id}: its ledger is another recording's")
-        if record.sha256 and record.sha256 != entry.sha256:
-            raise NotAuthentic(f"recording {recording_id}: its ledger names another digest")
+        if record.sha256:  # it is closed: then nothing of this changes any more
+            if record.sha256 != entry.sha256:
+                raise NotAuthentic(f"recording {recording_id}: its ledger names another digest")
+            if (record.codec, record.channels) != (entry.codec, len(entry.channels)):
+                raise NotAuthentic(f"recording {recording_id}: its ledger names another codec")
+            if record.octets != stored.octets:
+                raise NotAuthentic(f"recording {recording_id}: some of it is missing, or added")
         return Found(record, entry, stored.octets)
 
     async def verify(self, recording_id: str) -> Found:

@@ -20,8 +20,6 @@ from relay.rtp.g711 import PCMA, PCMU, SILENCE, expand
 
 Linear = NDArray[np.int16]
 LAWS = {"PCMU": PCMU, "PCMA": PCMA}
-BLOCK = 10 * RATE_HZ
-"""Sample frames that are encoded at once."""
 _PCM = struct.Struct("<4sI4s4sIHHIIHH4sI")
 
 
@@ -72,15 +70,25 @@ def pcm_header(channels: int, frames: int) -> bytes:
     )
 
 
-def encode(octets: bytes, codec: str, channels: int, form: Format) -> bytes:
-    """A whole recording, interleaved G.711, as FLAC or Ogg-Opus. Takes its time: not for a loop."""
-    container, subtype = _ENCODERS[form]
-    octets = octets or bytes([SILENCE[LAWS[codec]]]) * channels  # nothing at all is no file
-    made = io.BytesIO()
-    with soundfile.SoundFile(
-        made, "w", RATE_HZ, channels, format=container, subtype=subtype
-    ) as file:
-        for at in range(0, len(octets), BLOCK * channels):
-            block = linear(octets[at : at + BLOCK * channels], codec)
-            file.write(block.reshape(-1, channels))
-    return made.getvalue()
+class Encoder:
+    """A recording as FLAC or Ogg-Opus, made of interleaved G.711 as it comes. Takes its time: not
+    for a loop."""
+
+    def __init__(self, codec: str, channels: int, form: Format) -> None:
+        self._codec, self._channels = codec, channels
+        self._made = io.BytesIO()
+        container, subtype = _ENCODERS[form]
+        self._file = soundfile.SoundFile(
+            self._made, "w", RATE_HZ, channels, format=container, subtype=subtype
+        )
+
+    def add(self, octets: bytes) -> None:
+        """Whole sample frames."""
+        self._file.write(linear(octets, self._codec).reshape(-1, self._channels))
+
+    def end(self) -> memoryview:
+        """All of it."""
+        if not self._file.frames:  # nothing at all is no file
+            self.add(bytes([SILENCE[LAWS[self._codec]]]) * self._channels)
+        self._file.close()
+        return self._made.getbuffer()

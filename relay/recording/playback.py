@@ -13,7 +13,7 @@ from typing import Protocol
 
 from relay.errors import TooLong
 from relay.recording import trim, wav
-from relay.recording.formats import Format, encode, linear, pcm_header
+from relay.recording.formats import Encoder, Format, linear, pcm_header
 
 SCANNED = 30 * wav.RATE_HZ
 """Sample frames that are read at once."""
@@ -106,10 +106,10 @@ async def play(sound: Sound, form: Format, trimmed: bool = False) -> Playback:
             f"{form.value} is made in memory, of {LONGEST_ENCODED_S // 3600} h at most: "
             f"ask for {Format.WAV.value}"
         )
-    octets = b"".join([block async for block in sound.blocks()])
-    return _Made(
-        form.media_type, await asyncio.to_thread(encode, octets, sound.codec, sound.channels, form)
-    )
+    encoder = Encoder(sound.codec, sound.channels, form)
+    async for block in sound.blocks():
+        await asyncio.to_thread(encoder.add, block)
+    return _Made(form.media_type, await asyncio.to_thread(encoder.end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ class _Made:
     """A format that was made whole."""
 
     media_type: str
-    octets: bytes
+    octets: memoryview
 
     @property
     def size(self) -> int:
         return len(self.octets)
 
     async def read(self, start: int, end: int) -> bytes:
-        return self.octets[start:end]
+        return bytes(self.octets[start:end])
 
 
 class _Mapped:

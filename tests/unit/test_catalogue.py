@@ -128,6 +128,22 @@ def test_another_recording_is_not_passed_off_as_this_one(region: Region) -> None
         region.heard("r2")
 
 
+def test_a_ledger_that_was_changed_cuts_nothing_off(region: Region) -> None:
+    """A crash leaves a recording without its end, and its ledger says so: who can write to the
+    store could say so of any."""
+    path = region.record("r1", bytes(range(256)) * 50)
+    side = path.with_suffix(".json")
+    text, audio = side.read_text(), path.read_bytes()
+    side.write_text(text.replace('"sealed": true', '"sealed": false'))
+    path.write_bytes(audio[:4096])
+    with pytest.raises(NotAuthentic, match="missing"):
+        region.heard("r1")
+    path.write_bytes(audio)
+    side.write_text(text.replace('"PCMU"', '"PCMA"'))
+    with pytest.raises(NotAuthentic, match="codec"):
+        region.heard("r1")
+
+
 def test_a_changed_octet_is_found_by_verifying_and_by_playing(region: Region) -> None:
     path = region.record("r1", bytes(5000))
     assert asyncio.run(region.catalogue.verify("r1")).octets == path.stat().st_size
