@@ -56,8 +56,14 @@ class CallRecords:
             accepted = []
             for rows in newest.values():
                 stage, redacted = present.get(rows.id, (-1, None))
-                if rows.call["stage"] >= stage:
-                    accepted.append(rows if redacted is None else rows.redacted())
+                if rows.call["stage"] < stage:
+                    continue
+                if redacted is not None:
+                    accepted.append(rows.redacted())
+                elif rows.id in present and rows.call["sealed"] is None:
+                    accepted.append(await _as_before(connection, rows))
+                else:
+                    accepted.append(rows)
             await _put(connection, accepted, present)
             await erase_late(connection, accepted, datetime.now(UTC))
 
@@ -184,6 +190,29 @@ async def _present(
         )
         found |= {id_: (stage, redacted) for id_, stage, redacted in rows}
     return found
+
+
+async def _as_before(connection: AsyncConnection, bare: Rows) -> Rows:
+    """With what is personal of the call's earlier record: the key to seal it anew is gone since.
+
+    It is sealed together with the recording and each leg's peer: where these have changed, the call
+    can still be found by its parties, to be erased.
+    """
+    of_leg = select(LEGS.c.position, LEGS.c.peer, LEGS.c.sealed).where(LEGS.c.call_id == bare.id)
+    found = await connection.execute(of_leg)
+    legs = {(row.position, row.peer): row.sealed for row in found}
+    of_call = select(CALLS.c.sealed, RECORDINGS.c.id).outerjoin(RECORDINGS)
+    sealed, audio = (await connection.execute(of_call.where(CALLS.c.id == bare.id))).one()
+    theirs = [(leg["position"], leg["peer"]) for leg in bare.legs]
+    if audio != (bare.recording and bare.recording["id"]) or not legs.keys() >= set(theirs):
+        sealed, legs = None, {}
+    them = select(PARTIES.c.party).where(PARTIES.c.call_id == bare.id)
+    return Rows(
+        {**bare.call, "sealed": sealed},
+        [{**leg, "sealed": legs.get(each)} for leg, each in zip(bare.legs, theirs, strict=True)],
+        bare.recording,
+        (await connection.execute(them)).scalars().all(),
+    )
 
 
 async def _put(

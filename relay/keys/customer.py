@@ -6,6 +6,7 @@ What is encrypted to it only the customer can decrypt. Files are Tink's JSON key
 from __future__ import annotations
 
 import hashlib
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,8 @@ class CustomerKey:
         """Raises KeyMissing, naming the file; a private key is none: it must not be here."""
         try:
             text = Path(path).read_text("utf-8")
+            if Path(path).stat().st_mode & stat.S_IWOTH:
+                raise KeyMissing(f"{path}: anybody may put their own key there: chmod o-w {path}")
             return CustomerKey(json_proto_keyset_format.parse_without_secret(text))
         except OSError as error:
             raise KeyMissing(f"{path}: {error.strerror}") from None

@@ -57,6 +57,7 @@ def seal(
 
     Raises KeyMissing: then there is no recording, and no other key is tried.
     """
+    check(keys, customer_keys)
     data_key, context = os.urandom(KEY_OCTETS), f"{region}/{recording}"
     if customer_keys:
         customers = [CustomerKey.read(path) for path in customer_keys]
@@ -68,11 +69,13 @@ def seal(
 
 
 def check(keys: KeyRing, customer_keys: Sequence[str] = ()) -> None:
-    """Raises KeyMissing when `seal` would."""
+    """Raises KeyMissing when `seal` would; also where those of call records are missing: nobody
+    could find the recording by its parties then, to erase it."""
     for path in customer_keys:
         CustomerKey.read(path)
     if not customer_keys:
         _ = keys.recordings
+    _ = keys.personal, keys.index("", "")
 
 
 def unseal(keys: KeyRing, envelope: Envelope) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC, ENOTDIR
@@ -57,6 +58,11 @@ def check_writable(directory: Path) -> None:
     """Raises StoreError, naming the directory, when no recording could be made in it."""
     try:
         make_directory(directory)
+        if directory.stat().st_mode & stat.S_IWOTH:
+            raise StoreError(
+                f"{directory}: anybody may write to it, and put other recordings in the place of "
+                f"ours: chmod o-w {directory}"
+            )
         with TemporaryFile(dir=directory):
             pass
     except OSError as error:

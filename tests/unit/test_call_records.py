@@ -256,3 +256,33 @@ def test_the_command_says_what_is_missing_and_brings_it(tmp_path: Path) -> None:
     assert relay("upgrade")[0] == relay("upgrade")[0] == 0
     code, said = relay("check")
     assert (code, said["missing"]) == (0, [])
+
+
+def test_a_key_that_vanishes_takes_nothing_that_was_kept(tmp_path: Path, keyring: KeyRing) -> None:
+    """The last record of a call comes without what is personal: that of before stays, sealed, and
+    the call is still found by its parties, to be erased."""
+    keyless = KeyRing(tmp_path / "no keys")
+    over = final(ended(ongoing(), recorded=True))
+    last = [rows_of(over, keyless)]
+
+    async def steps(records: CallRecords) -> None:
+        await records.keep(replace(ongoing(), recording=over.recording))
+        await records.write(last)
+        kept = await records.get("c1")
+        assert kept is not None and kept.final and kept.recording is not None
+        assert (kept.caller, kept.called) == (ongoing().caller, ongoing().called)
+        assert [leg.sip_call_id for leg in kept.legs] == [leg.sip_call_id for leg in ongoing().legs]
+        assert [each.id for each in await records.find(Query(number=CALLER))] == ["c1"]
+        await records.redact(["c1"], STARTED)
+        await records.write(last)
+        kept = await records.get("c1")
+        assert kept is not None and kept.caller == "" and kept.legs[0].sip_call_id == ""
+
+    async def another_recording(records: CallRecords) -> None:
+        await records.keep(ongoing())
+        await records.write(last)
+        [kept] = await records.find(Query(number=CALLER))
+        assert kept.caller == "" and kept.final
+
+    run(tmp_path / "same", steps, keyring)
+    run(tmp_path / "other", another_recording, keyring)

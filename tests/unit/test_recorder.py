@@ -361,6 +361,11 @@ class TestTheDirectoryAtStart:
         with pytest.raises(StoreError, match=f"{tmp_path}/file/store: Not a directory.*namei -l"):
             check_writable(tmp_path / "file" / "store")
 
+    def test_is_not_used_when_anybody_may_write_to_it(self, tmp_path: Path) -> None:
+        tmp_path.chmod(0o777)
+        with pytest.raises(StoreError, match="anybody may write to it"):
+            check_writable(tmp_path)
+
     def test_may_be_full(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A full disk ends recordings, not calls: no reason to refuse all of them."""
 

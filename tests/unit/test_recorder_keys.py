@@ -107,6 +107,25 @@ def test_without_a_key_there_is_no_recording(
     assert wav_of(Path(event.path), ring)[HEADER_OCTETS:] == AUDIO
 
 
+@pytest.mark.parametrize("purpose", ["personal", "index"])
+def test_what_could_not_be_found_again_to_be_erased_is_not_recorded(
+    bench: Watched, ring: KeyRing, purpose: str
+) -> None:
+    (ring.directory / f"{purpose}.json").unlink()
+    problem = recorded(bench, "c1").problem
+    assert problem is not None and f"{purpose}.json: No such file" in problem
+    assert f"{purpose}.json" in bench.recorder.obstacle(())
+
+
+def test_a_customers_key_that_anybody_may_replace_is_not_used(
+    bench: Watched, tmp_path: Path
+) -> None:
+    PrivateKey.create().write(tmp_path / "acme.json", tmp_path / "acme.pub.json")
+    (tmp_path / "acme.pub.json").chmod(0o666)
+    obstacle = bench.recorder.obstacle((str(tmp_path / "acme.pub.json"),))
+    assert "anybody may put their own key there" in obstacle
+
+
 def test_a_key_that_others_may_read_is_not_used(bench: Watched, ring: KeyRing) -> None:
     (ring.directory / "recordings.json").chmod(0o644)
     problem = recorded(bench, "c1").problem
