@@ -187,6 +187,13 @@ class Archive:
             *(self.audit, self.audit, self.keys.pseudonym_key),
         )
 
+    async def close(self) -> None:
+        """What was opened of it, but for the database: `session.opened` closes that."""
+        if "audit" in self.__dict__:
+            self.audit.close()
+        if "store" in self.__dict__:
+            await self.store.close()
+
     def staff_tokens(self) -> StaffTokens:
         """With what is revoked now. Raises CertificateError for a key that cannot be read."""
         access = self.config.access

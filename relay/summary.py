@@ -189,7 +189,7 @@ def _print_kept(console: Console, found: dict[str, Any]) -> None:
         console.print(f"[yellow]keys {escape(keys['problem'])}; nothing is recorded without[/]")
     else:
         console.print(f"keys {escape(keys['directory'])}, each can be used")
-    known = escape(", ".join(found["staff_keys"])) or "no [access] keys: nobody"
+    known = escape(", ".join(found["staff_keys"])) or "nobody (access.keys is empty)"
     console.print(f"staff by tokens of {known}")
 
 

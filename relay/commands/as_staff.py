@@ -14,8 +14,7 @@ import typer
 
 from relay.access.roles import Policy, Staff, on_this_node
 from relay.archive import Archive, host_actor
-from relay.commands.shared import failing, loaded
-from relay.database.session import opened
+from relay.commands.shared import opened, with_database
 from relay.errors import ConfigError
 
 VARIABLE = "RELAY_STAFF_TOKEN"
@@ -38,23 +37,10 @@ def acting(
     step: Callable[[Archive, Staff, datetime], Awaitable[T]],
 ) -> T:
     """What `step` gives, for this staff; failures are told, and are exit codes 1 and 2."""
-    with failing():
-        archive = Archive(loaded(config))
+    with opened(config) as archive:
         now = datetime.now(UTC)
-        return asyncio.run(_with_database(archive, step, _staff(archive, token, now), now))
-
-
-async def _with_database(
-    archive: Archive,
-    step: Callable[[Archive, Staff, datetime], Awaitable[T]],
-    staff: Staff,
-    now: datetime,
-) -> T:
-    try:
-        async with opened(archive.database):
-            return await step(archive, staff, now)
-    finally:
-        archive.audit.close()
+        staff = _staff(archive, token, now)
+        return asyncio.run(with_database(archive, lambda archive: step(archive, staff, now)))
 
 
 def _staff(archive: Archive, path: Path | None, now: datetime) -> Staff:

@@ -27,6 +27,9 @@ from relay.residency.boundary import Boundary
 app = typer.Typer(
     name="boundary",
     help="What lies inside the region: asked by hand, and told to the kernel.",
+    epilog="Examples:  relay boundary check -c region.toml pbx.example.com  ·  "
+    "relay boundary firewall -c region.toml --user relay | nft -f -\n\n"
+    "Exit codes:  0 done  ·  1 failed, or outside  ·  2 a mistake in the input",
     no_args_is_help=True,
 )
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}|[0-9]{1,9}")

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from relay.access.ports import Query
 from relay.access.reading import Page
 from relay.access.roles import Staff
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, JsonOption, cell, failing, print_json, stderr
+from relay.commands.shared import (
+    ConfigOption,
+    JsonOption,
+    cell,
+    failing,
+    give,
+    ids,
+    print_json,
+    stderr,
+)
 from relay.residency.record import ERASED
 
 app = typer.Typer(
@@ -61,7 +69,8 @@ def list_calls(
     if as_json:
         print_json(calls=page.calls, next=page.next)
         return
-    table = Table("call", "started", "from", "to", "status", "legs", "recorded")
+    rest = ("started", "from", "to", "status", "legs", "recorded")
+    table = Table(ids("call"), *(Column(heading, overflow="fold") for heading in rest))
     for each in page.calls:
         table.add_row(*(cell(text) for text in _row(each)))
     Console(highlight=False).print(table)
@@ -81,7 +90,7 @@ def show(
     async def step(archive: Archive, staff: Staff, now: datetime) -> dict[str, Any]:
         return await archive.reading.call(staff, call, now, in_clear=clear)
 
-    typer.echo(json.dumps(acting(config, token, step), indent=1))
+    give(acting(config, token, step))
 
 
 def _row(call: dict[str, Any]) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +21,7 @@ from relay.commands.shared import (
     MISTAKEN,
     ConfigOption,
     JsonOption,
+    give,
     print_json,
     stderr,
     with_archive,
@@ -31,10 +31,26 @@ from relay.keys.pem import read_public
 from relay.residency.audit import without_personal
 from relay.residency.signing import parsed
 
-hold_app = typer.Typer(name="hold", help="Legal holds: what must be kept.", no_args_is_help=True)
-erasure_app = typer.Typer(name="erasure", help="Certificates of erasure.", no_args_is_help=True)
+EXIT_CODES = "\n\nExit codes:  0 done  ·  1 failed  ·  2 a mistake in the input"
+
+hold_app = typer.Typer(
+    name="hold",
+    help="Legal holds: what must be kept.",
+    epilog="Examples:  relay hold set --account acme --reason 'case 4711'  ·  relay hold list  ·  "
+    "relay hold release hold-20261126-1f0c22d0" + EXIT_CODES,
+    no_args_is_help=True,
+)
+erasure_app = typer.Typer(
+    name="erasure",
+    help="Certificates of erasure.",
+    epilog="Example:  relay erasure show er-20261126-1f0c22d0" + EXIT_CODES,
+    no_args_is_help=True,
+)
 retention_app = typer.Typer(
-    name="retention", help="What is older than it is kept for.", no_args_is_help=True
+    name="retention",
+    help="What is older than it is kept for.",
+    epilog="Example:  relay retention run -c region.toml" + EXIT_CODES,
+    no_args_is_help=True,
 )
 
 NumberOption = Annotated[
@@ -80,7 +96,7 @@ def erase(
             return _would(await archive.erasing.preview(person))
         request = _request(archive, "er", reference)
         done = await archive.erasing.person(person, request, host_actor())
-        _give(done.certificate, output)
+        give(done.certificate, output)
         for call, hold in done.plan.held:
             stderr().print(f"call {call.id} is under the legal hold {hold.id}: it stays")
         if not done.certificate["complete"]:
@@ -105,7 +121,7 @@ def show(
     """
 
     async def steps(archive: Archive) -> int:
-        _give(await archive.erasing.certificate(erasure), output)
+        give(await archive.erasing.certificate(erasure), output)
         return 0
 
     with_archive(config, steps)
@@ -313,11 +329,3 @@ def _would(plan: Plan) -> int:
         held=[{"call": call.id, "hold": hold.id} for call, hold in plan.held],
     )
     return 0
-
-
-def _give(certificate: Mapping[str, Any], output: Path | None) -> None:
-    text = json.dumps(certificate, indent=2, ensure_ascii=False)
-    if output is None:
-        typer.echo(text)
-    else:
-        output.write_text(text + "\n", "utf-8")

@@ -17,7 +17,7 @@ import typer
 
 from relay.access.usage import LEAST_K, CallUsage, Export, K, NumberUsage, Period, export
 from relay.archive import Archive, host_actor
-from relay.commands.shared import MISTAKEN, ConfigOption, print_json, stderr, with_archive
+from relay.commands.shared import MISTAKEN, ConfigOption, give, print_json, stderr, with_archive
 from relay.database.call_records import Query
 from relay.database.exports import Exported
 from relay.residency.pseudonym import Pseudonyms
@@ -30,7 +30,13 @@ NAMES = (
 )
 _RECIPIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
-app = typer.Typer(name="export", help="What may leave the region.", no_args_is_help=True)
+app = typer.Typer(
+    name="export",
+    help="What may leave the region.",
+    epilog="Example:  relay export usage --recipient billing --period 2026-11 -o export/\n\n"
+    "Exit codes:  0 done  ·  1 failed, and nothing was written  ·  2 a mistake in the input",
+    no_args_is_help=True,
+)
 
 
 class Format(StrEnum):
@@ -56,6 +62,31 @@ def usage(
 
     Exit code 0: done; 1: it failed, and nothing was written; 2: a mistake.
     """
+    month = _checked(recipient, period, form, output)
+
+    async def steps(archive: Archive) -> int:
+        made = await _made(archive, recipient, month, k)
+        files = {
+            f"calls.{form.value}": _encoded(form, CallUsage, made.calls),
+            f"numbers.{form.value}": _encoded(form, NumberUsage, made.numbers),
+        }
+        document = _document(archive, made, month, recipient, k, files)
+        digest = hashlib.sha256(canonical(document)).hexdigest()
+        counts: dict[str, int] = {"calls": len(made.calls), "numbers": len(made.numbers)}
+        # First the entry, then the files: nothing leaves that is not in the log.
+        await _recorded(archive, document, digest, counts)
+        output.mkdir(parents=True, exist_ok=True)
+        for file, octets in files.items():
+            (output / file).write_bytes(octets)
+        give(document, output / "export.json")
+        print_json(id=document["id"], sha256=digest, **counts, numbers_apart=made.numbers_apart)
+        return 0
+
+    with_archive(config, steps)
+
+
+def _checked(recipient: str, period: str, form: Format, output: Path) -> Period:
+    """The month; mistakes are told before anything is read."""
     try:
         month = Period.parse(period)
         if not _RECIPIENT.fullmatch(recipient):
@@ -64,57 +95,51 @@ def usage(
             # Or one recipient would get what another one was to have.
             raise ValueError(f"{output / there} is there already: it is not overwritten")
         if form is Format.PARQUET:
-            import pyarrow  # noqa: F401  (an extra: told before anything is read)
+            import pyarrow  # noqa: F401  (an extra)
     except ValueError as mistake:
         stderr().print(str(mistake))
         raise typer.Exit(MISTAKEN) from None
     except ImportError:
         stderr().print("Parquet needs a package: pip install 'regional-voice-relay\\[export]'")
         raise typer.Exit(MISTAKEN) from None
+    return month
 
-    async def steps(archive: Archive) -> int:
-        made = await _made(archive, recipient, month, k)
-        files = {
-            f"calls.{form.value}": _encoded(form, CallUsage, made.calls),
-            f"numbers.{form.value}": _encoded(form, NumberUsage, made.numbers),
-        }
-        now, actor = datetime.now(UTC), host_actor()
-        name = f"export-{now:%Y%m%d}-{secrets.token_hex(4)}"
-        document = signed(
-            {
-                "kind": KIND,
-                "version": 1,
-                "id": name,
-                "region": archive.config.region.id,
-                "entity": archive.config.region.entity,
-                "recipient": recipient,
-                "period": month.name,
-                "made": now.isoformat(timespec="seconds"),
-                "k": k,
-                **made.summary(),
-                "files": {
-                    file: hashlib.sha256(octets).hexdigest() for file, octets in files.items()
-                },
-            },
-            archive.keys.signer,
-        )
-        digest = hashlib.sha256(canonical(document)).hexdigest()
-        counts: dict[str, int] = {"calls": len(made.calls), "numbers": len(made.numbers)}
-        # First the entry, then the files: nothing leaves that is not in the log.
-        told: dict[str, str | int] = {"recipient": recipient, "period": month.name}
-        await archive.audit.record("export-made", actor, name, sha256=digest, **told, **counts)
-        await archive.exports.keep(
-            Exported(name, now, actor.name, recipient, month.name, sha256=digest, **counts)
-        )
-        output.mkdir(parents=True, exist_ok=True)
-        for file, octets in files.items():
-            (output / file).write_bytes(octets)
-        text = json.dumps(document, indent=2, ensure_ascii=False)
-        (output / "export.json").write_text(text + "\n", "utf-8")
-        print_json(id=name, sha256=digest, **counts, numbers_apart=made.numbers_apart)
-        return 0
 
-    with_archive(config, steps)
+def _document(
+    archive: Archive, made: Export, month: Period, recipient: str, k: int, files: dict[str, bytes]
+) -> dict[str, Any]:
+    """What was exported, signed: who got what, totals, and the digests of the files."""
+    region, now = archive.config.region, datetime.now(UTC)
+    return signed(
+        {
+            "kind": KIND,
+            "version": 1,
+            "id": f"export-{now:%Y%m%d}-{secrets.token_hex(4)}",
+            "region": region.id,
+            "entity": region.entity,
+            "recipient": recipient,
+            "period": month.name,
+            "made": now.isoformat(timespec="seconds"),
+            "k": k,
+            **made.summary(),
+            "files": {file: hashlib.sha256(octets).hexdigest() for file, octets in files.items()},
+        },
+        archive.keys.signer,
+    )
+
+
+async def _recorded(
+    archive: Archive, document: dict[str, Any], digest: str, counts: dict[str, int]
+) -> None:
+    """In the audit log, and then for the transparency report."""
+    actor, name = host_actor(), document["id"]
+    recipient, period = document["recipient"], document["period"]
+    await archive.audit.record(
+        "export-made", actor, name, sha256=digest, recipient=recipient, period=period, **counts
+    )
+    made = datetime.fromisoformat(document["made"])
+    exported = Exported(name, made, actor.name, recipient, period, sha256=digest, **counts)
+    await archive.exports.keep(exported)
 
 
 async def _made(archive: Archive, recipient: str, month: Period, k: int) -> Export:

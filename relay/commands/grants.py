@@ -14,7 +14,7 @@ from relay.access.roles import Staff
 from relay.access.view import grant as shown
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting, moment
-from relay.commands.shared import ConfigOption, JsonOption, cell, failing, print_json
+from relay.commands.shared import ConfigOption, JsonOption, cell, failing, ids, print_json
 
 app = typer.Typer(
     name="grants",
@@ -41,7 +41,7 @@ def list_grants(
     if as_json:
         print_json(grants=[shown(each) for each in found])
         return
-    table = Table("grant", "state", "who", "reason", "for", "until", "approved by")
+    table = Table(ids("grant"), "state", "who", "reason", "for", "until", "approved by")
     for each in found:
         who = f"{each.requester} ({each.jurisdiction})"
         by = ", ".join(approval.by for approval in each.approvals) or f"needs {each.needed}"

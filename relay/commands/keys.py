@@ -19,6 +19,8 @@ from relay.commands.shared import (
     ConfigOption,
     JsonOption,
     failing,
+    ids,
+    not_there,
     opened,
     print_json,
     recorded,
@@ -101,7 +103,7 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
         rows = [{"id": key.id, "purpose": key.purpose, "state": key.state.value} for key in found]
         print_json(directory=str(ring.directory), keys=rows)
         return
-    table = Table("key", "state", "what it does", title=f"Keys in {ring.directory}")
+    table = Table(ids("key"), "state", "what it does", title=f"Keys in {ring.directory}")
     for key in found:
         table.add_row(key.id, key.state.value, MEANT_FOR[key.purpose])
     Console(highlight=False).print(table)
@@ -202,10 +204,7 @@ def customer(
 
     Needs no configuration: run it where the private half is to stay.
     """
-    for path in (private, public):
-        if path.exists():
-            stderr().print(f"{path} is there already: it is not overwritten")
-            raise typer.Exit(MISTAKEN)
+    not_there(private, public)
     with failing():
         pair = PrivateKey.create()
         pair.write(private, public)

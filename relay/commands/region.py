@@ -16,6 +16,7 @@ from relay.commands.shared import (
     JsonOption,
     failing,
     loaded,
+    not_there,
     print_json,
     stderr,
 )
@@ -27,6 +28,9 @@ from relay.residency.signing import signed
 app = typer.Typer(
     name="region",
     help="The region's manifest: where its data may be, signed by who answers for it.",
+    epilog="Examples:  relay region show -c region.toml  ·  relay region keygen officer  ·  "
+    "relay region sign -c region.toml --key officer.key.pem  ·  relay region verify -c region.toml"
+    "\n\nExit codes:  0 done  ·  1 failed, or not signed  ·  2 a mistake in the input",
     no_args_is_help=True,
 )
 
@@ -61,6 +65,7 @@ def keygen(
 ) -> None:
     """Make the key pair of who signs manifests. Keep the private half away from the nodes."""
     private, public = Path(f"{name}.key.pem"), Path(f"{name}.pub.pem")
+    not_there(private, public)
     made = pem.create(private, public)
     typer.echo(f"{made}: {private} signs, {public} is region.signing_key of the configuration")
 

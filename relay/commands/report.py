@@ -16,7 +16,7 @@ import typer
 from relay.access.report import Place, Quarter, Region, Tally, document
 from relay.access.report_page import page
 from relay.archive import Archive, host_actor
-from relay.commands.shared import MISTAKEN, ConfigOption, print_json, stderr, with_archive
+from relay.commands.shared import MISTAKEN, ConfigOption, give, print_json, stderr, with_archive
 from relay.database.call_records import Query
 from relay.residency.boundary import Boundary
 
@@ -55,8 +55,7 @@ def report(
         output.mkdir(parents=True, exist_ok=True)
         name = f"report-{archive.config.region.id}-{wanted.name}"
         (output / f"{name}.html").write_text(page(made), "utf-8")
-        told = json.dumps(made, indent=2, ensure_ascii=False)
-        (output / f"{name}.json").write_text(told + "\n", "utf-8")
+        give(made, output / f"{name}.json")
         print_json(page=str(output / f"{name}.html"), json=str(output / f"{name}.json"))
         return 0
 

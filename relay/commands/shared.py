@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column
 
 from relay.archive import Archive, host_actor
 from relay.config import Config, example, load
@@ -20,6 +21,8 @@ from relay.errors import ConfigError, RelayError
 
 FAILED = 1
 MISTAKEN = 2
+
+T = TypeVar("T")
 
 ConfigOption = Annotated[
     Path | None,
@@ -38,6 +41,11 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def ids(heading: str) -> Column:
+    """A column of a table whose texts are to be copied: whole, whatever the width."""
+    return Column(heading, no_wrap=True, overflow="ignore", min_width=16)
+
+
 def print_json(**fields: Any) -> None:
     """In ASCII: what a peer wrote, such as control characters, does nothing to a terminal."""
     typer.echo(json.dumps(fields))
@@ -46,6 +54,23 @@ def print_json(**fields: Any) -> None:
 def cell(text: str) -> str:
     """What somebody wrote, as it may be shown: neither markup nor control characters."""
     return escape("".join(each if each.isprintable() else "�" for each in text))
+
+
+def give(document: Mapping[str, Any], output: Path | None = None) -> None:
+    """A document as JSON for a file, or as `print_json` does. Raises OSError."""
+    if output is None:
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        text = json.dumps(document, indent=2, ensure_ascii=False)
+        output.write_text(text + "\n", "utf-8")
+
+
+def not_there(*paths: Path) -> None:
+    """New files only: what is there is never overwritten by a command that makes keys or audio."""
+    for path in paths:
+        if path.exists():
+            stderr().print(f"[red]✗[/] {escape(str(path))} is there already: it is not overwritten")
+            raise typer.Exit(MISTAKEN)
 
 
 def print_mistakes(error: ConfigError) -> None:
@@ -85,14 +110,14 @@ def recorded(archive: Archive, action: str, subject: str, **details: str | int) 
 def with_archive(config: Path | None, steps: Callable[[Archive], Awaitable[int]]) -> None:
     """Do the steps with a region's archive, its database up to date; exit with their code."""
     with opened(config) as archive:
-        code = asyncio.run(_with_database(archive, steps))
+        code = asyncio.run(with_database(archive, steps))
     raise typer.Exit(code)
 
 
-async def _with_database(archive: Archive, steps: Callable[[Archive], Awaitable[int]]) -> int:
-    async with session.opened(archive.database):
-        try:
-            return await steps(archive)
-        finally:
-            archive.audit.close()
-            await archive.store.close()
+async def with_database(archive: Archive, ask: Callable[[Archive], Awaitable[T]]) -> T:
+    """What is asked of an archive, its database up to date; then all of it is closed."""
+    try:
+        async with session.opened(archive.database):
+            return await ask(archive)
+    finally:
+        await archive.close()

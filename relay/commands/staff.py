@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from pathlib import Path
@@ -11,18 +10,13 @@ from typing import Annotated, Any
 import jwt
 import typer
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
 
 from relay.access.roles import Role
 from relay.access_token import private_key, seconds_of
-from relay.commands.shared import ConfigOption, failing, loaded, print_json
+from relay.commands.shared import ConfigOption, failing, loaded, not_there, print_json
 from relay.config import IDENTITY, Config
 from relay.errors import ConfigError
+from relay.keys import pem
 from relay.residency.claims import STAFF_TYPE
 
 app = typer.Typer(
@@ -57,7 +51,7 @@ def token(
 ) -> None:
     """Make a token for somebody of staff, on standard output.
 
-    With --config the region is its, and the key must be one of its [access] keys. Without,
+    With --config the region is its, and the key must be one of its `access.keys`. Without,
     give --region, --jurisdiction and --kid.
     """
     with failing():
@@ -78,18 +72,10 @@ def make_key(
     public: Annotated[Path, typer.Option("--public", metavar="FILE", help="The public half.")],
 ) -> None:
     """Make a key pair (P-256). Its private half signs tokens and stays with who issues them; its
-    public half is for [access] keys."""
+    public half is for `access.keys`."""
+    not_there(private, public)
     with failing():
-        for path in (private, public):
-            if path.exists():
-                raise ConfigError(str(path), ["is there already: it is not overwritten"])
-        made = generate_private_key(SECP256R1())
-        octets = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        fd = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "wb") as file:
-            file.write(octets)
-        of_all = made.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-        public.write_bytes(of_all)
+        pem.write_pair(generate_private_key(SECP256R1()), private, public)
 
 
 def _kid(config: Config, file: str, public: Any, wanted: str | None) -> str:

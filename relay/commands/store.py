@@ -16,6 +16,7 @@ from relay.commands.shared import (
     FAILED,
     ConfigOption,
     JsonOption,
+    ids,
     opened,
     print_json,
     stderr,
@@ -77,7 +78,7 @@ def list_objects(
         ]
         print_json(store=archive.config.recording.store, objects=rows)
         return
-    table = Table("object", "octets", "where", title=escape(archive.config.recording.store))
+    table = Table(ids("object"), "octets", "where", title=escape(archive.config.recording.store))
     table.columns[1].justify = "right"
     for each in found:
         table.add_row(each.name, f"{each.octets:,}", each.where)

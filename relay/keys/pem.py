@@ -1,20 +1,22 @@
-"""Signing keys that are not the region's own: PEM files (Ed25519) of who answers for it."""
+"""Key pairs in PEM files that are not the region's own: of who answers for it, and of staff."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
 )
 
 from relay.errors import KeyMissing
-from relay.keys.signing import SigningKey, pem
+from relay.keys.signing import SigningKey
 from relay.residency.signing import key_id_of, public_keys
 
 
@@ -42,12 +44,20 @@ def read_private(path: str | Path) -> SigningKey:
 def create(private: Path, public: Path) -> str:
     """A new pair in two files that are not there yet; its id. Raises OSError."""
     key = Ed25519PrivateKey.generate()
-    octets = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    for path, what, mode in ((private, octets, 0o600), (public, pem(key.public_key()), 0o644)):
+    write_pair(key, private, public)
+    return key_id_of(key.public_key())
+
+
+def write_pair(
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey, private: Path, public: Path
+) -> None:
+    """Raises OSError; a file that is there stays as it is."""
+    secret = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    told = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    for path, octets, mode in ((private, secret, 0o600), (public, told, 0o644)):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, mode), "wb") as file:
-            file.write(what)
-    return key_id_of(key.public_key())
+            file.write(octets)
 
 
 def _octets(path: str | Path) -> bytes:

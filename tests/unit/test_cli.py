@@ -58,7 +58,18 @@ def test_the_version_is_printed_alone() -> None:
     assert (result.exit_code, result.stdout) == (0, f"relay {__version__}\n")
 
 
-@pytest.mark.parametrize("command", ["", "check", "serve", "demo", "probe", "token"])
+COMMANDS = [
+    "",
+    *(
+        str(each.name or each.callback.__name__)
+        for each in app.registered_commands
+        if each.callback
+    ),
+    *(str(each.typer_instance.info.name) for each in app.registered_groups if each.typer_instance),
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_has_an_example(command: str) -> None:
     result = run(*command.split(), "--help")
     assert result.exit_code == 0

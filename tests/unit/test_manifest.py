@@ -194,7 +194,7 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert _relay("region", "keygen", "officer")[0] == 0
     assert (tmp_path / "officer.key.pem").stat().st_mode & 0o777 == 0o600
     code, said = _relay("region", "keygen", "officer")
-    assert code == 1 and "File exists" in said
+    assert code == 2 and "is there already" in said
     text = Path(__file__).parents[2].joinpath("relay/example.toml").read_text()
     before = text
     text = text.replace(
