@@ -15,7 +15,7 @@ from relay.commands import audit as audit_command
 from relay.commands import boundary as boundary_command
 from relay.commands import calls as calls_command
 from relay.commands import database as database_command
-from relay.commands import erasing, export, report
+from relay.commands import erasing, export, holds, report
 from relay.commands import grants as grants_command
 from relay.commands import keys as keys_command
 from relay.commands import receipt as receipt_command
@@ -239,7 +239,7 @@ app.command(
     "relay erase --number +35315550111 --reference DSR-17 -o certificate.json",
 )(erasing.erase)
 app.command("report", epilog="Example:  relay report --quarter 2026Q4 -o reports/")(report.report)
-for group in (erasing.erasure_app, erasing.hold_app, erasing.retention_app, export.app):
+for group in (erasing.erasure_app, holds.app, erasing.retention_app, export.app):
     app.add_typer(group)
 app.command("probe", epilog=probe_command.EPILOG)(probe_command.command)
 

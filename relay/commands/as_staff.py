@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ import typer
 
 from relay.access.roles import Policy, Staff, on_this_node
 from relay.archive import Archive, host_actor
-from relay.commands.shared import opened, with_database
+from relay.commands.shared import asked, opened
 from relay.errors import ConfigError
 
 VARIABLE = "RELAY_STAFF_TOKEN"
@@ -40,7 +39,7 @@ def acting(
     with opened(config) as archive:
         now = datetime.now(UTC)
         staff = _staff(archive, token, now)
-        return asyncio.run(with_database(archive, lambda archive: step(archive, staff, now)))
+        return asked(archive, lambda archive: step(archive, staff, now))
 
 
 def _staff(archive: Archive, path: Path | None, now: datetime) -> Staff:

@@ -12,18 +12,17 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from relay.commands.offline import KeysOption, mistaken, public_keys
 from relay.commands.shared import (
     FAILED,
-    MISTAKEN,
     ConfigOption,
+    JsonOption,
     cell,
     opened,
     print_json,
     recorded,
     stderr,
 )
-from relay.errors import KeyMissing
-from relay.keys import pem
 from relay.residency.audit_verify import Findings, verify
 
 app = typer.Typer(
@@ -36,35 +35,27 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
-
 
 @app.command("verify")
 def verify_export(
     export: Annotated[Path, typer.Argument(metavar="EXPORT", help="Of `relay audit export`.")],
-    key: Annotated[
-        list[Path],
-        typer.Option("--key", metavar="FILE", help="Of `relay keys public`; may be repeated."),
-    ],
+    key: KeysOption,
     anchor: Annotated[
         list[Path] | None,
         typer.Option("--anchor", metavar="FILE", help="What an anchor kept: a checkpoint a line."),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Whether an export is what was written: nothing changed, deleted, cut off or moved.
 
     Offline, without a configuration: the public key is enough. What an anchor outside has
     kept shows in addition whether the log was cut back or written anew.
     """
-    try:
-        keys = {name: each for path in key for name, each in pem.read_public(path).items()}
+    with mistaken():
+        keys = public_keys(key)
         anchors = [line for path in anchor or () for line in path.read_bytes().splitlines()]
         with export.open("rb") as lines:
             found = verify(lines, keys, anchors)
-    except (KeyMissing, OSError) as error:
-        stderr().print(f"[red]✗[/] {cell(str(error))}")
-        raise typer.Exit(MISTAKEN) from None
     if as_json:
         print_json(**found.as_json())
     else:
@@ -76,7 +67,8 @@ def verify_export(
 def export_log(
     config: ConfigOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Standard output without.")
+        Path | None,
+        typer.Option("--output", "--out", "-o", metavar="FILE", help="Standard output without."),
     ] = None,
     first: Annotated[int, typer.Option("--from", min=1, help="The first entry.")] = 1,
 ) -> None:
@@ -101,7 +93,7 @@ def export_log(
 def tail(
     config: ConfigOption = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many entries.")] = 20,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The last entries."""
     with opened(config) as archive:
@@ -111,7 +103,7 @@ def tail(
 
 
 @app.command()
-def checkpoint(config: ConfigOption = None, as_json: AsJson = False) -> None:
+def checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Sign the log as it is now, and tell its anchors."""
     with opened(config) as archive:
         made = archive.audit.checkpoint()

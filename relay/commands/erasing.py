@@ -1,24 +1,21 @@
-"""`relay erase`, `relay erasure`, `relay hold`, `relay retention`: what is kept no longer, or must
-be."""
+"""`relay erase`, `relay erasure`, `relay retention`: what is kept no longer."""
 
 from __future__ import annotations
 
-import json
-import re
-import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from relay.access.erasure import Person, Plan, Request, Scope, problem_of
+from relay.access.erasure import Person, Plan, Request, problem_of
 from relay.archive import Archive, host_actor
+from relay.commands.offline import KeysOption, document, mistaken, public_keys
 from relay.commands.shared import (
     FAILED,
-    MISTAKEN,
     ConfigOption,
     JsonOption,
     give,
@@ -26,20 +23,17 @@ from relay.commands.shared import (
     stderr,
     with_archive,
 )
-from relay.errors import KeyMissing
-from relay.keys.pem import read_public
-from relay.residency.audit import without_personal
-from relay.residency.signing import parsed
-
-EXIT_CODES = "\n\nExit codes:  0 done  ·  1 failed  ·  2 a mistake in the input"
-
-hold_app = typer.Typer(
-    name="hold",
-    help="Legal holds: what must be kept.",
-    epilog="Examples:  relay hold set --account acme --reason 'case 4711'  ·  relay hold list  ·  "
-    "relay hold release hold-20261126-1f0c22d0" + EXIT_CODES,
-    no_args_is_help=True,
+from relay.commands.subject import (
+    EXIT_CODES,
+    AccountOption,
+    IdentityOption,
+    NumberOption,
+    checked_number,
+    mistake,
+    named_well,
+    new_id,
 )
+
 erasure_app = typer.Typer(
     name="erasure",
     help="Certificates of erasure.",
@@ -52,17 +46,6 @@ retention_app = typer.Typer(
     epilog="Example:  relay retention run -c region.toml" + EXIT_CODES,
     no_args_is_help=True,
 )
-
-NumberOption = Annotated[
-    str | None, typer.Option("--number", metavar="+NUMBER", help="A telephone number.")
-]
-IdentityOption = Annotated[
-    str | None, typer.Option("--identity", help="A voice client's identity, with --account.")
-]
-AccountOption = Annotated[
-    str | None, typer.Option("--account", help="The name of an account or a trunk.")
-]
-_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
 
 
 def erase(
@@ -89,7 +72,7 @@ def erase(
     answer), or it failed; 2: a mistake.
     """
     person = _person(number, identity, account)
-    _named_well("--reference", reference)
+    named_well("--reference", reference)
 
     async def steps(archive: Archive) -> int:
         if dry_run:
@@ -132,35 +115,28 @@ def show(
 )
 def verify(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The certificate.")],
-    key: Annotated[
-        list[Path],
-        typer.Option("--key", metavar="FILE", help="Of `relay keys public`; may be repeated."),
-    ],
+    key: KeysOption,
     as_json: JsonOption = False,
 ) -> None:
     """Whether a certificate is what was signed, and what it says. Offline, without a configuration.
 
     Exit code 0: it is; 1: it is not; 2: a mistake. One that is not complete verifies, too.
     """
-    try:
-        keys = {name: each for path in key for name, each in read_public(path).items()}
-        document = parsed(file.read_bytes())
-    except (KeyMissing, OSError) as error:
-        _mistake(str(error))
-    except ValueError as mistake:
-        _mistake(f"{file} cannot be read: {mistake}")
-    if problem := problem_of(document, keys):
+    with mistaken():
+        certificate = document(file)
+        problem = problem_of(certificate, public_keys(key))
+    if problem:
         if as_json:
             print_json(ok=False, problem=problem)
         else:
             stderr().print(f"[red]✗[/] {escape(f'{file}: {problem}')}")
         raise typer.Exit(FAILED)
-    signer, complete = document["signature"]["key"], document["complete"]
+    signer, complete = certificate["signature"]["key"], certificate["complete"]
     if as_json:
-        print_json(ok=True, id=document["id"], signed_by=signer, complete=complete)
+        print_json(ok=True, id=certificate["id"], signed_by=signer, complete=complete)
         return
-    typer.echo(f"{document['id']} is signed by {signer}")
-    typer.echo(f"{'complete' if complete else 'NOT COMPLETE'}: {_told(document)}")
+    typer.echo(f"{certificate['id']} is signed by {signer}")
+    typer.echo(f"{'complete' if complete else 'NOT COMPLETE'}: {_told(certificate)}")
 
 
 def _told(certificate: Mapping[str, Any]) -> str:
@@ -178,89 +154,6 @@ def _told(certificate: Mapping[str, Any]) -> str:
     }
     some = [f"{what}: {count}" for what, count in counts.items() if count]
     return "; ".join(some) or "nothing was found"
-
-
-@hold_app.command(
-    "set",
-    epilog="Examples:  relay hold set --account acme --reason 'case 4711'  ·  "
-    "relay hold set --number +35315550111 --reason 'case 4711'",
-)
-def set_hold(
-    reason: Annotated[str, typer.Option("--reason", help="Why; it names nobody.")],
-    number: NumberOption = None,
-    identity: Annotated[str | None, typer.Option("--identity")] = None,
-    account: AccountOption = None,
-    call: Annotated[str | None, typer.Option("--call", help="The id of a call.")] = None,
-    config: ConfigOption = None,
-) -> None:
-    """Keep a number's, an account's or a trunk's calls, or one call: they are neither erased nor
-    do they expire, until the hold is released.
-
-    Exit code 0: it is in force; 1: it failed; 2: a mistake.
-    """
-    given: list[tuple[Scope, str]] = [("account", account)] if account else []
-    given += [("call", call)] if call else []
-    given += [("person", _checked(number))] if number else []
-    given += [("person", identity)] if identity else []
-    if len(given) != 1:
-        _mistake("one of --number, --identity, --account and --call says what is held")
-    _named_well("--reason", reason)
-    ((scope, subject),) = given
-
-    async def steps(archive: Archive) -> int:
-        now, actor = datetime.now(UTC), host_actor()
-        if scope == "account" and subject not in [peer.name for peer in archive.config.peers]:
-            stderr().print(f"note: no trunk or account is called {subject} now")
-        hold = _new_id("hold", now)
-        await archive.audit.record("hold-set", actor, hold, scope=scope)
-        await archive.holds.set(hold, scope, subject, reason, actor.name, now)
-        typer.echo(hold)
-        return 0
-
-    with_archive(config, steps)
-
-
-@hold_app.command("release", epilog="Example:  relay hold release hold-20261126-1f0c")
-def release(
-    hold: Annotated[str, typer.Argument(help="Its id.")], config: ConfigOption = None
-) -> None:
-    """Release a hold, and erase what was to be erased meanwhile.
-
-    Exit code 0: done; 1: there is none of this id in force, or it failed.
-    """
-
-    async def steps(archive: Archive) -> int:
-        actor = host_actor()
-        await archive.audit.record("hold-released", actor, hold)
-        await archive.holds.release(hold, actor.name, datetime.now(UTC))
-        await archive.erasing.finish()
-        return 0
-
-    with_archive(config, steps)
-
-
-@hold_app.command("list")
-def list_holds(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """The holds, released ones too. Whose they are is not shown.
-
-    Exit code 0: done; 1: it failed.
-    """
-
-    async def steps(archive: Archive) -> int:
-        for hold in await archive.holds.all():
-            subject = "" if hold.scope == "person" else hold.subjects[0]
-            until = f"released {hold.released:%Y-%m-%d}" if hold.released else "in force"
-            if as_json:
-                told = {**asdict(hold), "subjects": [subject] if subject else []}
-                print_json(**json.loads(json.dumps(told, default=str)))
-            else:
-                typer.echo(
-                    f"{hold.id}  {hold.scope} {subject}  since {hold.since:%Y-%m-%d}  "
-                    f"{until}  {hold.reason}"
-                )
-        return 0
-
-    with_archive(config, steps)
 
 
 @retention_app.command("run")
@@ -288,35 +181,14 @@ def run_retention(config: ConfigOption = None, as_json: JsonOption = False) -> N
 
 def _person(number: str | None, identity: str | None, account: str | None) -> Person:
     if (number is None) == (identity is None) or (identity is None) != (account is None):
-        _mistake("whose data: --number +…, or --identity … with --account …")
-    return Person(_checked(number)) if number else Person(identity or "", account or "")
-
-
-def _checked(number: str) -> str:
-    if not _NUMBER.fullmatch(number):
-        _mistake("--number is written in full, as +35315550111")
-    return number
-
-
-def _named_well(option: str, text: str) -> None:
-    """What is kept in clear, and on certificates, names nobody."""
-    if without_personal(text) != text or re.search(r"\d{7}", text):
-        _mistake(f"{option} is kept in clear: leave numbers and addresses out")
-
-
-def _mistake(text: str) -> NoReturn:
-    stderr().print(text)
-    raise typer.Exit(MISTAKEN)
+        mistake("whose data: --number +…, or --identity … with --account …")
+    return Person(checked_number(number)) if number else Person(identity or "", account or "")
 
 
 def _request(archive: Archive, kind: str, reference: str) -> Request:
     region, now = archive.config.region, datetime.now(UTC)
     by = host_actor().name
-    return Request(_new_id(kind, now), region.id, region.entity, now, by, reference)
-
-
-def _new_id(kind: str, now: datetime) -> str:
-    return f"{kind}-{now:%Y%m%d}-{secrets.token_hex(4)}"
+    return Request(new_id(kind, now), region.id, region.entity, now, by, reference)
 
 
 def _would(plan: Plan) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -15,11 +14,10 @@ from rich.console import Console
 from relay.access.roles import Staff
 from relay.archive import Archive
 from relay.commands.as_staff import TokenOption, acting
-from relay.commands.shared import FAILED, MISTAKEN, ConfigOption, cell, print_json, stderr
-from relay.errors import KeyMissing
-from relay.keys import pem
+from relay.commands.offline import KeysOption, document, mistaken, public_keys
+from relay.commands.shared import FAILED, ConfigOption, JsonOption, cell, give, print_json
+from relay.errors import ConfigError
 from relay.residency.receipt import Verified, verify
-from relay.residency.signing import parsed
 
 app = typer.Typer(
     name="receipt",
@@ -42,37 +40,29 @@ def show(
     async def step(archive: Archive, staff: Staff, now: datetime) -> dict[str, Any]:
         return await archive.reading.receipt(staff, call, now)
 
-    typer.echo(json.dumps(acting(config, token, step), indent=1))
+    give(acting(config, token, step))
 
 
 @app.command("verify")
 def verify_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Of `relay receipt show`.")],
-    key: Annotated[
-        list[Path],
-        typer.Option("--key", metavar="FILE", help="Of `relay keys public`; may be repeated."),
-    ],
+    key: KeysOption,
     recording: Annotated[
         Path | None,
         typer.Option("--recording", metavar="FILE", help="The encrypted recording, as stored."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Whether a receipt is what was signed, and whether all that was used lies inside.
 
     Offline, without a configuration: the public key is enough. With --recording its digest
     is compared, too.
     """
-    try:
-        keys = {name: each for path in key for name, each in pem.read_public(path).items()}
-        receipt = parsed(file.read_bytes())
+    with mistaken():
+        keys, receipt = public_keys(key), document(file)
         digest = None if recording is None else _digest(recording)
-    except (KeyMissing, OSError) as error:
-        raise _mistaken(str(error)) from None
-    except ValueError as mistake:
-        raise _mistaken(f"{file} cannot be read: {mistake}") from None
-    if not isinstance(receipt, dict):
-        raise _mistaken(f"{file}: is no receipt")
+        if not isinstance(receipt, dict):
+            raise ConfigError(str(file), ["is no receipt"])
     found = verify(receipt, keys)
     problem = found.problem
     if not problem and digest is not None and digest != (receipt["recording"] or {}).get("sha256"):
@@ -83,11 +73,6 @@ def verify_file(
     else:
         _print(found, problem, ok)
     raise typer.Exit(0 if ok else FAILED)
-
-
-def _mistaken(text: str) -> typer.Exit:
-    stderr().print(f"[red]✗[/] {cell(text)}")
-    return typer.Exit(MISTAKEN)
 
 
 def _digest(path: Path) -> str:

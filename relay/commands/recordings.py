@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,15 +18,17 @@ from relay.access.ports import Query
 from relay.archive import Archive
 from relay.commands.shared import (
     FAILED,
-    MISTAKEN,
     ConfigOption,
+    JsonOption,
+    asked,
     failing,
+    ids,
+    not_there,
     opened,
     print_json,
     recorded,
     stderr,
 )
-from relay.database import session
 from relay.errors import KeyMissing, NotAuthentic
 from relay.keys.customer import PrivateKey
 from relay.recording import ledger
@@ -51,8 +52,6 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-T = TypeVar("T")
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")]
 RecordingId = Annotated[str, typer.Argument(metavar="RECORDING", help="The id of a recording.")]
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="FILE", help="A new file; - is standard output.")
@@ -65,7 +64,7 @@ def list_recordings(
         str | None, typer.Option("--peer", help="Of this trunk or account only.")
     ] = None,
     config: ConfigOption = None,
-    as_json: AsJson = False,
+    as_json: JsonOption = False,
 ) -> None:
     """The recordings that are known, the newest first: of whom is not shown."""
 
@@ -74,12 +73,12 @@ def list_recordings(
         return [each async for each in archive.call_records.each(query)]
 
     with opened(config) as archive:
-        calls = _run(archive, ask)
+        calls = asked(archive, ask)
     rows = [_row(call) for call in calls]
     if as_json:
         print_json(recordings=rows)
         return
-    table = Table(*rows[0] if rows else ("id",), title=f"{len(rows)} recordings")
+    table = Table(ids("id"), *list(rows[0])[1:] if rows else (), title=f"{len(rows)} recordings")
     for row in rows:
         table.add_row(*map(str, row.values()))
     Console(highlight=False).print(table)
@@ -119,7 +118,7 @@ def export(
             found = await archive.recordings.open(recording, form.value, trim)
             return await _written(found, output)
 
-        octets = _run(archive, fetch)
+        octets = asked(archive, fetch)
     stderr().print(f"{octets:,} octets of {form.media_type} in {escape(str(output))}")
 
 
@@ -144,13 +143,15 @@ def _destination(output: Path) -> tuple[Callable[[bytes], object], Callable[[], 
 
 
 @app.command()
-def verify(recording: RecordingId, config: ConfigOption = None, as_json: AsJson = False) -> None:
+def verify(
+    recording: RecordingId, config: ConfigOption = None, as_json: JsonOption = False
+) -> None:
     """Whether a recording is octet by octet what was stored when its call ended.
 
     Exit code 0: it is; 1: it is not, or cannot be read, and why.
     """
     with opened(config) as archive:
-        found = _run(archive, lambda archive: archive.recordings.verify(recording))
+        found = asked(archive, lambda archive: archive.recordings.verify(recording))
     entry = found.ledger
     if as_json:
         print_json(
@@ -183,9 +184,7 @@ def decrypt(
 
     Works offline and without a configuration, on the two files as they came from the store.
     """
-    if output.exists():
-        stderr().print(f"{output} is there already: it is not overwritten")
-        raise typer.Exit(MISTAKEN)
+    not_there(output)
     with failing():
         entry = ledger.of(file) if sidecar is None else _read(sidecar)
         if entry.envelope is None:
@@ -216,14 +215,3 @@ def _unwrapped(envelope: Envelope, private: PrivateKey) -> bytes:
         named = ", ".join(key.key for key in envelope.keys) or "no key any more"
         raise KeyMissing(f"it is encrypted to {named}, not to {private.public.id}")
     return private.unwrap(octets_of(mine), envelope.context)
-
-
-def _run(archive: Archive, ask: Callable[[Archive], Coroutine[Any, Any, T]]) -> T:
-    async def asked() -> T:
-        try:
-            async with session.opened(archive.database):
-                return await ask(archive)
-        finally:
-            await archive.store.close()
-
-    return asyncio.run(asked())

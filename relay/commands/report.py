@@ -79,8 +79,8 @@ def actions(lines: Iterable[bytes]) -> dict[str, Counter[str]]:
         if entry["actor"].get("grant") and entry["action"] in READS:
             found["grant-used"][month] += times
         for name in COUNTED:
-            if name in details:
-                found[f"{entry['action']}:{name}"][month] += int(details[name])
+            if isinstance(count := details.get(name), int):  # of a read: the ids of the calls
+                found[f"{entry['action']}:{name}"][month] += count
     return found
 
 

@@ -110,12 +110,16 @@ def recorded(archive: Archive, action: str, subject: str, **details: str | int) 
 def with_archive(config: Path | None, steps: Callable[[Archive], Awaitable[int]]) -> None:
     """Do the steps with a region's archive, its database up to date; exit with their code."""
     with opened(config) as archive:
-        code = asyncio.run(with_database(archive, steps))
+        code = asked(archive, steps)
     raise typer.Exit(code)
 
 
-async def with_database(archive: Archive, ask: Callable[[Archive], Awaitable[T]]) -> T:
+def asked(archive: Archive, ask: Callable[[Archive], Awaitable[T]]) -> T:
     """What is asked of an archive, its database up to date; then all of it is closed."""
+    return asyncio.run(_asked(archive, ask))
+
+
+async def _asked(archive: Archive, ask: Callable[[Archive], Awaitable[T]]) -> T:
     try:
         async with session.opened(archive.database):
             return await ask(archive)
