@@ -13,6 +13,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = (
     *("README.md", "CHANGELOG.md", "docs/ARCHITECTURE.md"),
     *("docs/operating.md", "docs/trunks.md", "docs/clients.md", "docs/performance.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
+    *("docs/residency.md", "docs/access.md", "docs/leaving.md", "docs/auditing.md"),
 )
 OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 SOURCES = {path: path.read_text("utf-8") for path in sorted((ROOT / "relay").rglob("*.py"))}
