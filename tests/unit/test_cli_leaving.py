@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from relay.archive import Archive
 from relay.cli import app
+from relay.commands.report import actions
 from relay.config import load
 from relay.database.session import opened
 from relay.keys.ring import KeyRing
@@ -290,3 +291,20 @@ def test_a_node_does_it_by_itself(kept: Kept) -> None:
     asyncio.run(main())
     assert not waiting.exists() and list(kept.recordings.rglob("*.rec")) == []
     assert "retention-done" in kept.audited()
+
+
+def test_a_report_counts_calls_where_they_are_counted_and_not_named() -> None:
+    """The entry of a read has the ids of its calls, that of an erasure their number."""
+    entries = (
+        ("calls-read", {"calls": "c1,c2", "count": 2}),
+        ("retention-done", {"calls": 3, "recordings": 1}),
+    )
+    lines = [
+        json.dumps(
+            {"n": n, "at": "2026-11-26T08:00:00Z", "action": action, "actor": {}, "details": told}
+        ).encode()
+        for n, (action, told) in enumerate(entries, 1)
+    ]
+    found = actions(lines)
+    assert found["calls-read"]["2026-11"] == 1 and "calls-read:calls" not in found
+    assert found["retention-done:calls"]["2026-11"] == 3
