@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,14 @@ def is_away(error: DBAPIError) -> bool:
 
 
 def _make_file(file: Path) -> None:
-    """For nobody else's eyes; SQLite gives its log the same mode."""
+    """For nobody else's eyes; SQLite gives its log the same mode.
+
+    One that is there is not opened: to close it would drop all locks that this process has on it,
+    and then another process takes itself for the last one, and takes SQLite's log away.
+    """
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with suppress(FileExistsError):
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import json
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -286,3 +288,21 @@ def test_a_key_that_vanishes_takes_nothing_that_was_kept(tmp_path: Path, keyring
 
     run(tmp_path / "same", steps, keyring)
     run(tmp_path / "other", another_recording, keyring)
+
+
+def test_another_process_takes_no_log_away_that_is_in_use(tmp_path: Path) -> None:
+    """SQLite's locks are lost when any descriptor of its file is closed in their process."""
+    look = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM calls')"
+
+    async def main() -> None:
+        async with opened(database_in(tmp_path)) as database, database.reading() as first:
+            await first.execute(text("SELECT 1"))
+            async with database.reading() as second:  # a new connection of the same process
+                await second.execute(text("SELECT 1"))
+            log = tmp_path / "db/relay.db-wal"
+            before = log.stat().st_ino
+            other = [sys.executable, "-c", look, str(tmp_path / "db/relay.db")]
+            await asyncio.to_thread(subprocess.run, other, check=True, timeout=20)
+            assert log.exists() and log.stat().st_ino == before
+
+    asyncio.run(main())
