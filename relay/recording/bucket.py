@@ -176,6 +176,7 @@ class Bucket:
         client: dict[str, object] = {
             "proxy_url": self._gate.url,
             "allow_http": False,
+            "allow_invalid_certificates": False,
             "timeout": timedelta(seconds=REQUEST_S),
             "connect_timeout": timedelta(seconds=5),
         }

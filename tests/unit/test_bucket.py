@@ -172,8 +172,9 @@ def test_a_refusal_says_so_and_the_recording_stays(
 
 
 def test_an_authority_that_is_not_the_configured_one_is_not_trusted(
-    s3: FaultyS3, tmp_path: Path
+    s3: FaultyS3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("AWS_ALLOW_INVALID_CERTIFICATES", "true")
     place = bucket_of(s3, Authority(tmp_path, "another"))
 
     async def scenario() -> None:
