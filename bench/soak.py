@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -36,6 +37,8 @@ from relay.probe.relay_process import RelayProcess
 
 FIRST = 2000  # calls before memory is measured for the first time
 MOST_GROWTH = 1.05
+DATABASE = "relay.db"  # and SQLite's two files beside it
+MOST_OF_THE_DATABASE = 15  # five connections that are kept
 QUIET_S = 200.0  # after the last call: half a session, its refresh unanswered, 64*T1 twice
 FORGET_S = 90.0
 IDLE_S = 15.0
@@ -110,10 +113,20 @@ class Watch:
         free = media.get("port_pairs_free", 0) + media.get("port_pairs_resting", 0)
         return {
             "resident_mib": round(common.resident_octets(pid) / 2**20, 2),
-            "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
+            **_descriptors(pid),
             "port_pairs_in_use": media["port_pairs"] - free,
             **{name: status[name] for name in ("active", "dialogs", "transactions")},
         }
+
+
+def _descriptors(pid: int) -> dict[str, int]:
+    """Those of the database apart: connections to it are kept for the next use."""
+    files = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed just now
+            files.append(os.readlink(each))
+    database = sum(Path(file).name.startswith(DATABASE) for file in files)
+    return {"descriptors": len(files) - database, "of_the_database": database}
 
 
 class Soak:
@@ -205,6 +218,8 @@ def verdict(found: dict[str, Any], short: bool) -> list[str]:
     ]
     if end["descriptors"] != start["descriptors"]:
         problems.append(f"descriptors: {start['descriptors']} became {end['descriptors']}")
+    if end["of_the_database"] > MOST_OF_THE_DATABASE:
+        problems.append(f"{end['of_the_database']} descriptors of the database")
     if found["bugs"]:
         problems.append(f"{found['bugs']} bugs in the log")
     if not short and found["growth"] > MOST_GROWTH:
