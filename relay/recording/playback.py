@@ -17,8 +17,9 @@ from relay.recording.formats import Encoder, Format, linear, pcm_header
 
 SCANNED = 30 * wav.RATE_HZ
 """Sample frames that are read at once."""
-LONGEST_ENCODED_S = 6 * 3600
-"""What is longer is played as WAV only: the others are made in memory."""
+LONGEST_S = {Format.FLAC: 6 * 3600, Format.OGG: 3600}
+"""What is longer is played as WAV only: the others are made in memory, before the first octet is
+sent; an hour of Opus takes a minute or two."""
 
 
 class Octets(Protocol):
@@ -101,9 +102,10 @@ async def play(sound: Sound, form: Format, trimmed: bool = False) -> Playback:
         sound = await sound.trimmed()
     if form in (Format.WAV, Format.PCM):
         return _Mapped(sound, form)
-    if sound.frames > LONGEST_ENCODED_S * wav.RATE_HZ:
+    longest_s = LONGEST_S[form]
+    if sound.frames > longest_s * wav.RATE_HZ:
         raise TooLong(
-            f"{form.value} is made in memory, of {LONGEST_ENCODED_S // 3600} h at most: "
+            f"{form.value} is made in memory, of {longest_s // 3600} h at most: "
             f"ask for {Format.WAV.value}"
         )
     encoder = Encoder(sound.codec, sound.channels, form)

@@ -148,7 +148,7 @@ def test_silence_alone_stays_as_it_is() -> None:
 def test_what_is_too_long_to_be_made_in_memory_says_what_to_ask_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(playback, "LONGEST_ENCODED_S", 1)
+    monkeypatch.setitem(playback.LONGEST_S, Format.FLAC, 1)
     with pytest.raises(TooLong, match="ask for wav"):
         played(bytes(8001), "PCMU", 1, Format.FLAC)
     assert len(played(bytes(8002), "PCMU", 1, Format.WAV)) == wav.HEADER_OCTETS + 8002
