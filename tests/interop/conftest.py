@@ -9,6 +9,15 @@ import pytest
 from relay.probe.audio import speak
 from tests.interop.region import need
 
+SPOKEN = {"voices", "voice"}
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """A phone that gets no processor in time says and hears less than it should: tests of what was
+    heard run with nothing beside them."""
+    if SPOKEN & set(getattr(item, "fixturenames", ())):
+        item.add_marker("alone")
+
 
 @pytest.fixture(scope="session")
 def voices(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

@@ -143,6 +143,7 @@ class TestSipp:
             assert not r.process.find("call_referred")
 
 
+@pytest.mark.alone
 class TestVoices:
     """pjsua2 as transferor, transferee and target: a stack that was not written against."""
 
