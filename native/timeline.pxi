@@ -16,7 +16,7 @@ cdef class TapRing:
 
     cdef TapRingC *ring
 
-    def __cinit__(self, size_t capacity=8 << 20):
+    def __cinit__(self, size_t capacity=32 << 20):
         self.ring = tap_create(capacity)
         if self.ring == NULL:
             raise MemoryError

@@ -14,7 +14,7 @@ them onto one timeline a recording (native/timeline.pxd, which states the rules)
   is 3,200 ticks (400 ms), the last one less; it leaves when the clock is the reorder
   window (400 ms) past it. `behind` is True when it stopped early: drain again at once.
 
-`start` and `stop` may be called from any thread. A ring of 8 MiB holds 0.8 s of 500 calls.
+`start` and `stop` may be called from any thread. A ring of 32 MiB holds 3 s of 500 calls.
 """
 
 from __future__ import annotations
