@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
@@ -15,7 +17,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from relay.access.ports import Query
+from relay.access.reading import Audio
+from relay.access.roles import Staff
 from relay.archive import Archive
+from relay.commands.as_staff import TokenOption, acting
 from relay.commands.shared import (
     FAILED,
     ConfigOption,
@@ -26,7 +31,6 @@ from relay.commands.shared import (
     not_there,
     opened,
     print_json,
-    recorded,
     stderr,
 )
 from relay.errors import KeyMissing, NotAuthentic
@@ -35,7 +39,6 @@ from relay.recording import ledger
 from relay.recording.decryption import write_wav
 from relay.recording.envelope import Envelope, octets_of
 from relay.recording.formats import Format
-from relay.recording.playback import Playback
 from relay.residency.record import CallRecord
 
 PIECE = 1 << 20
@@ -109,37 +112,46 @@ def export(
         typer.Option("--trim/--no-trim", help="Leave out the silence before and after."),
     ] = None,
     config: ConfigOption = None,
+    token: TokenOption = None,
 ) -> None:
     """A recording in clear, in a new file of mode 0600. It is an entry of the audit log."""
-    with opened(config) as archive:
-        recorded(archive, "recording-exported", recording, form=form.value)
 
-        async def fetch(archive: Archive) -> int:
-            found = await archive.recordings.open(recording, form.value, trim)
-            return await _written(found, output)
+    async def step(archive: Archive, staff: Staff, now: datetime) -> int:
+        found = await archive.reading.play(staff, recording, now, form.value, trim)
+        return await _written(found, output)
 
-        octets = asked(archive, fetch)
+    not_there(output)
+    octets = acting(config, token, step)
     stderr().print(f"{octets:,} octets of {form.media_type} in {escape(str(output))}")
 
 
-async def _written(found: Playback, output: Path) -> int:
-    write, close = _destination(output)
-    try:
-        with Progress(console=stderr(), transient=True, disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task("decrypting", total=found.size)
-            for start in range(0, found.size, PIECE):
-                write(await found.read(start, min(start + PIECE, found.size)))
-                bar.advance(task, PIECE)
-    finally:
-        close()
+async def _written(found: Audio, output: Path) -> int:
+    with (
+        _opened(output) as file,
+        Progress(console=stderr(), transient=True, disable=not sys.stderr.isatty()) as bar,
+    ):
+        task = bar.add_task("decrypting", total=found.size)
+        for start in range(0, found.size, PIECE):
+            end = min(start + PIECE, found.size)
+            file.write(await found.read(start, end, datetime.now(UTC)))
+            bar.advance(task, PIECE)
     return found.size
 
 
-def _destination(output: Path) -> tuple[Callable[[bytes], object], Callable[[], None]]:
-    if str(output) == "-":
-        return sys.stdout.buffer.write, sys.stdout.buffer.flush
-    file = os.fdopen(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    return file.write, file.close
+def _opened(output: Path) -> AbstractContextManager[BinaryIO]:
+    return nullcontext(sys.stdout.buffer) if str(output) == "-" else _new_file(output)
+
+
+@contextmanager
+def _new_file(output: Path) -> Iterator[BinaryIO]:
+    """That nobody else may read, and that is gone again when it does not become whole."""
+    fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            yield file
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
 
 
 @app.command()
@@ -190,13 +202,8 @@ def decrypt(
         if entry.envelope is None:
             raise NotAuthentic(f"{file}: its ledger does not say how it is encrypted")
         data_key = _unwrapped(entry.envelope, PrivateKey.read(private_key))
-        try:
-            fd = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(fd, "wb") as clear:
-                write_wav(clear, file, data_key, entry)
-        except Exception:
-            output.unlink(missing_ok=True)
-            raise
+        with _new_file(output) as clear:
+            write_wav(clear, file, data_key, entry)
     if not entry.sealed:
         stderr().print("It ends before its call did: the relay was interrupted.")
 

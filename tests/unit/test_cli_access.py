@@ -193,6 +193,27 @@ def test_over_the_api_with_all_that_is_real(region: Path) -> None:
     with_archive(region, steps)
 
 
+def test_a_recording_is_exported_by_who_may_hear_it(region: Path) -> None:
+    output = region.parent / "out.wav"
+    command = ("recordings", "export", "r1", "-c", str(region), "-o", str(output))
+    jane = token(region, "jane", "reviewer", jurisdiction="US")
+    refused = run(*command, token=jane)
+    assert refused.exit_code == 1 and "by a grant only" in refused.stderr
+    assert not output.exists()
+    done(*command, token=token(region, "maeve", "reviewer"))
+    assert output.read_bytes().endswith(AUDIO) and output.stat().st_mode & 0o777 == 0o600
+    last = entries(region)[-1]
+    assert (last["action"], last["subject"]) == ("recording-played", "r1")
+    assert run(*command).exit_code == 2  # it is there already
+    path = region.parent / "spool" / NAME
+    stored = path.read_bytes()
+    middle = len(stored) // 2
+    path.write_bytes(stored[:middle] + bytes([stored[middle] ^ 1]) + stored[middle + 1 :])
+    half = region.parent / "half.wav"
+    assert run(*command[:-1], str(half)).exit_code == 1 and not half.exists()
+    path.write_bytes(stored)
+
+
 def test_a_recording_that_is_gone_and_one_that_was_changed(region: Path) -> None:
     path = region.parent / "spool" / NAME
     stored = path.read_bytes()
