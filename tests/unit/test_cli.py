@@ -39,8 +39,12 @@ def mistaken(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def served(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
-    """Stands for the server: keeps the configurations that it was run with."""
+def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Config]:
+    """Stands for the server: keeps the configurations that it was run with.
+
+    Elsewhere: the laptop region makes its keys below the working directory.
+    """
+    monkeypatch.chdir(tmp_path)
     configs: list[Config] = []
     server = ModuleType("relay.server")
 
