@@ -63,51 +63,15 @@ class Server:
         self._loop.set_exception_handler(self._on_loop_bug)
         self._journal = log.Journal(self._loop.call_later)
         self._keeping = Keeping(config, self._journal)
-        archive = self._keeping.archive
-        boundary = archive.boundary
-        media = config.media
-        self.engine = Engine(
-            media.address,
-            media.advertise,
-            media.ports,
-            media.workers,
-            media.idle_timeout_s,
-            media.address_ipv6,
-            self._on_media,
-            latch_networks=boundary.permitted,
-            advertise_ipv6=media.advertise_ipv6,
-        )
+        self.engine = self._engine(config.media)
         self.recorder = FileRecorder(
             self._keeping.spool,
             TapReader(self.engine.taps),
             self._on_recording_ended,
-            archive.keys,
+            self._keeping.archive.keys,
             config.region.id,
         )
-        self.calls = Calls(
-            Router(config),
-            Admission(config),
-            self.engine,
-            self.recorder,
-            self._keeping.records,
-            self._journal,
-            token=lambda: os.urandom(8).hex(),
-            wall_clock=lambda: datetime.now(UTC).astimezone(),
-            boundary=boundary,
-            place=Place(config.region.id, node_of(config), archive.policy),
-            pass_headers=config.sip.pass_headers,
-            limits=config.limits,
-            own=_own_addresses(config),
-            ours={
-                trunk.name: trunk.outbound_credentials
-                for trunk in config.trunk
-                if trunk.outbound_credentials is not None
-            },
-            authentication=_authentication(config, boundary),
-            token_check=_token_check(config),
-            min_session_expires_s=config.sip.min_session_expires_s,
-        )
-        self.calls.outside.audit = archive.audit
+        self.calls = self._calls(config)
         flow_timer_s = FLOW_KEEPALIVES * config.sip.websocket.keepalive_s
         self.calls.registrar = Registrar(self.calls, flow_timer_s)
         files = {each.name: each.revoked for each in config.account if each.revoked is not None}
@@ -125,6 +89,48 @@ class Server:
             for trunk in config.trunk
             if trunk.register_at is not None
         )
+
+    def _engine(self, media: Media) -> Engine:
+        return Engine(
+            media.address,
+            media.advertise,
+            media.ports,
+            media.workers,
+            media.idle_timeout_s,
+            media.address_ipv6,
+            self._on_media,
+            latch_networks=self._keeping.archive.boundary.permitted,
+            advertise_ipv6=media.advertise_ipv6,
+        )
+
+    def _calls(self, config: Config) -> Calls:
+        """Raises CertificateError for a key of an account that cannot be read."""
+        archive = self._keeping.archive
+        calls = Calls(
+            Router(config),
+            Admission(config),
+            self.engine,
+            self.recorder,
+            self._keeping.records,
+            self._journal,
+            token=lambda: os.urandom(8).hex(),
+            wall_clock=lambda: datetime.now(UTC).astimezone(),
+            boundary=archive.boundary,
+            place=Place(config.region.id, node_of(config), archive.policy),
+            pass_headers=config.sip.pass_headers,
+            limits=config.limits,
+            own=_own_addresses(config),
+            ours={
+                trunk.name: trunk.outbound_credentials
+                for trunk in config.trunk
+                if trunk.outbound_credentials is not None
+            },
+            authentication=_authentication(config, archive.boundary),
+            token_check=_token_check(config),
+            min_session_expires_s=config.sip.min_session_expires_s,
+        )
+        calls.outside.audit = archive.audit
+        return calls
 
     async def serve(self) -> None:
         """Until SIGTERM or SIGINT. Raises ListenError or another RelayError at start."""

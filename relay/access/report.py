@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -117,19 +117,11 @@ class Tally:
 
 def document(tally: Tally, region: Region, actions: Counts, made: datetime) -> dict[str, Any]:
     """The report as JSON; `actions` counts the audit log's entries, by action and month."""
-    months = tally.quarter.months
-
-    def by_month(counts: Mapping[str, int]) -> dict[str, int]:
-        return {month: counts.get(month, 0) for month in months}
-
-    def acted(*names: str) -> dict[str, int]:
-        return by_month(_sum(actions.get(name, {}) for name in names))
-
     return {
         "kind": KIND,
         "version": 1,
         "quarter": tally.quarter.name,
-        "months": list(months),
+        "months": list(tally.quarter.months),
         "made": made.isoformat(timespec="seconds"),
         "region": {
             "id": region.id,
@@ -139,40 +131,15 @@ def document(tally: Tally, region: Region, actions: Counts, made: datetime) -> d
             "manifest": region.manifest,
             "enforced": region.enforced,
         },
-        "calls": {
-            "all": by_month(tally.calls),
-            "answered": by_month(tally.answered),
-            "minutes": by_month(tally.minutes),
-        },
-        "recordings": {
-            "made": by_month(tally.recordings),
-            "incomplete": by_month(tally.incomplete),
-            "erased_since": by_month(tally.erased),
-            "octets": tally.recorded_octets,
-            "hours": round(tally.recorded_s / 3600, 2),
-        },
+        **_of_calls(tally),
+        **_of_people(tally.quarter, actions),
         "boundary": {
-            "refused": acted("boundary-refused"),
-            "would_refuse": acted("boundary-would-refuse"),
+            "refused": _acted(tally.quarter, actions, "boundary-refused"),
+            "would_refuse": _acted(tally.quarter, actions, "boundary-would-refuse"),
             "addresses_inside": tally.addresses_inside,
             "addresses_outside": tally.addresses_outside,
             "outside_used": tally.outside_used,
         },
-        "grants": {
-            "requested": acted("grant-requested"),
-            "approved": acted("grant-approved"),
-            "revoked": acted("grant-revoked"),
-            "used": acted("grant-used"),
-        },
-        "erasures": {
-            "requested": acted("erasure-done"),
-            "calls_redacted": acted("erasure-done:calls"),
-            "recordings_removed": acted("erasure-done:recordings"),
-            "expired": acted("retention-done:calls"),
-            "holds_set": acted("hold-set"),
-            "holds_released": acted("hold-released"),
-        },
-        "exports": {"made": acted("export-made"), "rows": acted("export-made:calls")},
         "places": [
             {"what": place.what, "where": place.where, "lies": place.lies}
             for place in region.places
@@ -181,8 +148,53 @@ def document(tally: Tally, region: Region, actions: Counts, made: datetime) -> d
     }
 
 
-def _sum(counts: Iterable[Mapping[str, int]]) -> Counter[str]:
-    total: Counter[str] = Counter()
-    for each in counts:
-        total.update(each)
-    return total
+def _of_calls(tally: Tally) -> dict[str, Any]:
+    """What the records say."""
+    quarter = tally.quarter
+    return {
+        "calls": {
+            "all": _by_month(quarter, tally.calls),
+            "answered": _by_month(quarter, tally.answered),
+            "minutes": _by_month(quarter, tally.minutes),
+        },
+        "recordings": {
+            "made": _by_month(quarter, tally.recordings),
+            "incomplete": _by_month(quarter, tally.incomplete),
+            "erased_since": _by_month(quarter, tally.erased),
+            "octets": tally.recorded_octets,
+            "hours": round(tally.recorded_s / 3600, 2),
+        },
+    }
+
+
+def _of_people(quarter: Quarter, actions: Counts) -> dict[str, dict[str, dict[str, int]]]:
+    """What was done, as the audit log has it."""
+    counted = {
+        "grants": {
+            "requested": "grant-requested",
+            "approved": "grant-approved",
+            "revoked": "grant-revoked",
+            "used": "grant-used",
+        },
+        "erasures": {
+            "requested": "erasure-done",
+            "calls_redacted": "erasure-done:calls",
+            "recordings_removed": "erasure-done:recordings",
+            "expired": "retention-done:calls",
+            "holds_set": "hold-set",
+            "holds_released": "hold-released",
+        },
+        "exports": {"made": "export-made", "rows": "export-made:calls"},
+    }
+    return {
+        part: {name: _acted(quarter, actions, action) for name, action in names.items()}
+        for part, names in counted.items()
+    }
+
+
+def _acted(quarter: Quarter, actions: Counts, action: str) -> dict[str, int]:
+    return _by_month(quarter, actions.get(action, {}))
+
+
+def _by_month(quarter: Quarter, counts: Mapping[str, int]) -> dict[str, int]:
+    return {month: counts.get(month, 0) for month in quarter.months}

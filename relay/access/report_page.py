@@ -65,7 +65,8 @@ def page(report: Mapping[str, Any]) -> str:
             f"<h1>{escape(title)}</h1>",
             _whose(report),
             _tiles(report),
-            *_sections(report),
+            *_sections_of_calls(report),
+            *_sections_of_people(report),
             _places(report),
             "<p class='soft'>Counts only: no customer, number or address is in this report. "
             "The same figures are in the JSON file beside it.</p></main></body></html>\n",
@@ -102,9 +103,8 @@ def _tiles(report: Mapping[str, Any]) -> str:
     return f"<ul class='tiles'>{''.join(items)}</ul>"
 
 
-def _sections(report: Mapping[str, Any]) -> Iterable[str]:
+def _sections_of_calls(report: Mapping[str, Any]) -> Iterable[str]:
     calls, recordings, boundary = report["calls"], report["recordings"], report["boundary"]
-    grants, erasures, exports = report["grants"], report["erasures"], report["exports"]
     yield _section(
         report,
         "Calls",
@@ -134,6 +134,10 @@ def _sections(report: Mapping[str, Any]) -> Iterable[str]:
             Series("would be refused (dry run)", boundary["would_refuse"]),
         ),
     )
+
+
+def _sections_of_people(report: Mapping[str, Any]) -> Iterable[str]:
+    grants, erasures, exports = report["grants"], report["erasures"], report["exports"]
     yield _section(
         report,
         "Access from elsewhere",

@@ -87,11 +87,10 @@ def approve(
     as_json: JsonOption = False,
 ) -> None:
     """One approval, with the token of an approver inside who did not ask for it."""
-
-    async def step(archive: Archive, staff: Staff, now: datetime) -> Grant:
-        return await archive.granting.approve(staff, grant, now)
-
-    _told(acting(config, token, step), as_json)
+    made = acting(
+        config, token, lambda archive, staff, now: archive.granting.approve(staff, grant, now)
+    )
+    _told(made, as_json)
 
 
 @app.command()
@@ -102,11 +101,10 @@ def revoke(
     as_json: JsonOption = False,
 ) -> None:
     """End it at once, also what is being read by it; who runs the node may."""
-
-    async def step(archive: Archive, staff: Staff, now: datetime) -> Grant:
-        return await archive.granting.revoke(staff, grant, now)
-
-    _told(acting(config, token, step), as_json)
+    made = acting(
+        config, token, lambda archive, staff, now: archive.granting.revoke(staff, grant, now)
+    )
+    _told(made, as_json)
 
 
 def _told(grant: Grant, as_json: bool) -> None:
