@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -11,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,33 @@ def report(bench: str, **fields: object) -> None:
     print(json.dumps({"bench": bench, **fields, "machine": machine()}))
 
 
+Runs = dict[str, list[dict[str, Any]]]
+
+
+def alternating(
+    doc: str | None, modes: Iterable[str], measured: Callable[[str, int, float], dict[str, Any]]
+) -> tuple[int, Runs]:
+    """By the options of the command line: how many calls, and the runs of each mode, which take
+    turns. `measured` gets a mode, the calls and the seconds of a run."""
+    parser = argparse.ArgumentParser(description=doc)
+    parser.add_argument("--calls", type=int, default=500)
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    runs: Runs = {mode: [] for mode in modes}
+    for _ in range(options.rounds):
+        for mode, each in runs.items():
+            each.append(measured(mode, options.calls, options.seconds))
+    return options.calls, runs
+
+
 def report_ratio(
     bench: str,
     calls: int,
     cost: dict[str, float],
     ratio: float | None,
     target: float,
-    runs: dict[str, list[dict[str, Any]]],
+    runs: Runs,
 ) -> int:
     """The JSON line of a cost per packet against another one; the exit code: 0 within `target`.
 

@@ -8,7 +8,6 @@ written to a temporary directory. Alternating, CPU of the whole process.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from typing import Any
 
@@ -32,18 +31,10 @@ def measured(mode: str, calls: int, seconds: float) -> dict[str, Any]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
-    runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
-    for _ in range(options.rounds):
-        for mode in MODES:
-            runs[mode].append(measured(mode, options.calls, options.seconds))
+    calls, runs = common.alternating(__doc__, MODES, measured)
     cost = median_cost(runs)
     ratio = round(cost["on"] / cost["off"], 3) if len(cost) == 2 else None
-    return common.report_ratio("recording_cost", options.calls, cost, ratio, TARGET, runs)
+    return common.report_ratio("recording_cost", calls, cost, ratio, TARGET, runs)
 
 
 if __name__ == "__main__":

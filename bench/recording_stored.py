@@ -10,7 +10,6 @@ spread over the packets of a call of three minutes.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import sys
 from typing import Any
@@ -60,20 +59,12 @@ def counted(ledgers: list[Ledger]) -> dict[str, int]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=500)
-    parser.add_argument("--seconds", type=float, default=8.0)
-    parser.add_argument("--rounds", type=int, default=2)
-    options = parser.parse_args()
-    runs: dict[str, list[dict[str, Any]]] = {mode: [] for mode in MODES}
-    for _ in range(options.rounds):
-        for mode in MODES:
-            runs[mode].append(measured(mode, options.calls, options.seconds))
+    calls, runs = common.alternating(__doc__, MODES, measured)
     cost = median_cost(runs)
     ratio = round(cost["stored"] / cost["plain"], 3) if len(cost) == 2 else None
-    exit_code = common.report_ratio("recording_stored", options.calls, cost, ratio, TARGET, runs)
+    exit_code = common.report_ratio("recording_stored", calls, cost, ratio, TARGET, runs)
     whole = all(
-        run["complete"] == options.calls and not run["gaps"]
+        run["complete"] == calls and not run["gaps"]
         for run in runs["stored"]
         if "saturated" not in run
     )
