@@ -31,7 +31,7 @@ from relay.call.ports import (
     Signalling,
 )
 from relay.call.record import Bookkeeping, Place, closed
-from relay.call.refusal import ALLOW, refusal, refuse, unserved
+from relay.call.refusal import ALLOW, refusal, refuse, status_of, unserved
 from relay.call.registrar import Registrar
 from relay.call.setup import set_up
 from relay.call.transfer import Transfer
@@ -435,7 +435,7 @@ class Calls:
         return other is not None and other.is_same(leg.client)
 
     def _count_refusal(self, request: Request, error: RelayError, source: Hop) -> None:
-        status = error.status if isinstance(error, Refused) else error.status_hint
+        status = status_of(error)
         self.counters[f"refused_{status}"] += 1
         if request.method == "INVITE" and request.to.tag is None:
             self.journal.event(

@@ -12,6 +12,7 @@ from relay.call.ending import ended_by
 from relay.call.events import CallEvent, Rejected
 from relay.call.numbers import user_of
 from relay.call.ports import RecordingEnded, Records, Side, StreamFigures
+from relay.call.refusal import status_of
 from relay.errors import Refused
 from relay.residency.record import CallRecord, LegRecord, RecordingRecord, SideName
 from relay.sip.reasons import REASONS
@@ -156,7 +157,7 @@ def refused(
     """The record of a call that never came to be: who asked, where that would have led, and why
     not. `reason` has a text only where it is ours alone: others may quote the peer."""
     place, now = calls.kept.place, calls.wall_clock()
-    status = error.status if isinstance(error, Refused) else error.status_hint
+    status = status_of(error)
     reason = error.text if isinstance(error, Refused) else REASONS.get(status, "")
     client = caller if isinstance(caller, Client) else None
     peer = caller.account.name if isinstance(caller, Client) else caller.name

@@ -22,6 +22,11 @@ KNOWN = frozenset({*ALLOWED, "REGISTER", "SUBSCRIBE", "MESSAGE", "PUBLISH"})
 RETRY_AFTER_S = 5
 
 
+def status_of(error: RelayError) -> int:
+    """What a failure is answered with."""
+    return error.status if isinstance(error, Refused) else error.status_hint
+
+
 def refusal(request: Request, error: RelayError, to_tag: str) -> Response:
     """The final response that tells `error` to the peer (Warning: RFC 3261 section 20.43)."""
     if isinstance(error, Refused):

@@ -17,7 +17,7 @@ from relay.call.hunt import Target
 from relay.call.invitation import SECURE, Invitation, is_sips
 from relay.call.ports import Side
 from relay.call.record import Notes, refused
-from relay.call.refusal import RETRY_AFTER_S
+from relay.call.refusal import RETRY_AFTER_S, status_of
 from relay.call.trail import Trail
 from relay.errors import IntervalTooSmall, MalformedMessage, Refused, RelayError
 from relay.residency.boundary import Use
@@ -54,9 +54,8 @@ def set_up(
     try:
         _set_up(calls, trail, tx, request, source, caller, now)
     except RelayError as error:
-        record = refused(calls, trail, request, source, caller, error)
-        if record.status != OVERLOADED:
-            calls.kept.keep(record)
+        if status_of(error) != OVERLOADED:
+            calls.kept.keep(refused(calls, trail, request, source, caller, error))
         raise
 
 
