@@ -19,6 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from relay.disk import sync
 from relay.errors import AuditUnavailable
 from relay.residency import audit
 from relay.residency.audit import NO_ENTRY, OPENED, Draft, digest_of, line_of
@@ -206,7 +207,7 @@ class AuditFiles:
         about = {"region": self._region, "node": self._node}
         about |= {"chain": tail.chain} if tail.chain else {"salt": secrets.token_hex(16)}
         self._write(following, [Draft(OPENED, details=about).entry])
-        _sync(self.directory)
+        sync(self.directory)
         following.chain = tail.chain or following.digest
         return following
 
@@ -267,13 +268,5 @@ def _append(path: Path, octets: bytes, size: int) -> None:
         with suppress(OSError):
             os.ftruncate(fd, size)
         raise
-    finally:
-        os.close(fd)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from relay.disk import sync
 from relay.errors import KeyMissing
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -50,7 +51,7 @@ def write(path: Path, octets: bytes) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextmanager
@@ -77,11 +78,3 @@ def _check_private(path: Path, found: os.stat_result, mode: str) -> None:
 
 def _missing(path: Path, error: OSError) -> KeyMissing:
     return KeyMissing(f"{path}: {error.strerror}; `relay keys create` makes what is missing")
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

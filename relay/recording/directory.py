@@ -19,6 +19,7 @@ from errno import EXDEV
 from pathlib import Path
 from typing import Literal
 
+from relay.disk import sync
 from relay.errors import NotStored, StoreAway, StoreConflict, StoreError
 from relay.recording.spool import check_writable, make_directory
 
@@ -113,14 +114,14 @@ class Directory:
         target = self._root / name
         try:
             make_directory(target.parent)
-            _sync(source)
+            sync(source)
             try:
                 _link(source, target)
             except OSError as error:
                 if error.errno != EXDEV:
                     raise
                 _copy(source, target)
-            _sync(target.parent)
+            sync(target.parent)
         except FileExistsError:
             if not _same(source, target):
                 raise StoreConflict(f"another object is called {name}") from None
@@ -166,14 +167,6 @@ def _same(one: Path, other: Path) -> bool:
 def _one_file(one: Path, other: Path) -> bool:
     """Rather than two links: who removed one of them would remove the recording."""
     return os.path.samefile(one.parent, other.parent)
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _failure(name: str, error: OSError) -> StoreAway | NotStored:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from relay.archive import Archive
 from relay.config import load
-from relay.database.call_records import Query
-from relay.database.session import opened
 from relay.probe.region import RegionSpec, TrunkSpec
 from relay.probe.relay_process import RelayProcess
 from relay.recording.repair import repair_all
-from relay.residency.record import CallRecord
+from tests.interop.records import kept, until
 from tests.interop.region import DEADLINE_S, need, parties, region
 from tests.interop.sipp_run import PCAPS, Sipp, answering, assert_all, call
 
@@ -31,25 +27,6 @@ NUMBER = "35315550199"
 @pytest.fixture(autouse=True)
 def _programs() -> None:
     need("sipp")
-
-
-def kept(config: Path) -> list[CallRecord]:
-    """What is in the database now, newest first."""
-
-    async def main() -> list[CallRecord]:
-        archive = Archive(load(config))
-        async with opened(archive.database):
-            return await archive.call_records.find(Query())
-
-    return asyncio.run(main())
-
-
-def until(config: Path, holds: Callable[[list[CallRecord]], bool]) -> list[CallRecord]:
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds(found := kept(config)):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)  # polls the database
-    return found
 
 
 def test_a_recorded_call_is_kept_with_its_recording_and_nothing_personal_in_clear(

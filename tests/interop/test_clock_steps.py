@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,13 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from relay.archive import Archive
-from relay.config import load
-from relay.database.call_records import Query
-from relay.database.session import opened
 from relay.keys.ring import KeyRing
 from relay.recording.decryption import wav_of
-from relay.residency.record import CallRecord
+from tests.interop.records import kept
 from tests.interop.region import DEADLINE_S, Region, need, region
 from tests.interop.sipp_run import PCAPS, Sipp, answering
 
@@ -41,15 +36,6 @@ def with_a_clock(tmp_path: Path, clock: Path, patch: pytest.MonkeyPatch) -> Iter
         yield found
     finally:
         running.__exit__(None, None, None)
-
-
-def kept(config: Path) -> list[CallRecord]:
-    async def main() -> list[CallRecord]:
-        archive = Archive(load(config))
-        async with opened(archive.database):
-            return await archive.call_records.find(Query())
-
-    return asyncio.run(main())
 
 
 def test_calls_and_recordings_last_as_long_as_they_did(

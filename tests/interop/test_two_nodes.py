@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from relay.archive import Archive
-from relay.config import load
-from relay.database.call_records import Query
-from relay.database.session import opened
 from relay.keys.ring import KeyRing
 from relay.probe.region import RegionSpec, TrunkSpec
 from relay.probe.relay_process import RelayProcess
-from relay.residency.record import CallRecord
 from tests.interop.postgres import PASSWORD, Cluster, cluster
+from tests.interop.records import until
 from tests.interop.region import DEADLINE_S, Party, need, parties
 from tests.interop.sipp_run import PCAPS, Sipp, answering
 
@@ -73,21 +67,6 @@ def node(directory: Path, server: Cluster) -> Node:
     assert embedded in text
     config.write_text(text.replace(embedded, f'url = "{url}"\npassword = "{PASSWORD}"'))
     return Node(relay, pbx, carrier, config, RelayProcess(config, directory / "relay.log"))
-
-
-def until(config: Path, holds: Callable[[list[CallRecord]], bool]) -> list[CallRecord]:
-    """What is in the database, newest first, once that is so."""
-
-    async def find() -> list[CallRecord]:
-        archive = Archive(load(config))
-        async with opened(archive.database):
-            return await archive.call_records.find(Query())
-
-    deadline = time.monotonic() + DEADLINE_S
-    while not holds(found := asyncio.run(find())):
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)  # polls the database
-    return found
 
 
 def test_a_node_that_dies_ends_its_own_calls_and_none_of_the_other(
